@@ -1,0 +1,1 @@
+"""Anomaly detection in medical images without annotated abnormalities."""

@@ -1,0 +1,57 @@
+"""Everything that `ddad` raises on purpose: each names the file, field or value, and what to do."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class DdadError(Exception):
+    """Base of all errors meant for a user; the command line prints them without a traceback."""
+
+
+class SettingError(DdadError):
+    """A recipe field or a command-line option has a value that cannot be used."""
+
+
+class CohortError(DdadError):
+    """A cohort cannot be assembled: missing folder, conflicting roles, too few images."""
+
+
+class ImageError(DdadError):
+    """One image cannot be used. Such files are reported and skipped, the rest goes on."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class ModelError(DdadError):
+    """A model folder is missing, foreign, altered, or made by another version."""
+
+
+class OutputError(DdadError):
+    """An output cannot be written: it exists already, or the disk is full or read-only."""
+
+
+@contextmanager
+def writing_to(path: str | Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing to `path` into an `OutputError`.
+
+    Raises:
+        OutputError: the disk is full, the place is read-only, or may not be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                f"{path}: the disk is full. Free some space and run the same command again; "
+                "finished work is kept and goes on where it was."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
+        raise

@@ -1,0 +1,43 @@
+"""How long work tells its caller where it is, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One bar: a piece of work with a known number of steps."""
+
+    def advance(self, steps: int = 1, *, note: str = "") -> None:
+        """Report `steps` more steps done; `note` is shown beside the bar."""
+
+
+class Progress(Protocol):
+    """What a fit or a scoring run reports to: the command line draws it, a library user may ignore it."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        """Open a bar `title` of `total` steps."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Say one line beside the bars."""
+
+
+class _SilentTask:
+    def advance(self, steps: int = 1, *, note: str = "") -> None:
+        """Say nothing."""
+
+
+class SilentProgress:
+    """Reports to nobody."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:  # noqa: ARG002
+        """Open a bar that nobody sees."""
+        yield _SilentTask()
+
+    def message(self, text: str) -> None:
+        """Say nothing."""
