@@ -1,0 +1,91 @@
+"""From a `MedicalImage` to what a network sees: channels, intensities, size, range."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddad.images.medical_image import MedicalImage
+from ddad.recipe import Preprocessing
+
+_SMALLEST_SIZE = 16
+_SLIVER = 1 / 8
+# ITU-R 601, as in Pillow's convert("L").
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def prepare(image: MedicalImage, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return the image as (C, S, S) float32 in [-1, 1]; the aspect ratio is not kept.
+
+    Where the percentiles coincide (a few bright pixels on an even ground), the extremes take their place;
+    an image without any contrast becomes -1 throughout.
+    """
+    pixels = _with_channels(image.pixels, preprocessing.channels)
+    low, high = _limits(pixels, image.value_range, preprocessing.intensity)
+    span = high - low
+    if span > np.finfo(np.float32).tiny:
+        scaled = np.clip((pixels - np.float32(low)) / np.float32(span), 0, 1)
+    else:
+        scaled = np.zeros_like(pixels)
+    size = (preprocessing.image_size, preprocessing.image_size)
+    planes = []
+    for channel in range(scaled.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(scaled[..., channel]))
+        planes.append(np.asarray(plane.resize(size, Image.Resampling.BILINEAR)))
+    if len(planes) < preprocessing.channels:
+        planes *= preprocessing.channels
+    # Rounding in the resampling may step over the border by a hair.
+    prepared: NDArray[np.float32] = np.clip(2 * np.stack(planes) - 1, -1, 1)
+    return prepared
+
+
+def size_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | None:
+    """Say so if the image is smaller than the network's input on a side."""
+    size, shortest = preprocessing.image_size, min(image.height, image.width)
+    if shortest >= size:
+        return None
+    text = (
+        f"{image.width}×{image.height} pixels, smaller than the network's {size}×{size}: "
+        "enlarged, which adds no detail; "
+    )
+    if shortest < _SMALLEST_SIZE:
+        return text + "leave it out"
+    return text + f"use --image-size {shortest // 16 * 16} or leave it out"
+
+
+def range_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | None:
+    """Say so if the image uses but a sliver of its declared range, and the recipe does not stretch it."""
+    if preprocessing.intensity != "window" or image.bits <= 8:
+        return None
+    low, high = image.value_range
+    # From the darkest to the 99.9th percentile: a few hot pixels or a burnt-in text do not count.
+    used = (float(np.percentile(image.pixels, 99.9)) - float(image.pixels.min())) / max(high - low, 1e-30)
+    if used >= _SLIVER:
+        return None
+    return f"uses only {100 * used:.2g} % of its {image.bits}-bit range: try intensity=percentile"
+
+
+def find_warnings(image: MedicalImage, preprocessing: Preprocessing) -> tuple[str, ...]:
+    """Collect what the reader and the preparation have to say about an image."""
+    found = (size_warning(image, preprocessing), range_warning(image, preprocessing))
+    return image.warnings + tuple(text for text in found if text is not None)
+
+
+def _with_channels(pixels: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    # Grey that is wanted in colour stays one channel until the end: the three are equal.
+    if channels == 1 and pixels.shape[2] == 3:
+        return (pixels @ _LUMA)[..., None]
+    return pixels
+
+
+def _limits(
+    pixels: NDArray[np.float32], value_range: tuple[float, float], intensity: str
+) -> tuple[float, float]:
+    if intensity == "window":
+        return value_range
+    if intensity == "percentile":
+        low, high = (float(level) for level in np.percentile(pixels, (0.5, 99.5)))
+        if high > low:
+            return low, high
+    return float(pixels.min()), float(pixels.max())

@@ -1,0 +1,307 @@
+"""PNG, JPEG and TIFF files as `MedicalImage`.
+
+What is decided here, because files leave it open:
+
+- *Transparency*: a pixel that is not opaque is set on black, as an image viewer in a dark room shows it,
+  and the image carries a warning. Opaque alpha channels are dropped silently.
+- *Colour profiles and gamma* are ignored: the stored numbers are what counts.
+- *Orientation* tags (EXIF, TIFF) are applied.
+- *Palettes* are looked up, CMYK and YCbCr become RGB.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from ddad.errors import ImageError
+from ddad.images.medical_image import MedicalImage
+
+LARGEST_PIXEL_COUNT = 2**28
+"""Images with more pixels than this are refused from their header, before anything is decoded."""
+
+_ORIENTATION_TAG = 274
+_TRANSPARENT = "has transparent pixels, which were set on black"
+_quiet = threading.Lock()
+# What tifffile says of bad files goes to the application's log if it has one, not to the terminal.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+def read_png(path: Path) -> MedicalImage:
+    """Read a PNG of any depth and colour type.
+
+    Raises:
+        ImageError: the file is damaged, truncated, or absurdly large.
+    """
+    with _decoding(path, "PNG"), path.open("rb") as file:
+        width, height, depth = _png_header(file)
+        check_size(path, width, height)
+        with _quietly():
+            image = PngImagePlugin.PngImageFile(file)
+        notes = _frame_notes(getattr(image, "n_frames", 1), "frames")
+        image.load()
+        if depth == 16 and image.mode in ("RGB", "RGBA", "LA"):
+            # Pillow has no 16-bit colour: it keeps the upper byte.
+            notes += ("16-bit colour PNG is read with 8 bits a sample; a 16-bit TIFF keeps them all",)
+            depth = 8
+        return _from_pillow(image, path, "png", notes, bits=depth)
+
+
+def read_jpeg(path: Path) -> MedicalImage:
+    """Read a JPEG, grey, RGB or CMYK, upright as its EXIF orientation says.
+
+    Raises:
+        ImageError: the file is damaged, truncated, or absurdly large.
+    """
+    with _decoding(path, "JPEG"), path.open("rb") as file:
+        with _quietly():
+            image = JpegImagePlugin.JpegImageFile(file)
+            orientation = _exif_orientation(image)
+        check_size(path, *image.size)
+        image.load()
+        return _from_pillow(image, path, "jpeg", (), bits=8, orientation=orientation)
+
+
+def read_tiff(path: Path) -> MedicalImage:
+    """Read the first page of a TIFF: 1 to 32-bit integers, or floats, grey or RGB.
+
+    The range of floats is (0, 1) if they lie within it, else their own minimum and maximum.
+
+    Raises:
+        ImageError: the file is damaged, truncated, absurdly large, or neither grey nor RGB.
+    """
+    with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
+        notes = _frame_notes(max(len(tiff.pages), page.imagedepth), "pages")
+        if page.dtype is None:
+            raise ImageError(
+                path, f"{page.bitspersample}-bit TIFF of an unknown type: convert it to 16-bit TIFF"
+            )
+        # Pillow knows the colour spaces and codecs of 8-bit files, but reduces 16-bit colour to 8 bits.
+        if page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.bool_):
+            return _read_tiff_with_pillow(path, notes, bits=page.bitspersample)
+        return _read_deep_tiff(path, page, notes)
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Refuse empty and absurdly large images by what their header says.
+
+    Raises:
+        ImageError: there is no pixel, or there are more than `LARGEST_PIXEL_COUNT`.
+    """
+    if width < 1 or height < 1:
+        raise ImageError(path, f"has no pixels ({width}×{height}): export it again from its source")
+    if width * height > LARGEST_PIXEL_COUNT:
+        raise ImageError(
+            path,
+            f"claims {width}×{height} pixels, more than the {LARGEST_PIXEL_COUNT} that are read: "
+            "the header is damaged, or the image must be made smaller or cut into tiles",
+        )
+
+
+def _read_tiff_with_pillow(path: Path, notes: tuple[str, ...], bits: int) -> MedicalImage:
+    with path.open("rb") as file:
+        with _quietly():
+            image = TiffImagePlugin.TiffImageFile(file)
+        check_size(path, *image.size)
+        # Pillow applies the orientation of TIFF files by itself.
+        image.load()
+        return _from_pillow(image, path, "tiff", notes, bits=bits)
+
+
+def _read_deep_tiff(path: Path, page: Any, notes: tuple[str, ...]) -> MedicalImage:
+    try:
+        stored = np.asarray(page.asarray(maxworkers=1))
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        # Of such files, Pillow would cut colour down to 8 bits, and not invert what is stored inverted.
+        if page.samplesperpixel > 1 or page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            compression = getattr(page.compression, "name", page.compression)
+            raise ImageError(
+                path,
+                f"{page.bitspersample}-bit TIFF compressed with {compression}: "
+                "save it uncompressed or with deflate, or `pip install imagecodecs`",
+            ) from error
+        return _read_tiff_with_pillow(path, notes, bits=page.bitspersample)
+    if stored.dtype.kind not in "uif":
+        raise ImageError(path, f"{stored.dtype} TIFF: only integers and real numbers are images, convert it")
+    samples = stored.reshape(page.shape)
+    for axis in [axis for axis in page.axes if axis not in "YXS"]:
+        samples = samples.take(0, axis=page.axes.index(axis))
+    axes = [axis for axis in page.axes if axis in "YXS"]
+    samples = np.moveaxis(samples, axes.index("S"), -1) if "S" in axes else samples[..., None]
+    pixels, alpha_notes = _flattened(_as_float32(samples), page, path)
+    value_range = _range_of(pixels, stored.dtype, int(page.bitspersample))
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = np.float32(sum(value_range)) - pixels
+    orientation = page.tags.valueof(_ORIENTATION_TAG, 1)
+    return MedicalImage(
+        pixels=_upright(pixels, orientation),
+        value_range=value_range,
+        source=str(path),
+        file_format="tiff",
+        bits=int(page.bitspersample),
+        warnings=notes + alpha_notes,
+    )
+
+
+def _flattened(
+    samples: NDArray[np.float32], page: Any, path: Path
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Leave one or three channels, transparent parts set on black."""
+    photometric, count = page.photometric, samples.shape[2]
+    known = {
+        tifffile.PHOTOMETRIC.MINISBLACK: 1,
+        tifffile.PHOTOMETRIC.MINISWHITE: 1,
+        tifffile.PHOTOMETRIC.RGB: 3,
+    }
+    colours = known.get(photometric)
+    extra = tuple(page.extrasamples or ())
+    if colours == count:
+        return samples, ()
+    if colours is None or count != colours + 1 or not extra or extra[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:
+        name = getattr(photometric, "name", photometric)
+        raise ImageError(path, f"{count} samples a pixel, stored as {name}: save it as grey or RGB")
+    opaque = 1.0 if page.dtype.kind == "f" else float(2 ** int(page.bitspersample) - 1)
+    alpha = samples[..., colours:] / np.float32(opaque)
+    samples = samples[..., :colours]
+    if (alpha == 1).all():
+        return samples, ()
+    if extra[0] == tifffile.EXTRASAMPLE.UNASSALPHA:
+        samples = samples * alpha
+    return samples, (_TRANSPARENT,)
+
+
+def _as_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
+    # Doubles beyond the reach of float32 become infinite, which the reader refuses.
+    with np.errstate(over="ignore"):
+        return samples.astype(np.float32)
+
+
+def _range_of(pixels: NDArray[np.float32], dtype: np.dtype[Any], bits: int) -> tuple[float, float]:
+    if dtype.kind == "u":
+        return 0.0, float(2**bits - 1)
+    if dtype.kind == "i":
+        return -float(2 ** (bits - 1)), float(2 ** (bits - 1) - 1)
+    low, high = float(pixels.min()), float(pixels.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def _from_pillow(
+    image: ImageFile.ImageFile,
+    path: Path,
+    file_format: str,
+    notes: tuple[str, ...],
+    *,
+    bits: int,
+    orientation: int = 1,
+) -> MedicalImage:
+    pixels, alpha_notes = _pillow_pixels(image, path)
+    value_range = (0.0, 255.0)
+    if image.mode == "1":
+        value_range = (0.0, 1.0)
+    elif image.mode.startswith("I"):
+        value_range = (0.0, float(2**bits - 1))
+    elif image.mode == "F":
+        value_range = _range_of(pixels, np.dtype(np.float32), bits)
+    return MedicalImage(
+        pixels=_upright(pixels, orientation),
+        value_range=value_range,
+        source=str(path),
+        file_format=file_format,
+        bits=bits,
+        warnings=notes + alpha_notes,
+    )
+
+
+def _pillow_pixels(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    mode = image.mode
+    if (mode in ("1", "L", "RGB", "F") and not image.has_transparency_data) or mode.startswith("I"):
+        pixels = np.asarray(image).astype(np.float32)
+        return (pixels[..., None] if pixels.ndim == 2 else pixels), ()
+    if mode in ("CMYK", "YCbCr", "RGBX") or (mode == "P" and not image.has_transparency_data):
+        return np.asarray(image.convert("RGB")).astype(np.float32), ()
+    if mode in ("RGBa", "La"):
+        # Premultiplied: already set on black.
+        return np.asarray(image, np.uint8)[..., :-1].astype(np.float32), (_TRANSPARENT,)
+    if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        raise ImageError(path, f"colour mode {mode} is not read: save it as grey or RGB")
+    layers = np.asarray(image.convert("LA" if mode in ("1", "L", "LA") else "RGBA"))
+    colours, alpha = layers[..., :-1].astype(np.float32), layers[..., -1:]
+    if (alpha == 255).all():
+        return colours, ()
+    if mode == "1":
+        colours = colours / np.float32(255)
+    return colours * (alpha.astype(np.float32) / np.float32(255)), (_TRANSPARENT,)
+
+
+def _upright(pixels: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+    """Undo the camera's orientation, numbered as in EXIF and TIFF."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _exif_orientation(image: ImageFile.ImageFile) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        # Damaged metadata beside sound pixels.
+        return 1
+
+
+def _png_header(file: BinaryIO) -> tuple[int, int, int]:
+    """Width, height and depth, from the chunk that always comes first: Pillow tells neither 0 nor 16."""
+    width, height, depth = struct.unpack(">IIB", file.read(25)[16:])
+    file.seek(0)
+    # Two and four bits are spread over 0 to 255 by Pillow.
+    return width, height, depth if depth in (1, 16) else 8
+
+
+def _frame_notes(count: int, name: str) -> tuple[str, ...]:
+    return (f"holds {count} {name}, only the first is read",) if count > 1 else ()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Swallow Pillow's warnings about metadata; `catch_warnings` alone is not safe in threads."""
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _decoding(path: Path, name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on a bad file into an `ImageError`."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except PermissionError as error:
+        raise ImageError(path, "may not be read: ask for permission, or copy it") from error
+    except MemoryError as error:
+        raise ImageError(path, "too large for this machine's memory: make the image smaller") from error
+    except Exception as error:
+        # Decoders raise nearly anything on bad bytes: SyntaxError, struct.error, zlib.error, ...
+        detail = " ".join(str(error).split())
+        detail = detail if " " in detail else type(error).__name__
+        raise ImageError(
+            path, f"truncated or damaged {name} ({detail}): copy it again from its source"
+        ) from error
