@@ -1,0 +1,113 @@
+"""Cohorts from a benchmark folder as the paper's authors publish it: `images/` and `data.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ddad.cohorts.rows import Role, Row
+from ddad.errors import CohortError
+
+_LISTS = ("train.0", "train.unlabeled.0", "train.unlabeled.1", "test.0", "test.1")
+
+
+def read_benchmark(
+    folder: Path, split: Path, anomaly_rate: float | None, unlabeled_total: int | None
+) -> tuple[list[Row], list[str]]:
+    """Read the rows of a benchmark's split, and what is to be noted about it.
+
+    Raises:
+        CohortError: a folder or file is missing, the split is malformed or names an image twice, or the
+            anomaly rate cannot be had.
+    """
+    images = folder / "images"
+    for place in (folder, images):
+        if not place.is_dir():
+            raise CohortError(
+                f"{place}: there is no such folder. "
+                "A benchmark folder holds images/ and a split such as data.json."
+            )
+    file = split if split.is_absolute() else folder / split
+    names = _read_split(file)
+    notes = []
+    if anomaly_rate is not None or unlabeled_total is not None:
+        normals, abnormals = names["train.unlabeled.0"], names["train.unlabeled.1"]
+        wanted = len(normals) + len(abnormals) if unlabeled_total is None else unlabeled_total
+        if anomaly_rate is None:
+            anomaly_rate = len(abnormals) / max(len(normals) + len(abnormals), 1)
+        counts = unlabeled_counts(len(normals), len(abnormals), anomaly_rate, wanted)
+        names["train.unlabeled.0"] = normals[: counts[0]]
+        names["train.unlabeled.1"] = abnormals[: counts[1]]
+        if sum(counts) < wanted:
+            notes.append(
+                f"{file.name}: {sum(counts)} unlabeled images instead of {wanted}: the lists hold no more "
+                f"at an anomaly rate of {anomaly_rate:g}."
+            )
+    rows = []
+    for key in _LISTS:
+        role = Role.TEST if key.startswith("test") else Role.UNLABELED if "unlabeled" in key else Role.NORMAL
+        # The labels of unlabeled images serve only to set the anomaly rate: they end here.
+        label = int(key[-1]) if role == Role.TEST else None
+        origin = f"{file.name}, {'train.unlabeled' if role == Role.UNLABELED else key}"
+        rows += [Row(images / name, role, origin, label) for name in names[key]]
+    return rows, notes
+
+
+def unlabeled_counts(normals: int, abnormals: int, rate: float, total: int) -> tuple[int, int]:
+    """Return how many normal and abnormal images make `total` images, or as many as there are, at a rate.
+
+    Raises:
+        CohortError: the rate is outside [0, 1], the total is no count, or no image is left.
+    """
+    if not 0 <= rate <= 1:
+        raise CohortError(f"anomaly_rate is {rate:g}; it is a share between 0 and 1 (60 % is 0.6).")
+    if total < 1:
+        raise CohortError(f"unlabeled_total is {total}; take at least 1, or leave the unlabeled images out.")
+    most = float(total)
+    if rate < 1:
+        most = min(most, normals / (1 - rate))
+    if rate > 0:
+        most = min(most, abnormals / rate)
+    # 180 / 0.6 must not become 299 by rounding.
+    size = int(most + 1e-6)
+    abnormal = min(round(size * rate), abnormals)
+    normal = min(size - abnormal, normals)
+    if normal + abnormal == 0:
+        raise CohortError(
+            f"anomaly_rate is {rate:g}, but train.unlabeled.0 has {normals} names and train.unlabeled.1 has "
+            f"{abnormals}. Choose a rate that they can give."
+        )
+    return normal, abnormal
+
+
+def _read_split(file: Path) -> dict[str, list[str]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        others = ", ".join(sorted(path.name for path in file.parent.glob("*.json"))) or "none"
+        raise CohortError(f"{file}: there is no such split. JSON files beside it: {others}.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CohortError(f"{file}: is not JSON ({error}). Download it again.") from error
+    except OSError as error:
+        raise CohortError(f"{file}: cannot be read ({error.strerror}).") from error
+    names = {key: _list_at(file, content, key) for key in _LISTS}
+    places: dict[str, str] = {}
+    for key, listed_names in names.items():
+        for name in listed_names:
+            if name in places:
+                where = f"twice in {key}" if places[name] == key else f"in both {places[name]} and {key}"
+                raise CohortError(f"{file}: {name} is {where}. Leave it in one place.")
+            places[name] = key
+    return names
+
+
+def _list_at(file: Path, content: Any, key: str) -> list[str]:
+    value = content
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise CohortError(f"{file}: lacks {key}, a list of image names. An empty list [] will do.")
+        value = value[part]
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise CohortError(f"{file}: {key} must be a list of image names.")
+    return value

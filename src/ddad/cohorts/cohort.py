@@ -1,0 +1,304 @@
+"""`Cohort`: the table of images, what each is for, and what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+
+from ddad.cohorts.benchmark_folder import read_benchmark
+from ddad.cohorts.folders import Folders, read_folders
+from ddad.cohorts.manifest import read_manifest
+from ddad.cohorts.rows import Role, Row, listed
+from ddad.errors import CohortError
+
+__all__ = ["COLUMNS", "Cohort", "Role"]
+
+COLUMNS = ("path", "role", "label", "group", "mask")
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Images and their roles; make one with `from_folders`, `from_manifest` or `from_benchmark`.
+
+    Attributes:
+        table: one row an image, columns `path`, `role`, `label` (0, 1 or missing; missing outside the
+            test images), `group` (the patient; the path where none was given), `mask` (or missing).
+        name: the cohort in a word, for titles and file names.
+        origins: where each row was named, for messages; may be empty.
+        notes: what was left out or adapted while reading, one sentence each.
+    """
+
+    table: pd.DataFrame
+    name: str
+    origins: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_folders(
+        cls,
+        *,
+        normal: Folders = None,
+        unlabeled: Folders = None,
+        test_normal: Folders = None,
+        test_abnormal: Folders = None,
+        test_masks: Folders = None,
+    ) -> Self:
+        """Take all images in folders, and in folders within them.
+
+        Hidden files and files without an image's suffix are left out and counted in `notes`;
+        links to folders are not followed.
+
+        Args:
+            normal: images known to be normal.
+            unlabeled: images that nobody has looked at.
+            test_normal: normal images to evaluate on.
+            test_abnormal: abnormal images to evaluate on.
+            test_masks: masks of abnormal images, each named as its image but for the suffix.
+
+        Raises:
+            CohortError: a folder is missing, empty or a file, a file has two roles, or a mask is ambiguous.
+        """
+        rows, notes, name = read_folders(normal, unlabeled, test_normal, test_abnormal, test_masks)
+        return cls._checked(rows, notes, name)
+
+    @classmethod
+    def from_manifest(cls, csv: str | Path) -> Self:
+        """Read a CSV file with the columns path and role, and optionally label, group and mask.
+
+        Relative paths are relative to the manifest's folder.
+
+        Raises:
+            CohortError: a column is missing, a row is wrong (its line is named), or a file is missing.
+        """
+        rows, notes = read_manifest(Path(csv))
+        return cls._checked(rows, notes, Path(csv).stem)
+
+    @classmethod
+    def from_benchmark(
+        cls,
+        folder: str | Path,
+        *,
+        split: str | Path = "data.json",
+        anomaly_rate: float | None = None,
+        unlabeled_total: int | None = None,
+    ) -> Self:
+        """Read a folder as the paper's authors publish it: `images/` and a JSON file with the split.
+
+        Args:
+            folder: the benchmark folder.
+            split: the JSON file, in the folder or elsewhere.
+            anomaly_rate: share of abnormal images among the unlabeled: the first names of each list
+                are taken. None takes all names.
+            unlabeled_total: how many unlabeled images to take at that rate; all that the lists hold if
+                None. It shrinks where a list is too short.
+
+        Raises:
+            CohortError: the folder, the split or an image is missing, the split is malformed or names an
+                image twice, or the anomaly rate cannot be had.
+        """
+        rows, notes = read_benchmark(Path(folder), Path(split), anomaly_rate, unlabeled_total)
+        return cls._checked(rows, notes, Path(folder).resolve().name)
+
+    @classmethod
+    def _checked(cls, rows: Sequence[Row], notes: Sequence[str], name: str) -> Self:
+        table = pd.DataFrame(
+            {
+                "path": pd.array([str(row.path) for row in rows], "string"),
+                "role": pd.array([row.role.value for row in rows], "string"),
+                "label": pd.array([row.label for row in rows], "Int64"),
+                "group": pd.array([row.group or str(row.path) for row in rows], "string"),
+                "mask": pd.array([None if row.mask is None else str(row.mask) for row in rows], "string"),
+            }
+        )
+        cohort = cls(table, name, tuple(row.origin for row in rows), tuple(notes))
+        cohort.validate()
+        return cohort
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def of(self, role: Role | str, label: int | None = None) -> pd.DataFrame:
+        """Return the rows of a role, of a label if one is given."""
+        chosen = self.table["role"] == Role(role).value
+        if label is not None:
+            chosen &= (self.table["label"] == label).fillna(False).astype(bool)
+        return self.table[chosen.astype(bool)]
+
+    def paths(self, role: Role | str, label: int | None = None) -> list[Path]:
+        """Return the files of a role, of a label if one is given, in the order of the table."""
+        return [Path(path) for path in self.of(role, label)["path"]]
+
+    def counts(self) -> dict[str, int]:
+        """Count the images: normal, unlabeled, test, test_normal, test_abnormal."""
+        return {
+            "normal": len(self.of(Role.NORMAL)),
+            "unlabeled": len(self.of(Role.UNLABELED)),
+            "test": len(self.of(Role.TEST)),
+            "test_normal": len(self.of(Role.TEST, 0)),
+            "test_abnormal": len(self.of(Role.TEST, 1)),
+        }
+
+    def require(self, role: Role | str, least: int, purpose: str) -> None:
+        """Make sure that a role has enough images for `purpose`, e.g. "to fit with batches of 64".
+
+        Raises:
+            CohortError: there are fewer than `least`.
+        """
+        count = len(self.of(role))
+        if count < least:
+            raise CohortError(
+                f"{self.name}: {count} {Role(role).value} images, "
+                f"at least {least} are needed {purpose}. Add some."
+            )
+
+    def validate(self) -> None:
+        """Check that the table is whole and consistent; every constructor does.
+
+        Raises:
+            CohortError: no image at all, a missing file, a file named twice or in two roles, a label
+                that is not 0 or 1 or stands outside the test images, or a group in both training and test.
+        """
+        if tuple(self.table.columns) != COLUMNS:
+            raise CohortError(
+                f"{self.name}: columns are {', '.join(self.table.columns)}; "
+                f"they must be {', '.join(COLUMNS)}."
+            )
+        if self.table.empty:
+            raise CohortError(f"{self.name}: holds no images. Name at least one folder or file.")
+        self._check_values()
+        self._check_files()
+        self._check_paths()
+        self._check_groups()
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes, and files of different roles that are the same byte for byte (reads files once)."""
+        return self.notes + tuple(self._copies_between_roles())
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of all images, roles, labels and groups, the same wherever the files lie."""
+        rows = sorted(
+            [
+                role,
+                "" if pd.isna(label) else str(label),
+                Path(path).name if group == path else group,
+                Path(path).name,
+                self._digest(path),
+                "" if pd.isna(mask) else self._digest(mask),
+            ]
+            for path, role, label, group, mask in self.table.itertuples(index=False)
+        )
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {}
+
+    def _digest(self, path: str) -> str:
+        if path not in self._digests:
+            try:
+                with Path(path).open("rb") as file:
+                    self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                # Decoding will report it; a fingerprint is due all the same.
+                self._digests[path] = f"unreadable: {error.strerror}"
+        return self._digests[path]
+
+    def _where(self, index: int) -> str:
+        path = str(self.table["path"].iloc[index])
+        return f"{path} ({self.origins[index]})" if self.origins else path
+
+    def _check_values(self) -> None:
+        for index, (role, label) in enumerate(zip(self.table["role"], self.table["label"], strict=True)):
+            if role not in set(Role):
+                raise CohortError(f"{self._where(index)}: role is {role!r}; use {', '.join(Role)}.")
+            if pd.isna(label):
+                continue
+            if label not in (0, 1):
+                raise CohortError(
+                    f"{self._where(index)}: label is {label}; "
+                    "use 0 for normal, 1 for abnormal, or leave it empty."
+                )
+            if role != Role.TEST:
+                raise CohortError(
+                    f"{self._where(index)}: has a label but its role is {role}. Only test images have one."
+                )
+
+    def _check_files(self) -> None:
+        for column in ("path", "mask"):
+            named = [(index, path) for index, path in enumerate(self.table[column]) if not pd.isna(path)]
+            missing = [
+                path + (f" ({self.origins[index]})" if self.origins else "")
+                for index, path in named
+                if not Path(path).is_file()
+            ]
+            if missing:
+                what = "images" if column == "path" else "masks"
+                raise CohortError(
+                    f"{self.name}: {len(missing)} of {len(named)} {what} are missing: {listed(missing)}. "
+                    "Correct their paths, or take them out."
+                )
+
+    def _check_paths(self) -> None:
+        seen: dict[Path, int] = {}
+        roles = self.table["role"]
+        for index, path in enumerate(self.table["path"]):
+            first = seen.setdefault(Path(path).resolve(), index)
+            if first == index:
+                continue
+            if roles.iloc[first] != roles.iloc[index]:
+                raise CohortError(
+                    f"The same file is both {roles.iloc[first]} and {roles.iloc[index]}: "
+                    f"{self._where(first)} and {self._where(index)}. Leave it in one role."
+                )
+            raise CohortError(
+                f"The same file is named twice: {self._where(first)} and {self._where(index)}. Name it once."
+            )
+
+    def _check_groups(self) -> None:
+        sides: dict[str, dict[bool, int]] = defaultdict(dict)
+        for index, (group, role) in enumerate(zip(self.table["group"], self.table["role"], strict=True)):
+            sides[group].setdefault(role == Role.TEST, index)
+        torn = {group: side for group, side in sides.items() if len(side) == 2}
+        if torn:
+            group, side = next(iter(torn.items()))
+            more = f" So are {len(torn) - 1} other groups." if len(torn) > 1 else ""
+            raise CohortError(
+                f"{self.name}: group {group!r} is in both training and test: {self._where(side[False])} and "
+                f"{self._where(side[True])}.{more} Move all images of a group to one side."
+            )
+
+    def _copies_between_roles(self) -> list[str]:
+        by_size: dict[int, list[int]] = defaultdict(list)
+        paths, roles = self.table["path"].tolist(), self.table["role"].tolist()
+        for index, path in enumerate(paths):
+            by_size[Path(path).stat().st_size].append(index)
+        by_content: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for same_size in by_size.values():
+            # Files of a size that is found in one role only need not be read.
+            if len({roles[index] for index in same_size}) > 1:
+                for index in same_size:
+                    by_content[self._digest(paths[index])][roles[index]].append(index)
+        warnings = []
+        for role, other in (
+            (Role.TEST, Role.NORMAL),
+            (Role.TEST, Role.UNLABELED),
+            (Role.UNLABELED, Role.NORMAL),
+        ):
+            both = [found for found in by_content.values() if role in found and other in found]
+            if both:
+                count = sum(len(found[role]) for found in both)
+                example = f"{paths[both[0][role][0]]} = {paths[both[0][other][0]]}"
+                warnings.append(
+                    f"{count} {role} images have an exact copy among the {other} images, e.g. {example}"
+                    + (": what is measured on them is memory." if role == Role.TEST else ".")
+                )
+        return warnings

@@ -1,0 +1,27 @@
+"""Masks: images that are non-zero where something is abnormal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddad.images import decode_file
+
+
+def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """Return True where a mask is non-zero, at its own size or at `shape` (rows, columns; nearest pixel).
+
+    An empty mask is all False; transparent pixels count as zero.
+
+    Raises:
+        ImageError: the file is missing, unreadable, damaged or of an unknown format.
+    """
+    mask: NDArray[np.bool_] = (decode_file(path).pixels != 0).any(axis=2)
+    if shape is None or mask.shape == shape:
+        return mask
+    resized = Image.fromarray(mask.astype(np.uint8)).resize((shape[1], shape[0]), Image.Resampling.NEAREST)
+    at_shape: NDArray[np.bool_] = np.asarray(resized) != 0
+    return at_shape

@@ -1,0 +1,244 @@
+"""The pixels of a cohort, decoded once into an array, or streamed past a consumer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddad.errors import ImageError, OutputError, writing_to
+from ddad.images import find_warnings, prepare, read_image
+from ddad.progress import Progress, SilentProgress
+from ddad.recipe import Preprocessing
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """A file that could not be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageWarning:
+    """Something to know about a file that was used all the same."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One image on its way to a network; either `pixels` or `reason` is there.
+
+    Attributes:
+        index: its place in the sequence of paths.
+        path: its file.
+        pixels: (C, S, S) float32 in [-1, 1].
+        reason: why it is skipped.
+        warnings: what to know about it.
+        source_size: rows and columns in the file.
+    """
+
+    index: int
+    path: Path
+    pixels: NDArray[np.float32] | None = None
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    source_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """All images of a list that could be used.
+
+    Attributes:
+        pixels: (N, C, S, S) float32 in [-1, 1], read-only; memory-mapped if a file was asked for.
+        kept: the index into the list of each image in `pixels`.
+        skipped: the files that could not be used.
+        warnings: what to know about files that were.
+    """
+
+    pixels: NDArray[np.float32]
+    kept: list[int]
+    skipped: list[SkippedImage]
+    warnings: list[ImageWarning]
+
+
+def iterate(
+    paths: Sequence[str | Path],
+    preprocessing: Preprocessing,
+    *,
+    batch: int = _BATCH,
+    workers: int = 1,
+    prefetch: int = 2,
+) -> Iterator[list[DecodedImage]]:
+    """Decode ahead of the consumer, and yield lists of up to `batch` consecutive images, in order.
+
+    Bad files are among them, with a reason; nothing is raised for them. No more than `workers + prefetch`
+    lists are in memory at a time.
+
+    Args:
+        paths: the files.
+        preprocessing: how they become network input.
+        batch: images in a list.
+        workers: threads that decode beside the consumer (Pillow and numpy let them run at once).
+        prefetch: lists that may wait for the consumer.
+    """
+    starts = iter(range(0, len(paths), batch))
+    pending: deque[Future[list[DecodedImage]]] = deque()
+    executor = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode")
+
+    def submit() -> None:
+        for start in starts:
+            chosen = paths[start : start + batch]
+            pending.append(executor.submit(_decode_batch, start, chosen, preprocessing))
+            return
+
+    try:
+        for _ in range(max(workers, 1) + max(prefetch, 0)):
+            submit()
+        while pending:
+            decoded = pending.popleft().result()
+            submit()
+            yield decoded
+    finally:
+        # Also when the consumer stops early.
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def decode(
+    paths: Sequence[str | Path],
+    preprocessing: Preprocessing,
+    *,
+    into: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    title: str = "decoding",
+) -> DecodedImages:
+    """Decode all images into one array, leaving out those that cannot be used.
+
+    Args:
+        paths: the files.
+        preprocessing: how they become network input.
+        into: a `.npy` file to write and map; it appears, or is replaced, only when it is complete. None
+            keeps the array in memory.
+        workers: threads that decode.
+        progress: is told of each image.
+        title: what the progress bar says.
+
+    Raises:
+        OutputError: the disk has not enough space, or cannot be written.
+    """
+    found = DecodedImages(np.empty((0, *_shape(preprocessing)), np.float32), [], [], [])
+    if into is None:
+        stack = np.empty((len(paths), *_shape(preprocessing)), np.float32)
+        for number, pixels in enumerate(_usable(paths, preprocessing, workers, progress, title, found)):
+            stack[number] = pixels
+        stack = stack[: len(found.kept)]
+        stack.flags.writeable = False
+    else:
+        part = into.with_name(f".{into.name}.{os.getpid()}.part")
+        with writing_to(into):
+            into.parent.mkdir(parents=True, exist_ok=True)
+            _check_space(into, len(paths), preprocessing)
+            try:
+                with part.open("wb") as file:
+                    _write(
+                        file, _usable(paths, preprocessing, workers, progress, title, found), preprocessing
+                    )
+                part.replace(into)
+            finally:
+                part.unlink(missing_ok=True)
+        # An empty file cannot be mapped.
+        stack = np.load(into, mmap_mode="r" if found.kept else None, allow_pickle=False)
+    return DecodedImages(stack, found.kept, found.skipped, found.warnings)
+
+
+def _usable(
+    paths: Sequence[str | Path],
+    preprocessing: Preprocessing,
+    workers: int,
+    progress: Progress | None,
+    title: str,
+    found: DecodedImages,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the pixels of usable images, and enter all images into `found`."""
+    with (progress or SilentProgress()).task(title, len(paths)) as task:
+        for images in iterate(paths, preprocessing, workers=workers):
+            for image in images:
+                if image.pixels is None:
+                    found.skipped.append(SkippedImage(image.path, image.reason or "unknown"))
+                else:
+                    found.kept.append(image.index)
+                    found.warnings.extend(ImageWarning(image.path, text) for text in image.warnings)
+                    yield image.pixels
+                task.advance(1, note=image.path.name)
+
+
+def _write(file: BinaryIO, images: Iterator[NDArray[np.float32]], preprocessing: Preprocessing) -> None:
+    """Write a `.npy` file one image at a time: on a full disk, a mapped file would kill the process."""
+    count = 0
+    _write_header(file, count, preprocessing)
+    start = file.tell()
+    for pixels in images:
+        file.write(np.ascontiguousarray(pixels, np.float32).tobytes())
+        count += 1
+    file.seek(0)
+    _write_header(file, count, preprocessing)
+    # numpy leaves room in the header for the first axis to grow.
+    if file.tell() != start:
+        raise AssertionError(f"a .npy header of {start} bytes became one of {file.tell()}")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_header(file: BinaryIO, count: int, preprocessing: Preprocessing) -> None:
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f4", "fortran_order": False, "shape": (count, *_shape(preprocessing))}
+    )
+
+
+def _check_space(into: Path, count: int, preprocessing: Preprocessing) -> None:
+    needed = 4 * count * int(np.prod(_shape(preprocessing))) + 4096
+    free = shutil.disk_usage(into.parent).free
+    if free < needed:
+        raise OutputError(
+            f"{into}: {count} decoded images need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. "
+            "Free some space, or put it on another disk."
+        )
+
+
+def _shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
+    return preprocessing.channels, preprocessing.image_size, preprocessing.image_size
+
+
+def _decode_batch(
+    start: int, paths: Sequence[str | Path], preprocessing: Preprocessing
+) -> list[DecodedImage]:
+    return [_decode_one(start + offset, Path(path), preprocessing) for offset, path in enumerate(paths)]
+
+
+def _decode_one(index: int, path: Path, preprocessing: Preprocessing) -> DecodedImage:
+    try:
+        image = read_image(path)
+        return DecodedImage(
+            index,
+            path,
+            pixels=prepare(image, preprocessing),
+            warnings=find_warnings(image, preprocessing),
+            source_size=(image.height, image.width),
+        )
+    except ImageError as error:
+        return DecodedImage(index, path, reason=error.reason)

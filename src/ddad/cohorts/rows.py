@@ -1,0 +1,44 @@
+"""`Role` and `Row`: what a source of images says of each, before anything is checked."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Role(StrEnum):
+    """What an image is for."""
+
+    NORMAL = "normal"
+    """Known to be normal: trains NDM and ASR-Net."""
+    UNLABELED = "unlabeled"
+    """Normal or not, nobody has looked: trains UDM."""
+    TEST = "test"
+    """Never trained on; evaluated where a label is known."""
+
+
+class Row(NamedTuple):
+    """One image of a cohort.
+
+    Attributes:
+        path: the image file.
+        role: what it is for.
+        origin: where it was named, for messages: `manifest.csv, line 7`.
+        label: of test images, 0 (normal), 1 (abnormal) or unknown.
+        group: what must not be split, such as the patient; unknown: the image stands alone.
+        mask: an image that is non-zero where something is abnormal.
+    """
+
+    path: Path
+    role: Role
+    origin: str
+    label: int | None = None
+    group: str | None = None
+    mask: Path | None = None
+
+
+def listed(items: list[str], most: int = 3) -> str:
+    """Name the first few of many, for a message."""
+    more = len(items) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,44 @@
+"""Holding images out, whole groups only: no patient on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddad.errors import SettingError
+
+Indices = NDArray[np.int64]
+
+
+def hold_out(groups: Sequence[str], share: float, seed: int) -> tuple[Indices, Indices]:
+    """Choose whole groups that make up about `share` of the images.
+
+    The choice depends on the seed and the groups' names, not on their order. At least one group is kept.
+
+    Args:
+        groups: the group of each image.
+        share: what part of the images to hold out, 0 for none.
+        seed: the same seed chooses the same groups.
+
+    Returns:
+        The indices of the images that are kept, and of those held out, both ascending.
+
+    Raises:
+        SettingError: the share is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise SettingError(f"holdout is {share:g}; it is a share of the images, at least 0 and below 1.")
+    names, members, sizes = np.unique(np.asarray(groups, dtype=str), return_inverse=True, return_counts=True)
+    wanted = share * len(groups)
+    held: list[int] = []
+    count = 0
+    for group in np.random.default_rng(seed).permutation(len(names)).tolist():
+        size = int(sizes[group])
+        # A group is taken only if it brings the count nearer; a smaller one may still fit.
+        if len(held) < len(names) - 1 and abs(count + size - wanted) < abs(count - wanted):
+            held.append(group)
+            count += size
+    out = np.isin(members, held)
+    return np.flatnonzero(~out), np.flatnonzero(out)
