@@ -1,0 +1,187 @@
+"""Options that several verbs share, and what they mean together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+import yaml
+
+from ddad.errors import CohortError, SettingError
+
+if TYPE_CHECKING:
+    from ddad.cohorts import Cohort
+    from ddad.recipe import Recipe
+
+_IMAGES = "Images"
+_RECIPE = "Recipe"
+
+Normal = Annotated[
+    list[Path] | None,
+    typer.Option("--normal", help="Folder of known normal images.", rich_help_panel=_IMAGES),
+]
+Unlabeled = Annotated[
+    list[Path] | None,
+    typer.Option("--unlabeled", help="Folder of unlabeled images.", rich_help_panel=_IMAGES),
+]
+TestNormal = Annotated[
+    list[Path] | None,
+    typer.Option("--test-normal", help="Folder of normal test images.", rich_help_panel=_IMAGES),
+]
+TestAbnormal = Annotated[
+    list[Path] | None,
+    typer.Option("--test-abnormal", help="Folder of abnormal test images.", rich_help_panel=_IMAGES),
+]
+TestMasks = Annotated[
+    Path | None,
+    typer.Option(
+        "--test-masks",
+        help="Folder of masks, named like the abnormal test images (any suffix); non-zero is abnormal.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Manifest = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest", help="CSV with columns path, role, label, group, mask.", rich_help_panel=_IMAGES
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Benchmark folder: images/ and data.json.", rich_help_panel=_IMAGES),
+]
+Split = Annotated[str, typer.Option("--split", help="Split file within --data.", rich_help_panel=_IMAGES)]
+AnomalyRate = Annotated[
+    float | None,
+    typer.Option(
+        "--anomaly-rate",
+        help="Share of abnormal images among the unlabeled ones of --data; default: as listed there.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe", help="fast, paper, or a YAML or JSON file of recipe fields.", rich_help_panel=_RECIPE
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set any recipe field, e.g. --set refinement.epochs=10. 'ddad fields' lists them. Repeatable.",
+        rich_help_panel=_RECIPE,
+    ),
+]
+BackboneName = Annotated[
+    str | None, typer.Option("--backbone", help="ae, memae or ae-u.", rich_help_panel=_RECIPE)
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size",
+        help="Side of the network's input: a multiple of 16, up to 512.",
+        rich_help_panel=_RECIPE,
+    ),
+]
+Members = Annotated[
+    int | None, typer.Option("--members", help="K, networks in each ensemble.", rich_help_panel=_RECIPE)
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="All randomness follows from it.", rich_help_panel=_RECIPE)
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
+PrecisionName = Annotated[
+    Literal["auto", "fp32", "bf16"] | None,
+    typer.Option("--precision", help="fp32 is exact; auto takes bf16 where the processor has it."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Networks trained side by side; default: one a processor core."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def build_recipe(
+    name: str,
+    settings: list[str] | None,
+    *,
+    backbone: str | None = None,
+    image_size: int | None = None,
+    members: int | None = None,
+    seed: int | None = None,
+    precision: str | None = None,
+) -> Recipe:
+    """Combine a preset or file, `--set` fields and the options that name a field of their own.
+
+    Raises:
+        SettingError: a field is unknown or its value cannot be used.
+    """
+    from ddad.recipe import Recipe
+
+    is_file = Path(name).suffix.lower() in {".yaml", ".yml", ".json"}
+    recipe = Recipe.from_file(name) if is_file else Recipe.preset(name)
+    changes: dict[str, Any] = {}
+    for setting in settings or []:
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise SettingError(f"--set {setting}: write it as FIELD=VALUE, e.g. --set refinement.epochs=10.")
+        try:
+            changes[field.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SettingError(f"--set {setting}: the value cannot be read ({error}).") from error
+    named = {
+        "reconstruction.backbone": backbone,
+        "images.image_size": image_size,
+        "reconstruction.members": members,
+        "seed": seed,
+        "precision": precision,
+    }
+    changes |= {field: value for field, value in named.items() if value is not None}
+    return recipe.changed(changes)
+
+
+def build_cohort(
+    *,
+    normal: list[Path] | None = None,
+    unlabeled: list[Path] | None = None,
+    test_normal: list[Path] | None = None,
+    test_abnormal: list[Path] | None = None,
+    test_masks: Path | None = None,
+    manifest: Path | None = None,
+    data: Path | None = None,
+    split: str = "data.json",
+    anomaly_rate: float | None = None,
+) -> Cohort:
+    """Assemble the cohort from whichever of the three forms was given.
+
+    Raises:
+        CohortError: no form, or more than one, was given; or the images cannot be assembled.
+        SettingError: the anomaly rate is given without a benchmark folder.
+    """
+    from ddad.cohorts import Cohort
+
+    folders = any((normal, unlabeled, test_normal, test_abnormal, test_masks))
+    if sum((folders, manifest is not None, data is not None)) != 1:
+        raise CohortError(
+            "images: give folders (--normal, --unlabeled, --test-normal, --test-abnormal), or --manifest, or --data; "
+            "exactly one of the three."
+        )
+    if anomaly_rate is not None and data is None:
+        raise SettingError(
+            "--anomaly-rate: goes with --data, whose lists say which unlabeled images are abnormal."
+        )
+    if manifest is not None:
+        return Cohort.from_manifest(manifest)
+    if data is not None:
+        return Cohort.from_benchmark(data, split=split, anomaly_rate=anomaly_rate)
+    return Cohort.from_folders(
+        normal=normal,
+        unlabeled=unlabeled,
+        test_normal=test_normal,
+        test_abnormal=test_abnormal,
+        test_masks=test_masks,
+    )

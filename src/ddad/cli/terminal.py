@@ -1,0 +1,110 @@
+"""What a person sees while `ddad` works: bars in a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ddad.progress import Task
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+console = Console(stderr=True, highlight=False)
+"""Everything that is not a result goes to standard error, so that `--json` stays clean."""
+
+
+class BarProgress:
+    """Draws a bar for each task, with the time left."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        """Open a bar `title` of `total` steps."""
+        number = self._bars.add_task(title, total=total, note="")
+        yield _Bar(self._bars, number)
+        self._bars.update(number, note="")
+
+    def message(self, text: str) -> None:
+        """Say one line above the bars."""
+        self._bars.console.print(text)
+
+
+class _Bar:
+    def __init__(self, bars: Progress, number: TaskID) -> None:
+        self._bars, self._number = bars, number
+
+    def advance(self, steps: int = 1, *, note: str = "") -> None:
+        """Draw `steps` more."""
+        self._bars.update(self._number, advance=steps, note=note)
+
+
+class LineProgress:
+    """Writes a line when a task begins, every 15 seconds, and when it ends: for logs."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        """Begin `title`, of `total` steps."""
+        line = _Line(title, total)
+        yield line
+        line.end()
+
+    def message(self, text: str) -> None:
+        """Write one line."""
+        console.print(text)
+
+
+class _Line:
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._done = title, total, 0
+        self._start = self._last = time.monotonic()
+
+    def advance(self, steps: int = 1, *, note: str = "") -> None:
+        """Write a line if the last one is old enough."""
+        self._done += steps
+        now = time.monotonic()
+        if now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            left = (now - self._start) * (self._total - self._done) / max(self._done, 1)
+            console.print(f"{self._title}: {self._done} of {self._total}, about {left:.0f} s left  {note}")
+
+    def end(self) -> None:
+        """Say how long it took."""
+        console.print(f"{self._title}: {self._done} of {self._total}, {time.monotonic() - self._start:.1f} s")
+
+
+@contextmanager
+def terminal_progress() -> Iterator[BarProgress | LineProgress]:
+    """Yield bars if a person watches, lines otherwise."""
+    if not sys.stderr.isatty():
+        yield LineProgress()
+        return
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=console,
+    )
+    context: AbstractContextManager[object] = bars if console.is_terminal else nullcontext()
+    with context:
+        yield BarProgress(bars)

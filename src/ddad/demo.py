@@ -1,0 +1,46 @@
+"""The whole way on images made by program: phantoms, fit, score, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddad.cohorts import Cohort, Role
+from ddad.cohorts.phantom import write_phantom
+from ddad.experiments.evaluation import Evaluation, evaluate, write_evaluation
+from ddad.experiments.tables import evaluation_table, to_markdown
+from ddad.files import whole_folder, write_atomically
+from ddad.fitting import fit
+from ddad.progress import Progress
+from ddad.recipe import Recipe
+from ddad.report.findings import write_findings
+from ddad.training.device import DeviceName
+
+_COUNTS = {
+    "normals": 400,
+    "unlabeled_normals": 160,
+    "unlabeled_abnormals": 240,
+    "test_normals": 60,
+    "test_abnormals": 60,
+}
+_SHORTER = {"reconstruction.ndm_epochs": 60, "reconstruction.udm_epochs": 30, "refinement.epochs": 2}
+
+
+def run_demo(out: Path, *, seed: int, device: DeviceName, overwrite: bool, progress: Progress) -> Evaluation:
+    """Write phantom images, a model, findings with heat maps, and a results table under `out`.
+
+    Raises:
+        OutputError: `out` exists and `overwrite` is False.
+    """
+    with whole_folder(out, overwrite=overwrite) as folder:
+        progress.message("making phantom images")
+        images = folder / "images"
+        write_phantom(images, **_COUNTS, seed=seed)
+        cohort = Cohort.from_manifest(images / "manifest.csv")
+        model = fit(cohort, Recipe(seed=seed).changed(_SHORTER), device=device, progress=progress)
+        model.save(folder / "model")
+        test = cohort.paths(Role.TEST)
+        write_findings(model, test, folder / "scores", heatmaps=True, device=device, progress=progress)
+        evaluation = evaluate(model, cohort, device=device, progress=progress)
+        write_evaluation(evaluation, folder / "evaluation")
+        write_atomically(folder / "results.md", to_markdown(evaluation_table(evaluation)).encode())
+    return evaluation

@@ -1,0 +1,158 @@
+"""DDAD with ASR-Net (Cai et al. 2023): the detector that this project exists for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddad import discrepancy
+from ddad.detectors.base import Curves, Detector, FitContext, Scored
+from ddad.errors import ModelError
+from ddad.networks.asr_net import ASRNet
+from ddad.networks.ensemble import Ensemble, discrepancy_maps
+from ddad.networks.factory import build_asr_net, build_autoencoder
+from ddad.recipe import Recipe
+from ddad.training.checkpoint import load_tensors
+from ddad.training.device import Compute
+from ddad.training.jobs import Job, run_jobs
+
+SCORES = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
+"""The six rows of Table 3."""
+
+
+class DDAD(Detector):
+    """Two ensembles of reconstruction networks, their discrepancies, and two refinement networks.
+
+    Stage 1 fits NDM on D_n and, where there are unlabeled images, UDM on D_n ∪ D_u. Stage 2 fits an
+    ASR-Net on A_intra alone (R_intra, equation 13) and one on A_intra and A_inter (R_dual, equation 8).
+    """
+
+    name = "ddad"
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.ndm = self._ensemble()
+        self.udm: Ensemble | None = None
+        self.refiners: dict[str, ASRNet] = {}
+
+    @property
+    def primary_score(self) -> str:
+        """R_dual, or R_intra where there were no unlabeled images (equation 13)."""
+        return "r_intra" if self.udm is None else "r_dual"
+
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
+        """Train both stages; every network goes on from its own checkpoint in the workspace."""
+        settings = self.recipe.reconstruction
+        epochs = {"ndm": settings.ndm_epochs, "udm": settings.udm_epochs}
+        pools = {"ndm": [str(normal)]}
+        if unlabeled is not None:
+            pools["udm"] = [str(normal), str(unlabeled)]
+        members = {
+            module: [context.workspace / f"{module}-{k}.safetensors" for k in range(settings.members)]
+            for module in pools
+        }
+        # The UDM sees more images, so its members are started first and finish beside the others.
+        stage_1 = [
+            self._job(
+                f"{module.upper()} network {k + 1} of {len(paths)}",
+                "ddad.training.reconstruction:train_member_job",
+                paths[k],
+                context,
+                steps=epochs[module],
+                module=module,
+                member=k,
+                pixels=pools[module],
+            )
+            for module, paths in sorted(members.items(), reverse=True)
+            for k in range(len(paths))
+        ]
+        run_jobs(stage_1, workers=context.workers, progress=context.progress, title="reconstruction networks")
+
+        inputs = {"r_intra": ["a_intra"]}
+        if unlabeled is not None:
+            inputs["r_dual"] = ["a_intra", "a_inter"]
+        refiners = {score: context.workspace / f"{score}.safetensors" for score in inputs}
+        stage_2 = [
+            self._job(
+                f"ASR-Net for {score}",
+                "ddad.training.refinement:train_refiner_job",
+                refiners[score],
+                context,
+                steps=self.recipe.refinement.epochs,
+                inputs=inputs[score],
+                pixels=str(normal),
+                members={module: [str(path) for path in paths] for module, paths in members.items()},
+            )
+            for score in sorted(inputs)
+        ]
+        run_jobs(stage_2, workers=context.workers, progress=context.progress, title="refinement networks")
+
+        tensors: dict[str, Tensor] = {}
+        curves: Curves = {}
+        parts = {
+            f"{module}.members.{k}": path for module in members for k, path in enumerate(members[module])
+        }
+        for part, path in {**parts, **refiners}.items():
+            loaded, notes = load_tensors(path)
+            tensors |= {f"{part}.{name}": tensor for name, tensor in loaded.items()}
+            curves[part] = notes["losses"]
+        self.load_state_dict(tensors)
+        return curves
+
+    def _job(
+        self, title: str, function: str, into: Path, context: FitContext, *, steps: int, **arguments: Any
+    ) -> Job:
+        return Job(
+            title=title,
+            function=function,
+            arguments={
+                **arguments,
+                "recipe": self.recipe.model_dump(mode="json"),
+                "into": str(into),
+                "compute": context.compute.to_json(),
+            },
+            steps=steps,
+            output=into,
+        )
+
+    def _score_block(self, images: Tensor, compute: Compute) -> Scored:
+        maps = discrepancy_maps(self.ndm, self.udm, images)
+        with compute.autocast():
+            logits = {
+                name: refiner(torch.stack([maps[source] for source in refiner.inputs], dim=1))
+                for name, refiner in self.refiners.items()
+            }
+        scores = {name: discrepancy.image_score(score_map) for name, score_map in maps.items()}
+        for name, refiner in self.refiners.items():
+            scores[name] = refiner.image_score(logits[name])
+            maps[name] = refiner.score_map(logits[name])
+        return Scored(scores=scores, maps=maps)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return every fitted network by the name its tensors carry."""
+        parts: dict[str, nn.Module] = {"ndm": self.ndm, **self.refiners}
+        return parts if self.udm is None else {**parts, "udm": self.udm}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` returned; UDM and ASR-Nets are there if their tensors are."""
+        present = {name.split(".", 1)[0] for name in tensors}
+        self.udm = self._ensemble() if "udm" in present else None
+        self.refiners = {
+            score: build_asr_net(self.recipe, inputs)
+            for score, inputs in (("r_intra", ["a_intra"]), ("r_dual", ["a_intra", "a_inter"]))
+            if score in present
+        }
+        unknown = present - set(self.modules())
+        if unknown or "r_intra" not in present:
+            raise ModelError(
+                f"weights: these are not the weights of a DDAD model (found parts {sorted(present)})."
+            )
+        self._load_modules(tensors)
+
+    def _ensemble(self) -> Ensemble:
+        settings = self.recipe.reconstruction
+        return Ensemble([build_autoencoder(self.recipe.images, settings) for _ in range(settings.members)])

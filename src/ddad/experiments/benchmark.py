@@ -1,0 +1,163 @@
+"""Run benchmark cells: fit, score and evaluate for each backbone and seed, each stored when it is done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ddad.cohorts import Cohort
+from ddad.errors import SettingError, writing_to
+from ddad.experiments.evaluation import evaluate
+from ddad.experiments.published import SCORE_TITLES, Benchmark, benchmark_named
+from ddad.experiments.tables import to_markdown
+from ddad.files import write_atomically
+from ddad.fitting import fit
+from ddad.progress import Progress, SilentProgress
+from ddad.recipe import Recipe
+from ddad.training.device import DeviceName
+
+METHOD = "ddad"
+
+
+def benchmark_recipes(recipe: Recipe, backbones: Sequence[str], seeds: int) -> list[Recipe]:
+    """List the recipes to run: every backbone with `seeds` seeds, counted up from the recipe's own.
+
+    Raises:
+        SettingError: no seeds, or an unknown backbone.
+    """
+    if seeds < 1:
+        raise SettingError(f"--seeds {seeds}: give 1 or more.")
+    return [
+        recipe.changed({"reconstruction.backbone": backbone, "seed": seed})
+        for backbone in dict.fromkeys(backbones)
+        for seed in range(recipe.seed, recipe.seed + seeds)
+    ]
+
+
+def benchmark_cohort(
+    dataset: str, data: Path, split: str, anomaly_rate: float | None
+) -> tuple[Benchmark | None, Cohort]:
+    """Open a benchmark folder, with the published anomaly rate and size of D_u if the data set is known.
+
+    Raises:
+        SettingError: the data set is unknown.
+        CohortError: the folder is not in the form of the paper's benchmarks.
+    """
+    known = benchmark_named(dataset)
+    if known is None:
+        return None, Cohort.from_benchmark(data, split=split, anomaly_rate=anomaly_rate)
+    return known, Cohort.from_benchmark(
+        data,
+        split=split,
+        anomaly_rate=known.anomaly_rate if anomaly_rate is None else anomaly_rate,
+        unlabeled_total=known.unlabeled,
+    )
+
+
+def run_benchmark(
+    cohort: Cohort,
+    benchmark: Benchmark | None,
+    recipes: Sequence[Recipe],
+    out: Path,
+    *,
+    split: str,
+    device: DeviceName = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Do every run that is not stored in `out/runs` yet, and return the cells of all of them.
+
+    A run fits one recipe and evaluates its six scores: six cells of Table 3.
+
+    Args:
+        cohort: with labelled test images.
+        benchmark: the paper's figures for it, or None for other data.
+        recipes: what to fit.
+        out: folder for the stored runs.
+        split: name of the split, as it is written in the cells.
+        device: `auto`, `cpu` or `cuda`.
+        workers: networks trained side by side.
+        progress: told what is being done.
+    """
+    progress = progress or SilentProgress()
+    folder = out / "runs"
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    cells: list[dict[str, Any]] = []
+    name = benchmark.name if benchmark else cohort.name
+    for number, recipe in enumerate(recipes, start=1):
+        backbone = recipe.reconstruction.backbone
+        stem = f"{name}-{Path(split).stem}-{recipe.preset_name}-{backbone}-seed{recipe.seed}"
+        file = folder / f"{stem}.json"
+        identity = {"recipe": recipe.model_dump(mode="json"), "cohort": cohort.fingerprint()}
+        record = json.loads(file.read_text()) if file.exists() else None
+        if record is None or {key: record[key] for key in identity} != identity:
+            progress.message(f"run {number} of {len(recipes)}: {backbone}, seed {recipe.seed}")
+            record = identity | _run(cohort, recipe, folder / f"{stem}.model", device, workers, progress)
+            write_atomically(file, (json.dumps(record, indent=2) + "\n").encode())
+        cells += _cells(record, name, benchmark, split)
+    return cells
+
+
+def _run(
+    cohort: Cohort, recipe: Recipe, folder: Path, device: DeviceName, workers: int | None, progress: Progress
+) -> dict[str, Any]:
+    started = time.monotonic()
+    model = fit(cohort, recipe, out=folder, overwrite=True, device=device, workers=workers, progress=progress)
+    fitted = time.monotonic()
+    evaluation = evaluate(model, cohort, device=device, progress=progress)
+    done = time.monotonic()
+    shutil.rmtree(folder)
+    return {
+        "versions": {"ddad": model.card["ddad"], **model.card["versions"]},
+        "compute": model.card["compute"],
+        "counts": {key: model.card["cohort"][key] for key in ("normal", "held_out_normal", "unlabeled")},
+        # The model's own clock knows the time of a fit that was interrupted only from its last start.
+        "seconds": {"fit": round(fitted - started, 1), "evaluate": round(done - fitted, 1)},
+        "evaluation": evaluation.to_json(),
+        "labels": evaluation.labels,
+        "scores": {name: [round(s, 6) for s in values] for name, values in evaluation.scores.items()},
+    }
+
+
+def _cells(
+    record: dict[str, Any], dataset: str, benchmark: Benchmark | None, split: str
+) -> Iterator[dict[str, Any]]:
+    recipe = Recipe().changed(record["recipe"])
+    backbone = recipe.reconstruction.backbone
+    seconds = sum(record["seconds"].values())
+    # The paper's figures belong to the split that was published with it.
+    published = benchmark if benchmark is not None and split == "data.json" else None
+    for score in SCORE_TITLES:
+        metrics = record["evaluation"]["images"].get(score)
+        if metrics is None:
+            continue
+        yield {
+            "dataset": dataset,
+            "split": split,
+            "method": METHOD,
+            "backbone": backbone,
+            "score": score,
+            "seed": recipe.seed,
+            "auc": round(100 * metrics["auc"]["estimate"], 2),
+            "auc_low": round(100 * metrics["auc"]["low"], 2),
+            "auc_high": round(100 * metrics["auc"]["high"], 2),
+            "ap": round(100 * metrics["ap"]["estimate"], 2),
+            "ap_low": round(100 * metrics["ap"]["low"], 2),
+            "ap_high": round(100 * metrics["ap"]["high"], 2),
+            "auc_paper": published.auc.get((score, backbone)) if published else None,
+            "ap_paper": published.ap.get((score, backbone)) if published else None,
+            "seconds": round(seconds, 1),
+        }
+
+
+def write_results(cells: Sequence[dict[str, Any]], table: pd.DataFrame, out: Path) -> None:
+    """Write the cells as `results.csv` and the summary table as `results.md`."""
+    write_atomically(out / "results.csv", pd.DataFrame(list(cells)).to_csv(index=False).encode())
+    write_atomically(out / "results.md", to_markdown(table).encode())

@@ -1,0 +1,221 @@
+"""`Model`: a fitted detector with its recipe and provenance, as a user saves, loads and ships it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate
+from ddad.detectors import DETECTORS, Detector
+from ddad.detectors.base import block_size
+from ddad.errors import ModelError, SettingError
+from ddad.files import sha256, whole_folder, write_atomically
+from ddad.progress import Progress, SilentProgress
+from ddad.recipe import Recipe
+from ddad.training.checkpoint import load_tensors, save_tensors
+from ddad.training.device import Compute, DeviceName, Precision
+
+FORMAT = "ddad-model"
+FORMAT_VERSION = 1
+_FILES = ("weights.safetensors", "recipe.json", "model_card.json")
+_CHECKSUMS = "checksums.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a model says of one image.
+
+    Attributes:
+        path: the file, as it was given or found.
+        score: the model's main score; higher is more anomalous.
+        p_value: share of held-out normals that score as high, or None before calibration.
+        flagged: whether the p-value is below the promised false-alarm rate, or None before calibration.
+        scores: every score of the detector by name.
+        maps: every score map, (S, S) float32, at the size of the network's input.
+        pixels: the network's input, (C, S, S) in [-1, 1].
+        source_size: rows and columns of the file's image.
+        warnings: what is doubtful about the image.
+    """
+
+    path: str
+    score: float
+    p_value: float | None
+    flagged: bool | None
+    scores: dict[str, float]
+    maps: dict[str, NDArray[np.float32]]
+    pixels: NDArray[np.float32]
+    source_size: tuple[int, int]
+    warnings: tuple[str, ...]
+
+
+class Model:
+    """A fitted detector, the recipe it was fitted by, and a card that says what it has seen."""
+
+    def __init__(self, detector: Detector, card: dict[str, Any]) -> None:
+        self.detector = detector
+        self.card = card
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the detector was fitted by."""
+        return self.detector.recipe
+
+    @property
+    def primary_score(self) -> str:
+        """Name of the score in `Finding.score`."""
+        return self.detector.primary_score
+
+    def map_scale(self, name: str) -> tuple[float, float]:
+        """Return the values drawn as the two ends of the colour scale of map `name`.
+
+        The median and the 99.9th percentile of the pixels of held-out normals: one scale for all images.
+        """
+        quantiles = self.card["held_out_normals"]["maps"][name]
+        return quantiles["0.5"], quantiles["0.999"]
+
+    def score(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        device: DeviceName = "auto",
+        precision: Precision = "auto",
+        workers: int = 2,
+        progress: Progress | None = None,
+        on_skipped: Callable[[SkippedImage], None] | None = None,
+    ) -> Iterator[Finding]:
+        """Score files one after another, in order, with memory that does not grow.
+
+        Args:
+            paths: files and folders; folders are searched for images.
+            device: `auto`, `cpu` or `cuda`.
+            precision: of ASR-Net's matrix products; reconstructions are always float32.
+            workers: threads that decode.
+            progress: told of every image.
+            on_skipped: called for each file that cannot be scored; without it a warning is issued.
+
+        Raises:
+            CohortError: a path does not exist, or there is no image under it.
+        """
+        files = find_images(paths)
+        compute = Compute.choose(device, precision)
+        skip = on_skipped or _warn
+        size = block_size(self.recipe.images.image_size)
+        with (progress or SilentProgress()).task("scoring", len(files)) as bar:
+            for batch in iterate(files, self.recipe.images, batch=size, workers=workers):
+                usable = [image for image in batch if image.pixels is not None]
+                for image in batch:
+                    if image.pixels is None:
+                        skip(SkippedImage(image.path, image.reason or "cannot be read"))
+                yield from self._findings(usable, compute)
+                bar.advance(len(batch))
+
+    def score_pixels(
+        self, pixels: NDArray[np.float32], compute: Compute
+    ) -> Iterator[tuple[dict[str, float], Any]]:
+        """Score prepared images, (N, C, S, S) in [-1, 1]; yield the scores and maps of each."""
+        size = block_size(self.recipe.images.image_size)
+        for start in range(0, len(pixels), size):
+            block = torch.from_numpy(np.array(pixels[start : start + size]))
+            scored = self.detector.score(block, compute)
+            for index in range(len(block)):
+                yield (
+                    {name: float(values[index]) for name, values in scored.scores.items()},
+                    {name: score_map[index].numpy() for name, score_map in scored.maps.items()},
+                )
+
+    def _findings(self, images: Sequence[DecodedImage], compute: Compute) -> Iterator[Finding]:
+        if not images:
+            return
+        pixels = np.stack([image.pixels for image in images if image.pixels is not None])
+        for image, own_pixels, (scores, maps) in zip(
+            images, pixels, self.score_pixels(pixels, compute), strict=True
+        ):
+            assert image.source_size is not None
+            yield Finding(
+                path=str(image.path),
+                score=scores[self.primary_score],
+                p_value=None,
+                flagged=None,
+                scores=scores,
+                maps=maps,
+                pixels=own_pixels,
+                source_size=image.source_size,
+                warnings=image.warnings,
+            )
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model to a folder: weights, recipe, card, and their checksums.
+
+        Raises:
+            OutputError: the folder exists and `overwrite` is False, or the disk is full.
+        """
+        with whole_folder(Path(folder), overwrite=overwrite) as partial:
+            save_tensors(partial / "weights.safetensors", self.detector.state_dict())
+            write_atomically(partial / "recipe.json", self.recipe.to_json().encode())
+            card = {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "detector": self.detector.name,
+                **self.card,
+            }
+            write_atomically(partial / "model_card.json", (json.dumps(card, indent=2) + "\n").encode())
+            checksums = {name: sha256(partial / name) for name in _FILES}
+            write_atomically(partial / _CHECKSUMS, (json.dumps(checksums, indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Model:
+        """Read a model that `save` wrote. No code in it is run.
+
+        Raises:
+            ModelError: the folder is missing, is no ddad model, was altered, or is of a later version.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ModelError(f"{folder}: there is no such model folder. Give the --out folder of 'ddad fit'.")
+        missing = [name for name in (*_FILES, _CHECKSUMS) if not (folder / name).is_file()]
+        if missing:
+            raise ModelError(f"{folder}: not a ddad model ({', '.join(missing)} missing).")
+        checksums = _read_json(folder / _CHECKSUMS)
+        for name in _FILES:
+            if checksums.get(name) != sha256(folder / name):
+                raise ModelError(
+                    f"{folder / name}: was altered after the model was saved, so its scores cannot be trusted. "
+                    "Take the original folder again, or fit the model anew."
+                )
+        card = _read_json(folder / "model_card.json")
+        if card.get("format") != FORMAT or card.get("detector") not in DETECTORS:
+            raise ModelError(
+                f"{folder}: not a model of this version of ddad (detector {card.get('detector')!r})."
+            )
+        if card["format_version"] > FORMAT_VERSION:
+            raise ModelError(f"{folder}: written by a later version of ddad; update ddad to load it.")
+        try:
+            recipe = Recipe.from_file(folder / "recipe.json")
+        except SettingError as error:
+            raise ModelError(f"{folder}: its recipe is not one of this version of ddad. {error}") from error
+        detector = DETECTORS[card["detector"]](recipe)
+        detector.load_state_dict(load_tensors(folder / "weights.safetensors")[0])
+        own = ("format", "format_version", "detector")
+        return cls(detector, {key: value for key, value in card.items() if key not in own})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: damaged ({error}).") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: damaged (not a JSON object).")
+    return content
+
+
+def _warn(skipped: SkippedImage) -> None:
+    warnings.warn(f"{skipped.path}: skipped, {skipped.reason}", stacklevel=3)

@@ -1,0 +1,100 @@
+"""ASR-Net F(·): refines discrepancy maps into one anomaly score map (section 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_SMALLEST_DISCREPANCY = 1e-3  # where its logarithm is cut off, in the units of the discrepancy
+
+
+class ASRNet(nn.Module):
+    """Three convolutions 3x3, as published: discrepancy maps in, logits of the anomaly probability out.
+
+    Args:
+        inputs: names of the discrepancy maps that it reads, e.g. `("a_intra", "a_inter")`.
+        width: channels of the two hidden layers.
+    """
+
+    def __init__(self, inputs: Sequence[str], width: int) -> None:
+        super().__init__()
+        self.inputs = tuple(inputs)
+        self.layers = nn.Sequential(
+            nn.Conv2d(len(inputs), width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        self.head = nn.Conv2d(width, 2, kernel_size=3, padding=1)
+
+    def forward(self, discrepancies: Tensor) -> Tensor:
+        """Return logits (N, H, W) of the anomaly probability for discrepancies (N, inputs, H, W)."""
+        normal, abnormal = self._convolve(discrepancies).unbind(dim=1)
+        return abnormal - normal
+
+    def _convolve(self, discrepancies: Tensor) -> Tensor:
+        hidden = self.layers(discrepancies)
+        # The output keeps full precision: a score is a mean over it, a heat map shows it.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.head(hidden.float())
+
+    def score_map(self, logits: Tensor) -> Tensor:
+        """Return the anomaly probability of every pixel, the softmax over both classes."""
+        return torch.sigmoid(logits)
+
+    def image_score(self, logits: Tensor) -> Tensor:
+        """Return the mean anomaly probability of each image, (N,)."""
+        return self.score_map(logits).flatten(1).mean(dim=1)
+
+
+class AnchoredASRNet(ASRNet):
+    """An ASR-Net that cannot make its input worse: it redistributes the evidence inside an image.
+
+    Each discrepancy is taken as a logarithm and standardised, pixel by pixel, with what normal images show
+    there. The last input so standardised (A_inter, or A_intra where it stands alone) is the anchor; its mean
+    is the image's score. The convolutions see all inputs and add a correction whose mean over each image is
+    taken out, so that the pseudo labels of FPI teach *where* an anomaly is, while *how much* there is stays
+    what the discrepancy says (docs/explanation/asr-net.md).
+
+    Args:
+        inputs: names of the discrepancy maps that it reads.
+        width: channels of the two hidden layers.
+        image_size: side of the maps.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: Sequence[str], width: int, image_size: int) -> None:
+        super().__init__(inputs, width)
+        self.register_buffer("centre", torch.zeros(len(inputs), image_size, image_size))
+        self.register_buffer("scale", torch.ones(len(inputs), image_size, image_size))
+        nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def fit_normal_statistics(self, discrepancies: Tensor) -> None:
+        """Take what is usual at each pixel from the maps of normal images, (N, inputs, H, W)."""
+        logarithms = torch.log(discrepancies + _SMALLEST_DISCREPANCY)
+        self.centre.copy_(logarithms.mean(dim=0))
+        deviation = logarithms.std(dim=0)
+        # A pixel that hardly varies (the black border) must not shout: its deviation is held at a tenth
+        # of the median pixel's.
+        self.scale.copy_(
+            torch.maximum(deviation, 0.1 * deviation.flatten(1).median(dim=1).values[:, None, None])
+        )
+
+    def standardise(self, discrepancies: Tensor) -> Tensor:
+        """Return (log A - mean) / deviation at each pixel, (N, inputs, H, W)."""
+        return (torch.log(discrepancies.float() + _SMALLEST_DISCREPANCY) - self.centre) / self.scale
+
+    def forward(self, discrepancies: Tensor) -> Tensor:
+        """Return the refined map (N, H, W), in normal images' standard deviations."""
+        standardised = self.standardise(discrepancies)
+        normal, abnormal = self._convolve(standardised).unbind(dim=1)
+        correction = abnormal - normal
+        return standardised[:, -1] + correction - correction.mean(dim=(1, 2), keepdim=True)
+
+    def image_score(self, logits: Tensor) -> Tensor:
+        """Return the mean logit of each image, (N,): the mean of its anchor."""
+        return logits.flatten(1).mean(dim=1)

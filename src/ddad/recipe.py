@@ -1,0 +1,225 @@
+"""`Recipe`: every decision of a fit in one validated, readable object, saved beside the weights."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ddad.errors import SettingError
+
+Backbone = Literal["ae", "memae", "ae-u"]
+PresetName = Literal["fast", "paper"]
+
+
+class _Section(BaseModel):
+    """A part of a recipe: unknown fields are refused, values cannot be changed in place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Preprocessing(_Section):
+    """How a file becomes the network's input, (C, S, S) in [-1, 1]."""
+
+    image_size: int = Field(64, ge=16, le=512, description="side S of the square input, a multiple of 16")
+    channels: Literal[1, 3] = Field(1, description="1: grey (colour is converted), 3: colour")
+    intensity: Literal["window", "percentile", "minmax"] = Field(
+        "window",
+        description="what becomes -1 and 1: the range that the file's type declares, "
+        "the image's 0.5th and 99.5th percentile, or its extremes",
+    )
+
+    @field_validator("image_size")
+    @classmethod
+    def _multiple_of_16(cls, value: int) -> int:
+        if value % 16:
+            below, above = value // 16 * 16, (value // 16 + 1) * 16
+            raise ValueError(f"must be a multiple of 16 (try {max(below, 16)} or {min(above, 512)})")
+        return value
+
+
+class Reconstruction(_Section):
+    """Stage 1: the networks of NDM and UDM (section 3.2) and how they are trained."""
+
+    backbone: Backbone = Field("ae-u", description="ae, memae or ae-u (section 4.2)")
+    members: int = Field(3, ge=1, le=64, description="K, the networks in each of NDM and UDM")
+    latent_size: int = Field(16, ge=1, le=4096, description="length of the code between encoder and decoder")
+    memory_slots: int = Field(25, ge=2, le=10_000, description="memae: number of memory items")
+    memory_entropy_weight: float = Field(2e-4, ge=0, description="memae: weight of the addressing entropy")
+    ndm_epochs: int = Field(250, ge=1, description="passes of each NDM network over the normal images")
+    udm_epochs: int = Field(
+        250, ge=1, description="passes of each UDM network over the normal and unlabeled images"
+    )
+    batch_size: int = Field(64, ge=2, description="images a step")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="Adam's learning rate, the peak if scheduled")
+    schedule: Literal["constant", "one-cycle"] = Field("constant", description="learning rate over time")
+
+
+class Synthesis(_Section):
+    """Foreign patch interpolation (equations 9 and 10), in shares of the image's width d."""
+
+    untouched_share: float = Field(0.5, ge=0, lt=1, description="training images left without a patch")
+    half_width: tuple[float, float] = Field((0.05, 0.2), description="range of the patch's half-width / d")
+    centre: tuple[float, float] = Field((0.1, 0.9), description="range of the patch's centre / d")
+
+    @field_validator("half_width", "centre")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1] <= 1:
+            raise ValueError("must be two shares of the width, low then high, within 0 and 1")
+        return value
+
+
+class Refinement(_Section):
+    """Stage 2: ASR-Net (section 3.5) and how it is trained."""
+
+    network: Literal["published", "anchored"] = Field(
+        "published", description="plain ASR-Net, or one whose image score stays that of its input"
+    )
+    width: int = Field(128, ge=4, le=1024, description="channels of the hidden layers")
+    epochs: int = Field(100, ge=1, description="passes over the normal images")
+    batch_size: int = Field(8, ge=1, description="images a step")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate, the peak if scheduled")
+    schedule: Literal["constant", "one-cycle"] = Field("constant", description="learning rate over time")
+    weight_decay: float = Field(1e-4, ge=0, description="Adam's L2 penalty")
+    focal_gamma: float = Field(2.0, ge=0, description="focusing parameter of the focal loss (equation 12)")
+
+
+class Recipe(_Section):
+    """All settings of a fit.
+
+    `Recipe()` is the `fast` preset; `Recipe.preset("paper")` is section 4.2 to the letter. Fields are
+    changed with `recipe.changed({"reconstruction.epochs": 30})`.
+    """
+
+    preset_name: PresetName = Field("fast", description="the preset that this recipe started from")
+    seed: int = Field(0, ge=0, lt=2**63, description="all randomness follows from it")
+    holdout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the normals kept out of fitting, to see what unseen normals score",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="matrix products in training; auto: bf16 where the processor has it"
+    )
+    images: Preprocessing = Preprocessing()
+    reconstruction: Reconstruction = Reconstruction(
+        ndm_epochs=120, udm_epochs=60, batch_size=32, learning_rate=2e-3, schedule="one-cycle"
+    )
+    synthesis: Synthesis = Synthesis()
+    refinement: Refinement = Refinement(
+        network="anchored", epochs=5, learning_rate=1e-3, schedule="one-cycle"
+    )
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """Return a named preset, `fast` or `paper`.
+
+        Raises:
+            SettingError: no preset has this name.
+        """
+        if name == "fast":
+            return cls()
+        if name == "paper":
+            return cls(
+                preset_name="paper",
+                holdout=0.0,
+                precision="fp32",
+                reconstruction=Reconstruction(),
+                refinement=Refinement(),
+            )
+        raise SettingError(
+            f"recipe: there is no preset {name!r}. Use 'fast', 'paper', or a YAML or JSON file."
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a YAML or JSON file; fields that it leaves out keep the values of its `preset_name`.
+
+        Raises:
+            SettingError: the file is missing or malformed, or a field is unknown or out of range.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingError(f"{path}: cannot be read as a recipe ({error}).") from error
+        if not isinstance(content, dict):
+            raise SettingError(
+                f"{path}: a recipe is a mapping of fields to values, see docs/reference/recipe.md."
+            )
+        base = cls.preset(str(content.get("preset_name", "fast")))
+        return base.changed(content, source=str(path))
+
+    def changed(self, changes: dict[str, Any], *, source: str = "recipe") -> Self:
+        """Return a copy with some fields changed; nested fields by dotted names or nested mappings.
+
+        Raises:
+            SettingError: a field is unknown (the nearest name is suggested) or a value is out of range.
+        """
+        content = self.model_dump(mode="json")
+        for name, value in _flatten(changes):
+            section: dict[str, Any] = content
+            *parents, leaf = name.split(".")
+            for part in parents:
+                inner = section.get(part)
+                if not isinstance(inner, dict):
+                    raise SettingError(f"{source}: unknown field '{name}'. {self._suggestion(name)}")
+                section = inner
+            if leaf not in section or isinstance(section[leaf], dict):
+                raise SettingError(f"{source}: unknown field '{name}'. {self._suggestion(name)}")
+            section[leaf] = value
+        try:
+            return type(self).model_validate(content)
+        except ValidationError as error:
+            raise SettingError("\n".join(_explain(problem, source) for problem in error.errors())) from error
+
+    def field_names(self) -> list[str]:
+        """Return every field that can be set, dotted."""
+        return [name for name, _ in _flatten(self.model_dump(mode="json"))]
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """Return (dotted name, value, meaning) of every field."""
+        rows: list[tuple[str, str, str]] = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, _Section):
+                rows += [
+                    (f"{name}.{inner}", json.dumps(getattr(value, inner)), info.description or "")
+                    for inner, info in type(value).model_fields.items()
+                ]
+            else:
+                rows.append((name, json.dumps(value), field.description or ""))
+        return rows
+
+    def to_json(self) -> str:
+        """Return the recipe as indented JSON."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+    def _suggestion(self, name: str) -> str:
+        names = self.field_names()
+        leaves = {field.rsplit(".", 1)[-1]: field for field in names}
+        near = difflib.get_close_matches(name, names, 1) or [
+            leaves[leaf] for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1)
+        ]
+        return f"Did you mean '{near[0]}'?" if near else f"Fields are: {', '.join(names)}."
+
+
+def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat += _flatten(value, f"{prefix}{name}.")
+        else:
+            flat.append((f"{prefix}{name}", value))
+    return flat
+
+
+def _explain(problem: Any, source: str) -> str:
+    field = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{source}: {field} = {problem['input']!r}: {message}."

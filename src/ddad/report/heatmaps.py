@@ -1,0 +1,70 @@
+"""Score maps as pictures: a heat map and an overlay on the image, on one scale for all images."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddad.files import write_atomically
+from ddad.model import Finding
+
+_COLOURS = colormaps["inferno"]
+_SHORTEST_SIDE = 256  # small images are enlarged, so that a person sees something
+_STRONGEST_OVERLAY = 0.65
+
+
+def picture_name(number: int, path: str) -> str:
+    """Return a file name that is unique by `number` and recognisable by the image's own name."""
+    return f"{number:06d}_{re.sub(r'[^\\w.-]+', '_', Path(path).stem)[:80]}"
+
+
+def write_pictures(
+    finding: Finding, name: str, scale: tuple[float, float], heat: Path, overlay: Path
+) -> None:
+    """Write one map of a finding as a heat map and as an overlay on the image.
+
+    Args:
+        finding: with its maps and the pixels that the network saw.
+        name: of the map to draw.
+        scale: values at the dark and the bright end of the colours, the same for all images.
+        heat: PNG file to write.
+        overlay: PNG file to write.
+    """
+    height, width = finding.source_size
+    factor = max(1.0, _SHORTEST_SIDE / min(height, width))
+    size = (round(width * factor), round(height * factor))
+    strength = np.asarray(
+        Image.fromarray(relative_to_scale(finding.maps[name], scale)).resize(size, Image.Resampling.BILINEAR)
+    )
+    colours = _COLOURS(strength)[..., :3]
+    image = _resized_image(finding.pixels, size)
+    opacity = (_STRONGEST_OVERLAY * strength)[..., None]
+    _write_png(heat, colours)
+    _write_png(overlay, (1 - opacity) * image + opacity * colours)
+
+
+def relative_to_scale(score_map: NDArray[np.float32], scale: tuple[float, float]) -> NDArray[np.float32]:
+    """Return a map in [0, 1], 0 at the lower end of the scale and 1 at the upper end and beyond."""
+    low, high = scale
+    return np.clip((score_map - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+
+
+def _resized_image(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float64]:
+    channels = [
+        np.asarray(Image.fromarray((channel + 1) / 2).resize(size, Image.Resampling.BICUBIC))
+        for channel in pixels
+    ]
+    image = np.stack(channels if len(channels) == 3 else channels * 3, axis=-1)
+    return np.clip(image, 0, 1).astype(np.float64)
+
+
+def _write_png(path: Path, colours: NDArray[np.float64]) -> None:
+    buffer = BytesIO()
+    Image.fromarray((colours * 255).round().astype(np.uint8)).save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())

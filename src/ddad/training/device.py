@@ -1,0 +1,67 @@
+"""Where the arithmetic runs, and how exactly."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ddad.errors import SettingError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of its matrix products.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        precision: `fp32` is exact; `bf16` multiplies in bfloat16 and keeps weights and sums in float32.
+    """
+
+    device: str
+    precision: Literal["fp32", "bf16"]
+
+    @classmethod
+    def choose(cls, device: DeviceName = "auto", precision: Precision = "auto") -> Compute:
+        """Take the GPU if there is one, and bf16 where the processor multiplies it natively.
+
+        Raises:
+            SettingError: `cuda` was asked for and is not there.
+        """
+        has_cuda = torch.cuda.is_available()
+        if device == "cuda" and not has_cuda:
+            raise SettingError("device: 'cuda' was asked for, but torch finds no GPU. Use --device cpu.")
+        name = "cuda" if has_cuda and device != "cpu" else "cpu"
+        if precision == "auto":
+            precision = "bf16" if _multiplies_bf16(name) else "fp32"
+        return cls(name, precision)
+
+    def to_json(self) -> dict[str, str]:
+        """Return the arguments that make this object again."""
+        return {"device": self.device, "precision": self.precision}
+
+    def place(self, network: Network) -> Network:
+        """Move a network to the device, in the memory format its convolutions like best."""
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def send(self, images: Tensor) -> Tensor:
+        """Move images (N, C, H, W) to the device."""
+        return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Run matrix products in the chosen precision."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def _multiplies_bf16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

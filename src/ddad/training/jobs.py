@@ -1,0 +1,158 @@
+"""Independent pieces of training, side by side: each in a process of one thread, which wins on a CPU.
+
+A process is started as `python -m ddad.training.worker`, never forked and never by re-importing the
+caller's script, so that `ddad.fit` works from a notebook or a script without a main guard.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from ddad.errors import DdadError, OutputError
+from ddad.progress import Progress, Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of a training function, described so that another process can make it.
+
+    Attributes:
+        title: what the progress bar shows, e.g. `NDM network 1 of 3`.
+        function: `package.module:function`; it is called with `arguments` and a keyword `report`.
+        arguments: JSON-serialisable keyword arguments.
+        steps: how often the function reports.
+        output: the file that it writes last; a job whose output is there is done.
+    """
+
+    title: str
+    function: str
+    arguments: dict[str, Any]
+    steps: int
+    output: Path
+
+
+@dataclass(frozen=True)
+class _Message:
+    job: int
+    kind: str
+    value: Any = None
+
+
+def call(job: Job, report: Callable[[str], None]) -> None:
+    """Run one job in this process."""
+    module, _, name = job.function.partition(":")
+    getattr(importlib.import_module(module), name)(**job.arguments, report=report)
+
+
+def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: str) -> None:
+    """Run the jobs that are not done yet, the first ones first; all report to one bar.
+
+    Args:
+        jobs: in the order in which they are started.
+        workers: processes side by side, of one thread each; 0 runs the jobs here, one after another, as
+            suits a GPU.
+        progress: told of every step.
+        title: of the bar.
+
+    Raises:
+        OutputError: the disk is full.
+        DdadError: a job failed; the other jobs are stopped, their checkpoints stay.
+    """
+    with progress.task(title, sum(job.steps for job in jobs)) as bar:
+        waiting = []
+        for job in jobs:
+            if job.output.exists():
+                bar.advance(job.steps)
+            else:
+                waiting.append(job)
+        if workers == 0:
+            for job in waiting:
+                call(job, lambda value, job=job: bar.advance(note=f"{job.title}  {value}"))  # type: ignore[misc]
+        else:
+            _run_processes(waiting, workers, bar)
+
+
+def _run_processes(jobs: Sequence[Job], workers: int, bar: Task) -> None:
+    messages: SimpleQueue[_Message] = SimpleQueue()
+    running: dict[int, subprocess.Popen[str]] = {}
+    waiting = list(range(len(jobs)))
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                number = waiting.pop(0)
+                running[number] = _start(jobs[number], messages.put, number)
+            message = messages.get()
+            if message.kind == "step":
+                bar.advance(note=f"{jobs[message.job].title}  {message.value}")
+            elif message.kind == "error":
+                raise _error(jobs[message.job], message.value)
+            else:
+                running.pop(message.job).wait()
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+
+
+def _start(job: Job, tell: Callable[[_Message], None], number: int) -> subprocess.Popen[str]:
+    # One thread each, and freed memory kept for the next step instead of returned to the system.
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddad.training.worker"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    assert process.stdin is not None
+    content = {**asdict(job), "output": str(job.output)}
+    json.dump({"job": content, "parent": os.getpid()}, process.stdin)
+    process.stdin.close()
+    threading.Thread(target=_listen, args=(process, tell, number), daemon=True).start()
+    return process
+
+
+def _listen(process: subprocess.Popen[str], tell: Callable[[_Message], None], number: int) -> None:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors: list[str] = []
+    drain = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
+    drain.start()
+    finished = False
+    for line in process.stdout:
+        content = json.loads(line)
+        if content["kind"] == "error":
+            tell(_Message(number, "error", content))
+            return
+        finished = finished or content["kind"] == "done"
+        if content["kind"] == "step":
+            tell(_Message(number, "step", content["value"]))
+    code = process.wait()
+    drain.join(timeout=5)
+    if finished and code == 0:
+        tell(_Message(number, "done"))
+    else:
+        tell(_Message(number, "error", {"type": "crash", "code": code, "text": "".join(errors[-30:])}))
+
+
+def _error(job: Job, content: dict[str, Any]) -> DdadError:
+    if content["type"] == "OutputError":
+        return OutputError(content["text"])
+    if content["type"] == "crash" and content["code"] == -9:
+        return DdadError(
+            f"{job.title}: the process was killed (out of memory?). Run the same command again to go on."
+        )
+    return DdadError(f"{job.title}: {content['text']}")

@@ -1,0 +1,73 @@
+"""Stage 1: train one reconstruction network (section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddad.networks.factory import build_autoencoder
+from ddad.recipe import Recipe
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.pixels import ImagePool
+from ddad.training.seeds import derived_seed, torch_generator
+
+
+def train_member_job(
+    *, recipe: dict[str, Any], module: str, member: int, pixels: list[str], into: str,
+    compute: dict[str, Any], report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Do `train_member` with arguments that travel as JSON."""
+    train_member(
+        Recipe.model_validate(recipe),
+        module,
+        member,
+        ImagePool.open(pixels),
+        Path(into),
+        Compute(**compute),
+        report,
+    )
+
+
+def train_member(
+    recipe: Recipe,
+    module: str,
+    member: int,
+    images: ImagePool,
+    into: Path,
+    compute: Compute,
+    report: Callable[[str], None],
+) -> None:
+    """Train one member of an ensemble and write its weights to `into`; go on from a checkpoint beside it.
+
+    Args:
+        recipe: its `reconstruction` section is followed.
+        module: `ndm` or `udm`; with `member` it names the random stream.
+        member: number of the network within its module, from 0.
+        images: D_n for the NDM, D_n and D_u for the UDM.
+        into: the safetensors file to write; its notes hold the training curve.
+        compute: device and precision.
+        report: called after each epoch with a line about it.
+    """
+    settings = recipe.reconstruction
+    torch.manual_seed(derived_seed(recipe.seed, module, member, "weights"))
+    network = compute.place(build_autoencoder(recipe.images, settings))
+    batch_size = min(settings.batch_size, len(images))
+    steps_per_epoch = len(images) // batch_size  # the last incomplete batch is dropped, as published
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        generator = torch_generator(recipe.seed, module, member, "epoch", epoch)
+        order = torch.randperm(len(images), generator=generator).numpy()
+        for step in range(steps_per_epoch):
+            batch = compute.send(images.batch(order[step * batch_size : (step + 1) * batch_size]))
+            with compute.autocast():
+                loss = network.loss(batch)
+            yield loss
+
+    epochs = settings.ndm_epochs if module == "ndm" else settings.udm_epochs
+    loop = LoopSettings(epochs, steps_per_epoch, settings.learning_rate, settings.schedule)
+    train_epochs(network, batch_losses, loop, into, report)

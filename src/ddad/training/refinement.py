@@ -1,0 +1,115 @@
+"""Stage 2: train one ASR-Net on synthetic anomalies (section 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddad.networks.asr_net import AnchoredASRNet
+from ddad.networks.ensemble import Ensemble, discrepancy_maps
+from ddad.networks.factory import build_asr_net, build_autoencoder
+from ddad.recipe import Recipe
+from ddad.synthesis import apply_patches, draw_patches
+from ddad.training.checkpoint import load_tensors
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.pixels import ImagePool
+from ddad.training.seeds import derived_seed, torch_generator
+
+_STATISTICS_BATCH = 64
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """Mean of -(1 - p_t)^γ log p_t over all pixels (equation 12).
+
+    Args:
+        logits: of the anomaly probability, any shape.
+        labels: 0 or 1, same shape.
+        gamma: focusing parameter; 0 gives cross-entropy.
+    """
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
+
+
+def load_ensemble(recipe: Recipe, paths: Sequence[str | Path]) -> Ensemble:
+    """Build a module from its members' weights files, ready to reconstruct."""
+    members = []
+    for path in paths:
+        member = build_autoencoder(recipe.images, recipe.reconstruction)
+        member.load_state_dict(load_tensors(Path(path))[0])
+        members.append(member)
+    return Ensemble(members).eval()
+
+
+def train_refiner_job(
+    *, recipe: dict[str, Any], inputs: list[str], pixels: str, members: dict[str, list[str]], into: str,
+    compute: dict[str, Any], report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Do `train_refiner` with arguments that travel as JSON."""
+    settings = Recipe.model_validate(recipe)
+    modules = {module: load_ensemble(settings, paths) for module, paths in members.items()}
+    train_refiner(settings, inputs, ImagePool.open([pixels]), modules, Path(into), Compute(**compute), report)
+
+
+def train_refiner(
+    recipe: Recipe,
+    inputs: Sequence[str],
+    normal: ImagePool,
+    modules: Mapping[str, Ensemble],
+    into: Path,
+    compute: Compute,
+    report: Callable[[str], None],
+) -> None:
+    """Train F(·) of equation 8 or 13 and write its weights to `into`; go on from a checkpoint if one lies there.
+
+    Args:
+        recipe: its `refinement` and `synthesis` sections are followed.
+        inputs: the discrepancy maps to refine, `a_intra` alone or with `a_inter`.
+        normal: D_n; at least two images.
+        modules: `ndm`, and `udm` if `a_inter` is an input.
+        into: the safetensors file to write; its notes hold the training curve.
+        compute: device and precision.
+        report: called after each epoch with a line about it.
+    """
+    settings, purpose = recipe.refinement, "+".join(inputs)
+    ensembles = {module: compute.place(ensemble) for module, ensemble in modules.items()}
+
+    def discrepancies(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            maps = discrepancy_maps(ensembles["ndm"], ensembles.get("udm"), compute.send(images))
+        return torch.stack([maps[name] for name in inputs], dim=1)
+
+    torch.manual_seed(derived_seed(recipe.seed, purpose, "weights"))
+    network = compute.place(build_asr_net(recipe, inputs))
+    if isinstance(network, AnchoredASRNet):
+        starts = range(0, len(normal), _STATISTICS_BATCH)
+        batches = [np.arange(start, min(start + _STATISTICS_BATCH, len(normal))) for start in starts]
+        network.fit_normal_statistics(torch.cat([discrepancies(normal.batch(batch)) for batch in batches]))
+
+    batch_size = min(settings.batch_size, len(normal))
+    steps_per_epoch = len(normal) // batch_size
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        generator = torch_generator(recipe.seed, purpose, "epoch", epoch)
+        order = torch.randperm(len(normal), generator=generator)
+        for step in range(steps_per_epoch):
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            draw = draw_patches(chosen, len(normal), recipe.images.image_size, recipe.synthesis, generator)
+            images, labels = apply_patches(
+                normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy()), draw
+            )
+            maps = discrepancies(images)
+            with compute.autocast():
+                logits = network(maps)
+            yield focal_loss(logits, labels.to(logits.device), settings.focal_gamma)
+
+    loop = LoopSettings(
+        settings.epochs, steps_per_epoch, settings.learning_rate, settings.schedule, settings.weight_decay
+    )
+    train_epochs(network, batch_losses, loop, into, report)

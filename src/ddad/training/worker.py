@@ -1,0 +1,45 @@
+"""The process at the other end of `jobs`: reads one job on standard input, reports in JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from ddad.errors import DdadError
+from ddad.training.jobs import Job, call
+
+
+def main() -> int:
+    """Run the job that standard input describes."""
+    request = json.load(sys.stdin)
+    job = Job(**{**request["job"], "output": Path(request["job"]["output"])})
+    # Whatever else prints must not mix with the reports.
+    channel, sys.stdout = sys.stdout, sys.stderr
+    torch.set_num_threads(1)
+
+    def report(value: str) -> None:
+        if os.getppid() != request["parent"]:
+            sys.exit("the process that asked for this work is gone")
+        _send(channel, {"kind": "step", "value": value})
+
+    try:
+        call(job, report)
+    except DdadError as error:
+        _send(channel, {"kind": "error", "type": type(error).__name__, "text": str(error)})
+        return 1
+    _send(channel, {"kind": "done"})
+    return 0
+
+
+def _send(channel: TextIO, content: dict[str, object]) -> None:
+    channel.write(json.dumps(content) + "\n")
+    channel.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
