@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from ddad.errors import ImageError
 from ddad.images.medical_image import MedicalImage
@@ -115,9 +115,8 @@ def _read_tiff_with_pillow(path: Path, notes: tuple[str, ...], bits: int) -> Med
     with path.open("rb") as file:
         with _quietly():
             image = TiffImagePlugin.TiffImageFile(file)
-        check_size(path, *image.size)
-        # Pillow applies the orientation of TIFF files by itself.
-        image.load()
+            # Pillow applies the orientation of TIFF files by itself, and its limit not before this.
+            image.load()
         return _from_pillow(image, path, "tiff", notes, bits=bits)
 
 
@@ -281,10 +280,17 @@ def _frame_notes(count: int, name: str) -> tuple[str, ...]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Swallow Pillow's warnings about metadata; `catch_warnings` alone is not safe in threads."""
+    """Swallow Pillow's warnings about metadata and lift its limit: ours is checked before.
+
+    Both are global, hence the lock; only what is quick, and TIFF, is done under it.
+    """
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 @contextmanager

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ddad.cohorts import Cohort, Role, read_mask
+from ddad.errors import CohortError, ImageError
+
+
+def write_images(folder: Path, *names: str) -> Path:
+    """Images that all differ; the same name in the same folder gives the same bytes."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = sum(map(ord, folder.name + name))
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 20), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    return {
+        "normal": write_images(tmp_path / "normal", "b.png", "a.png", "deep/er/c.tif"),
+        "unlabeled": write_images(tmp_path / "unlabeled", "d.png", "e.jpg"),
+        "test_normal": write_images(tmp_path / "well", "f.png"),
+        "test_abnormal": write_images(tmp_path / "sick", "g.png", "h.png"),
+        "test_masks": write_images(tmp_path / "masks", "g.png", "x/h.tif"),
+    }
+
+
+def test_folders_become_rows(folders: dict[str, Path]) -> None:
+    cohort = Cohort.from_folders(**folders)
+    assert list(cohort.table.columns) == ["path", "role", "label", "group", "mask"]
+    assert cohort.counts() == {
+        "normal": 3,
+        "unlabeled": 2,
+        "test": 3,
+        "test_normal": 1,
+        "test_abnormal": 2,
+    }
+    assert len(cohort) == 8
+    names = [path.relative_to(folders["normal"]).as_posix() for path in cohort.paths("normal")]
+    assert names == ["a.png", "b.png", "deep/er/c.tif"]
+    assert cohort.paths(Role.TEST, 1) == [folders["test_abnormal"] / name for name in ("g.png", "h.png")]
+    assert cohort.of(Role.TEST, 1)["mask"].tolist() == [
+        str(folders["test_masks"] / name) for name in ("g.png", "x/h.tif")
+    ]
+    assert cohort.of("normal")[["label", "mask"]].isna().all(axis=None)
+    assert (cohort.table["group"] == cohort.table["path"]).all()
+    assert cohort.notes == ()
+
+
+def test_normals_alone_and_several_folders_are_ordinary(folders: dict[str, Path]) -> None:
+    assert Cohort.from_folders(normal=str(folders["normal"])).counts()["unlabeled"] == 0
+    assert len(Cohort.from_folders(normal=[folders["normal"], str(folders["unlabeled"])])) == 5
+
+
+def test_paths_with_spaces_and_other_alphabets(tmp_path: Path) -> None:
+    cohort = Cohort.from_folders(normal=write_images(tmp_path / "Köpfe 脳 [1]", "ä b.PNG", "ü.png"))
+    assert [path.name for path in cohort.paths("normal")] == ["ä b.PNG", "ü.png"]
+
+
+def test_other_files_are_left_out_and_counted(folders: dict[str, Path]) -> None:
+    write_images(folders["normal"], ".hidden.png", ".cache/thumb.png")
+    (folders["normal"] / "notes.txt").write_text("mine")
+    cohort = Cohort.from_folders(normal=folders["normal"])
+    assert len(cohort) == 3
+    assert cohort.notes == (f"{folders['normal']}: 3 files left out, hidden or without an image's suffix.",)
+
+
+def test_bad_folders_are_named(tmp_path: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(CohortError, match=r"normal: .*nowhere does not exist"):
+        Cohort.from_folders(normal=tmp_path / "nowhere")
+    with pytest.raises(CohortError, match=r"unlabeled: .*a\.png is a file\. Name the folder"):
+        Cohort.from_folders(unlabeled=folders["normal"] / "a.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CohortError, match=r"normal: .*empty holds no images: it is empty"):
+        Cohort.from_folders(normal=tmp_path / "empty")
+    (tmp_path / "empty" / "a.docx").touch()
+    with pytest.raises(CohortError, match=r"none of its 1 files is a visible .*\.png"):
+        Cohort.from_folders(normal=tmp_path / "empty")
+    with pytest.raises(CohortError, match="No folder was named"):
+        Cohort.from_folders()
+
+
+def test_a_file_has_one_role_and_one_row(tmp_path: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(CohortError, match=r"both normal and unlabeled: .*c\.tif.*Leave it in one role"):
+        Cohort.from_folders(normal=folders["normal"], unlabeled=folders["normal"] / "deep")
+    (tmp_path / "link").symlink_to(folders["normal"])
+    with pytest.raises(CohortError, match="both normal and test"):
+        Cohort.from_folders(normal=folders["normal"], test_normal=tmp_path / "link")
+    with pytest.raises(CohortError, match="named twice"):
+        Cohort.from_folders(normal=[folders["normal"], folders["normal"] / "deep"])
+
+
+def test_masks_must_match_and_be_unambiguous(tmp_path: Path, folders: dict[str, Path]) -> None:
+    sick = folders["test_abnormal"]
+    spare = write_images(tmp_path / "spare", "g.png", "other.png")
+    cohort = Cohort.from_folders(test_abnormal=sick, test_masks=spare)
+    assert cohort.notes[0].startswith("1 masks belong to no abnormal test image: ")
+    assert cohort.notes[1] == "1 abnormal test images have no mask."
+    with pytest.raises(CohortError, match=r"none of 1 masks bears the name"):
+        Cohort.from_folders(test_abnormal=sick, test_masks=write_images(tmp_path / "wrong", "q.png"))
+    with pytest.raises(CohortError, match=r"unclear which image and mask belong together.*g\.png"):
+        Cohort.from_folders(
+            test_abnormal=sick, test_masks=write_images(tmp_path / "twice", "1/g.png", "2/g.png")
+        )
+    # The same place below both folders settles it.
+    pairs = write_images(tmp_path / "pairs", "1/g.png", "2/g.png")
+    masks = write_images(tmp_path / "pair-masks", "1/g.png", "2/g.png")
+    cohort = Cohort.from_folders(test_abnormal=pairs, test_masks=masks)
+    assert cohort.table["mask"].tolist() == [str(masks / "1/g.png"), str(masks / "2/g.png")]
+
+
+def test_copies_between_roles_are_warned_of_not_refused(folders: dict[str, Path]) -> None:
+    shutil.copy(folders["normal"] / "a.png", folders["test_normal"] / "z.png")
+    shutil.copy(folders["normal"] / "b.png", folders["unlabeled"] / "z.png")
+    cohort = Cohort.from_folders(**folders)
+    leak, overlap = cohort.warnings
+    assert leak.startswith("1 test images have an exact copy among the normal images")
+    assert f"{folders['test_normal'] / 'z.png'} = {folders['normal'] / 'a.png'}" in leak
+    assert overlap.startswith("1 unlabeled images have an exact copy among the normal images")
+    del folders["test_normal"], folders["unlabeled"]
+    assert Cohort.from_folders(**folders).warnings == ()
+
+
+def test_fingerprint_follows_content_and_roles_not_places(tmp_path: Path, folders: dict[str, Path]) -> None:
+    keep = {name: folders[name] for name in ("normal", "unlabeled")}
+    first = Cohort.from_folders(**keep).fingerprint()
+    assert len(first) == 64
+    moved = {name: Path(shutil.copytree(folder, tmp_path / "moved" / name)) for name, folder in keep.items()}
+    assert Cohort.from_folders(**moved).fingerprint() == first
+    swapped = Cohort.from_folders(normal=moved["unlabeled"], unlabeled=moved["normal"])
+    assert swapped.fingerprint() != first
+    write_images(moved["normal"] / "x", "a.png")
+    (moved["normal"] / "x" / "a.png").replace(moved["normal"] / "a.png")
+    assert Cohort.from_folders(**moved).fingerprint() != first
+
+
+def test_require_says_how_many_are_lacking(folders: dict[str, Path]) -> None:
+    cohort = Cohort.from_folders(normal=folders["normal"])
+    cohort.require("normal", 3, "to fit")
+    with pytest.raises(CohortError, match="3 normal images, at least 4 are needed to fit"):
+        cohort.require("normal", 4, "to fit")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("role", "healthy", "role is 'healthy'; use normal, unlabeled, test"),
+        ("label", 2, "label is 2; use 0 for normal, 1 for abnormal"),
+        ("label", 1, "has a label but its role is normal"),
+        ("mask", "nowhere.png", "1 of 1 masks are missing: nowhere.png"),
+        ("path", "nowhere.png", "1 of 3 images are missing: nowhere.png"),
+    ],
+)
+def test_tables_made_by_hand_are_validated(
+    folders: dict[str, Path], column: str, value: str | int, message: str
+) -> None:
+    table = Cohort.from_folders(normal=folders["normal"]).table.copy()
+    table.loc[0, column] = value
+    with pytest.raises(CohortError, match=message):
+        Cohort(table, "by hand").validate()
+
+
+def test_tables_need_their_columns_and_rows(folders: dict[str, Path]) -> None:
+    table = Cohort.from_folders(normal=folders["normal"]).table
+    with pytest.raises(CohortError, match="they must be path, role, label, group, mask"):
+        Cohort(table.drop(columns="mask"), "by hand").validate()
+    with pytest.raises(CohortError, match="holds no images"):
+        Cohort(pd.DataFrame(columns=table.columns), "by hand").validate()
+
+
+def test_masks_are_what_is_not_zero(tmp_path: Path) -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[4:8, 10:20] = True
+    for stored in (
+        mask,
+        mask.astype(np.uint8),
+        mask.astype(np.uint8) * 255,
+        np.dstack([mask * np.uint8(9)] * 3),
+    ):
+        Image.fromarray(stored).save(tmp_path / "mask.png")
+        assert (read_mask(tmp_path / "mask.png") == mask).all()
+    doubled = read_mask(tmp_path / "mask.png", (40, 60))
+    assert (doubled == np.kron(mask, np.ones((2, 2), bool))).all()
+    Image.new("L", (5, 5)).save(tmp_path / "empty.png")
+    assert not read_mask(tmp_path / "empty.png").any()
+    with pytest.raises(ImageError, match="no such file"):
+        read_mask(tmp_path / "missing.png")

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddad.cohorts import hold_out
+from ddad.errors import SettingError
+
+
+@given(st.lists(st.sampled_from("abcdefghij"), max_size=60), st.floats(0, 0.99), st.integers(0, 2**32))
+def test_no_group_is_split_and_no_image_lost(groups: list[str], share: float, seed: int) -> None:
+    kept, held = hold_out(groups, share, seed)
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(len(groups)))
+    assert kept.tolist() == sorted(kept.tolist())
+    assert not {groups[index] for index in kept} & {groups[index] for index in held}
+    assert len(kept) > 0 or not groups
+    largest = max((groups.count(group) for group in set(groups)), default=0)
+    assert len(held) <= share * len(groups) + largest / 2
+
+
+def test_single_images_meet_the_share_exactly() -> None:
+    groups = [f"patient {index}" for index in range(200)]
+    kept, held = hold_out(groups, 0.1, 0)
+    assert (len(kept), len(held)) == (180, 20)
+    assert len(hold_out(groups, 0.0, 0)[1]) == 0
+
+
+def test_the_seed_decides_and_the_order_does_not() -> None:
+    groups = [f"patient {index // 3}" for index in range(90)]
+    held = {groups[index] for index in hold_out(groups, 0.2, 1)[1]}
+    order = np.random.default_rng(0).permutation(90)
+    shuffled = [groups[index] for index in order]
+    assert {shuffled[index] for index in hold_out(shuffled, 0.2, 1)[1]} == held
+    assert {groups[index] for index in hold_out(groups, 0.2, 2)[1]} != held
+
+
+def test_one_group_is_never_held_out() -> None:
+    kept, held = hold_out(["only"] * 5, 0.9, 0)
+    assert (len(kept), len(held)) == (5, 0)
+    assert len(hold_out(["a", "b"], 0.99, 0)[0]) == 1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_shares_outside_0_and_1_are_refused(share: float) -> None:
+    with pytest.raises(SettingError, match="holdout is"):
+        hold_out(["a", "b"], share, 0)
