@@ -76,9 +76,7 @@ def test_anomaly_rate_takes_the_first_names_of_each_list(folder: Path) -> None:
         (3, 3, 0.5, 5, (3, 2)),
     ],
 )
-def test_unlabeled_counts(
-    normals: int, abnormals: int, rate: float, total: int, wanted: tuple[int, int]
-) -> None:
+def test_unlabeled_counts(normals: int, abnormals: int, rate: float, total: int, wanted: tuple[int, int]) -> None:
     assert unlabeled_counts(normals, abnormals, rate, total) == wanted
 
 

@@ -107,9 +107,7 @@ def test_masks_must_match_and_be_unambiguous(tmp_path: Path, folders: dict[str, 
     with pytest.raises(CohortError, match=r"none of 1 masks bears the name"):
         Cohort.from_folders(test_abnormal=sick, test_masks=write_images(tmp_path / "wrong", "q.png"))
     with pytest.raises(CohortError, match=r"unclear which image and mask belong together.*g\.png"):
-        Cohort.from_folders(
-            test_abnormal=sick, test_masks=write_images(tmp_path / "twice", "1/g.png", "2/g.png")
-        )
+        Cohort.from_folders(test_abnormal=sick, test_masks=write_images(tmp_path / "twice", "1/g.png", "2/g.png"))
     # The same place below both folders settles it.
     pairs = write_images(tmp_path / "pairs", "1/g.png", "2/g.png")
     masks = write_images(tmp_path / "pair-masks", "1/g.png", "2/g.png")

@@ -52,9 +52,7 @@ def test_good_images_are_kept_in_order_and_bad_ones_named(
         np.testing.assert_array_equal(decoded.pixels[row], prepare(read_image(paths[index]), SMALL))
     assert [skipped.path for skipped in decoded.skipped] == [paths[2], paths[5]]
     assert decoded.skipped[0].reason.startswith("there is no such file")
-    assert [(warning.path, warning.text[:12]) for warning in decoded.warnings] == [
-        (paths[10], "13×12 pixels")
-    ]
+    assert [(warning.path, warning.text[:12]) for warning in decoded.warnings] == [(paths[10], "13×12 pixels")]
     with pytest.raises(ValueError, match="read-only"):
         decoded.pixels[0] = 0
     if into is not None:

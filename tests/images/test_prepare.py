@@ -23,9 +23,7 @@ def image_of(pixels: Pixels, value_range: tuple[float, float] = (0, 255), bits: 
 
 def smooth(height: int, width: int, channels: int) -> Pixels:
     waves = RNG.normal(size=(height // 8 + 2, width // 8 + 2, channels))
-    planes = [
-        Image.fromarray(waves[..., c].astype(np.float32)).resize((width, height)) for c in range(channels)
-    ]
+    planes = [Image.fromarray(waves[..., c].astype(np.float32)).resize((width, height)) for c in range(channels)]
     stack = np.stack([np.asarray(plane) for plane in planes], -1)
     return np.asarray(np.clip(128 + 60 * stack, 0, 255), np.uint8)
 

@@ -158,9 +158,7 @@ def test_transparent_pixels_are_set_on_black_and_opaque_alpha_is_dropped(tmp_pat
     np.testing.assert_allclose(grey.pixels, GREY8[..., None] * share, atol=1e-3)
     deep = np.dstack([COLOUR16, ALPHA8.astype(np.uint16) * 257])
     tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb", extrasamples=["unassalpha"])
-    np.testing.assert_allclose(
-        read_image(tmp_path / "deep.tif").pixels, COLOUR16 * share, rtol=1e-5, atol=1e-2
-    )
+    np.testing.assert_allclose(read_image(tmp_path / "deep.tif").pixels, COLOUR16 * share, rtol=1e-5, atol=1e-2)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -229,9 +227,7 @@ def test_absurd_and_empty_dimensions_are_refused_before_decoding(tmp_path: Path)
         read_image(tmp_path / "bomb.tif")
 
 
-def test_pillows_own_limit_and_damaged_metadata_do_not_warn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pillows_own_limit_and_damaged_metadata_do_not_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(GREY8).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\0\0 not a directory")
     Image.fromarray(GREY8).save(tmp_path / "a.png")
     Image.fromarray(GREY8).save(tmp_path / "a.tif")

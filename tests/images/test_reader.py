@@ -66,7 +66,7 @@ def test_forbidden_files_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -3.4e38])
 def test_pixels_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> None:
     pixels = GREY.astype(np.float32)
     pixels[3, :2] = bad

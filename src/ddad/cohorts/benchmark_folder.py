@@ -25,8 +25,7 @@ def read_benchmark(
     for place in (folder, images):
         if not place.is_dir():
             raise CohortError(
-                f"{place}: there is no such folder. "
-                "A benchmark folder holds images/ and a split such as data.json."
+                f"{place}: there is no such folder. A benchmark folder holds images/ and a split such as data.json."
             )
     file = split if split.is_absolute() else folder / split
     names = _read_split(file)

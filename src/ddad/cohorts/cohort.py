@@ -155,8 +155,7 @@ class Cohort:
         count = len(self.of(role))
         if count < least:
             raise CohortError(
-                f"{self.name}: {count} {Role(role).value} images, "
-                f"at least {least} are needed {purpose}. Add some."
+                f"{self.name}: {count} {Role(role).value} images, at least {least} are needed {purpose}. Add some."
             )
 
     def validate(self) -> None:
@@ -168,8 +167,7 @@ class Cohort:
         """
         if tuple(self.table.columns) != COLUMNS:
             raise CohortError(
-                f"{self.name}: columns are {', '.join(self.table.columns)}; "
-                f"they must be {', '.join(COLUMNS)}."
+                f"{self.name}: columns are {', '.join(self.table.columns)}; they must be {', '.join(COLUMNS)}."
             )
         if self.table.empty:
             raise CohortError(f"{self.name}: holds no images. Name at least one folder or file.")
@@ -224,8 +222,7 @@ class Cohort:
                 continue
             if label not in (0, 1):
                 raise CohortError(
-                    f"{self._where(index)}: label is {label}; "
-                    "use 0 for normal, 1 for abnormal, or leave it empty."
+                    f"{self._where(index)}: label is {label}; use 0 for normal, 1 for abnormal, or leave it empty."
                 )
             if role != Role.TEST:
                 raise CohortError(

@@ -41,9 +41,7 @@ def read_folders(
                 mask = masks_of.find(path, folder) if masks_of and label == 1 else None
                 rows.append(Row(path, role, argument, label, mask=mask))
     if first is None:
-        raise CohortError(
-            "No folder was named: give at least one of normal, unlabeled, test_normal, test_abnormal."
-        )
+        raise CohortError("No folder was named: give at least one of normal, unlabeled, test_normal, test_abnormal.")
     if masks_of:
         notes += masks_of.notes(sum(row.label == 1 and row.mask is None for row in rows))
     return rows, notes, first.resolve().parent.name or first.resolve().name
@@ -115,9 +113,7 @@ class _Masks:
                 self._by_stem[path.stem].append(path)
 
     def find(self, image: Path, folder: Path) -> Path | None:
-        found = self._by_place.get(image.relative_to(folder).with_suffix("")) or self._by_stem.get(
-            image.stem, []
-        )
+        found = self._by_place.get(image.relative_to(folder).with_suffix("")) or self._by_stem.get(image.stem, [])
         if len(found) > 1 or (found and found[0] in self._used):
             names = listed([str(path) for path in found])
             raise CohortError(

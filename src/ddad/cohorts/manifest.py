@@ -33,9 +33,7 @@ def read_manifest(manifest: Path) -> tuple[list[Row], list[str]]:
     except FileNotFoundError as error:
         raise CohortError(f"{manifest}: there is no such manifest. Check the path.") from error
     except IsADirectoryError as error:
-        raise CohortError(
-            f"{manifest}: is a folder. Name a CSV file, or use --normal and --unlabeled."
-        ) from error
+        raise CohortError(f"{manifest}: is a folder. Name a CSV file, or use --normal and --unlabeled.") from error
     except UnicodeDecodeError as error:
         raise CohortError(f"{manifest}: is not UTF-8 text. Save it as CSV in UTF-8.") from error
     except csv.Error as error:
@@ -52,9 +50,7 @@ def read_manifest(manifest: Path) -> tuple[list[Row], list[str]]:
 def _checked_columns(manifest: Path, found: object) -> list[str]:
     columns = [str(name).strip() for name in found] if isinstance(found, list | tuple) else []
     if not columns:
-        raise CohortError(
-            f"{manifest}: is empty. Its first line names the columns: path,role,label,group,mask."
-        )
+        raise CohortError(f"{manifest}: is empty. Its first line names the columns: path,role,label,group,mask.")
     missing = [name for name in _REQUIRED if name not in columns]
     if missing:
         raise CohortError(
@@ -71,18 +67,14 @@ def _checked_columns(manifest: Path, found: object) -> list[str]:
 def _row(manifest: Path, line: int, cells: dict[str | None, str | list[str] | None]) -> tuple[Row, bool]:
     origin = f"{manifest.name}, line {line}"
     if None in cells or None in cells.values():
-        raise CohortError(
-            f"{origin}: has not as many cells as there are columns. Put quotes around a comma in a cell."
-        )
+        raise CohortError(f"{origin}: has not as many cells as there are columns. Put quotes around a comma in a cell.")
     values = {str(name).strip(): str(cell).strip() for name, cell in cells.items()}
     if not values["path"]:
         raise CohortError(f"{origin}: path is empty. Name a file, or take the line out.")
     role = _role(origin, values["role"])
     text = values.get("label", "")
     if text not in _LABELS:
-        raise CohortError(
-            f"{origin}: label is {text!r}; use 0 for normal, 1 for abnormal, or leave it empty."
-        )
+        raise CohortError(f"{origin}: label is {text!r}; use 0 for normal, 1 for abnormal, or leave it empty.")
     label = _LABELS[text]
     if role == Role.NORMAL and label == 1:
         raise CohortError(f"{origin}: role is normal but label is 1, abnormal. Correct one of them.")

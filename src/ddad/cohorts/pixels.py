@@ -155,9 +155,7 @@ def decode(
             _check_space(into, len(paths), preprocessing)
             try:
                 with part.open("wb") as file:
-                    _write(
-                        file, _usable(paths, preprocessing, workers, progress, title, found), preprocessing
-                    )
+                    _write(file, _usable(paths, preprocessing, workers, progress, title, found), preprocessing)
                 part.replace(into)
             finally:
                 part.unlink(missing_ok=True)
@@ -224,9 +222,7 @@ def _shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
     return preprocessing.channels, preprocessing.image_size, preprocessing.image_size
 
 
-def _decode_batch(
-    start: int, paths: Sequence[str | Path], preprocessing: Preprocessing
-) -> list[DecodedImage]:
+def _decode_batch(start: int, paths: Sequence[str | Path], preprocessing: Preprocessing) -> list[DecodedImage]:
     return [_decode_one(start + offset, Path(path), preprocessing) for offset, path in enumerate(paths)]
 
 

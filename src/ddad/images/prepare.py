@@ -79,9 +79,7 @@ def _with_channels(pixels: NDArray[np.float32], channels: int) -> NDArray[np.flo
     return pixels
 
 
-def _limits(
-    pixels: NDArray[np.float32], value_range: tuple[float, float], intensity: str
-) -> tuple[float, float]:
+def _limits(pixels: NDArray[np.float32], value_range: tuple[float, float], intensity: str) -> tuple[float, float]:
     if intensity == "window":
         return value_range
     if intensity == "percentile":

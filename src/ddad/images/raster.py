@@ -86,9 +86,7 @@ def read_tiff(path: Path) -> MedicalImage:
         check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
         notes = _frame_notes(max(len(tiff.pages), page.imagedepth), "pages")
         if page.dtype is None:
-            raise ImageError(
-                path, f"{page.bitspersample}-bit TIFF of an unknown type: convert it to 16-bit TIFF"
-            )
+            raise ImageError(path, f"{page.bitspersample}-bit TIFF of an unknown type: convert it to 16-bit TIFF")
         # Pillow knows the colour spaces and codecs of 8-bit files, but reduces 16-bit colour to 8 bits.
         if page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.bool_):
             return _read_tiff_with_pillow(path, notes, bits=page.bitspersample)
@@ -157,9 +155,7 @@ def _read_deep_tiff(path: Path, page: Any, notes: tuple[str, ...]) -> MedicalIma
     )
 
 
-def _flattened(
-    samples: NDArray[np.float32], page: Any, path: Path
-) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+def _flattened(samples: NDArray[np.float32], page: Any, path: Path) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Leave one or three channels, transparent parts set on black."""
     photometric, count = page.photometric, samples.shape[2]
     known = {
@@ -308,6 +304,4 @@ def _decoding(path: Path, name: str) -> Iterator[None]:
         # Decoders raise nearly anything on bad bytes: SyntaxError, struct.error, zlib.error, ...
         detail = " ".join(str(error).split())
         detail = detail if " " in detail else type(error).__name__
-        raise ImageError(
-            path, f"truncated or damaged {name} ({detail}): copy it again from its source"
-        ) from error
+        raise ImageError(path, f"truncated or damaged {name} ({detail}): copy it again from its source") from error
