@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from ddad.cohorts import Cohort, Role
 from ddad.cohorts.phantom import write_phantom
+from ddad.errors import writing_to
 from ddad.experiments.evaluation import Evaluation, evaluate, write_evaluation
 from ddad.experiments.tables import evaluation_table, to_markdown
-from ddad.files import whole_folder, write_atomically
+from ddad.files import refuse_existing, write_atomically
 from ddad.fitting import fit
 from ddad.progress import Progress
 from ddad.recipe import Recipe
@@ -31,16 +33,18 @@ def run_demo(out: Path, *, seed: int, device: DeviceName, overwrite: bool, progr
     Raises:
         OutputError: `out` exists and `overwrite` is False.
     """
-    with whole_folder(out, overwrite=overwrite) as folder:
+    refuse_existing(out, overwrite=overwrite)
+    with writing_to(out):
+        shutil.rmtree(out, ignore_errors=True)
         progress.message("making phantom images")
-        images = folder / "images"
+        images = out / "images"
         write_phantom(images, **_COUNTS, seed=seed)
         cohort = Cohort.from_manifest(images / "manifest.csv")
         model = fit(cohort, Recipe(seed=seed).changed(_SHORTER), device=device, progress=progress)
-        model.save(folder / "model")
+        model.save(out / "model")
         test = cohort.paths(Role.TEST)
-        write_findings(model, test, folder / "scores", heatmaps=True, device=device, progress=progress)
+        write_findings(model, test, out / "scores", heatmaps=True, device=device, progress=progress)
         evaluation = evaluate(model, cohort, device=device, progress=progress)
-        write_evaluation(evaluation, folder / "evaluation")
-        write_atomically(folder / "results.md", to_markdown(evaluation_table(evaluation)).encode())
+        write_evaluation(evaluation, out / "evaluation")
+        write_atomically(out / "results.md", to_markdown(evaluation_table(evaluation)).encode())
     return evaluation

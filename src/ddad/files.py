@@ -39,9 +39,7 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
     if folder.is_file():
         raise OutputError(f"{folder}: is a file, but a folder is to be written there. Choose another name.")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise OutputError(
-            f"{folder}: exists already. Choose another name, or pass --overwrite to replace it."
-        )
+        raise OutputError(f"{folder}: exists already. Choose another name, or pass --overwrite to replace it.")
 
 
 @contextmanager

@@ -89,9 +89,7 @@ def fit(
     return model
 
 
-def _fit(
-    cohort: Cohort, recipe: Recipe, workspace: Path, compute: Compute, workers: int, progress: Progress
-) -> Model:
+def _fit(cohort: Cohort, recipe: Recipe, workspace: Path, compute: Compute, workers: int, progress: Progress) -> Model:
     started = time.monotonic()
     normals = cohort.paths(Role.NORMAL)
     kept, held = hold_out(cohort.of(Role.NORMAL)["group"].tolist(), recipe.holdout, recipe.seed)
@@ -120,9 +118,7 @@ def _fit(
             f"({len(skipped)} were skipped{_first_reason(skipped)})."
         )
     if unlabeled is not None and not len(unlabeled):
-        raise CohortError(
-            f"unlabeled: no usable image ({len(skipped)} were skipped{_first_reason(skipped)})."
-        )
+        raise CohortError(f"unlabeled: no usable image ({len(skipped)} were skipped{_first_reason(skipped)}).")
 
     detector = DETECTORS["ddad"](recipe)
     curves = detector.fit(

@@ -117,9 +117,7 @@ class Model:
                 yield from self._findings(usable, compute)
                 bar.advance(len(batch))
 
-    def score_pixels(
-        self, pixels: NDArray[np.float32], compute: Compute
-    ) -> Iterator[tuple[dict[str, float], Any]]:
+    def score_pixels(self, pixels: NDArray[np.float32], compute: Compute) -> Iterator[tuple[dict[str, float], Any]]:
         """Score prepared images, (N, C, S, S) in [-1, 1]; yield the scores and maps of each."""
         size = block_size(self.recipe.images.image_size)
         for start in range(0, len(pixels), size):
@@ -135,9 +133,7 @@ class Model:
         if not images:
             return
         pixels = np.stack([image.pixels for image in images if image.pixels is not None])
-        for image, own_pixels, (scores, maps) in zip(
-            images, pixels, self.score_pixels(pixels, compute), strict=True
-        ):
+        for image, own_pixels, (scores, maps) in zip(images, pixels, self.score_pixels(pixels, compute), strict=True):
             assert image.source_size is not None
             yield Finding(
                 path=str(image.path),
@@ -192,9 +188,7 @@ class Model:
                 )
         card = _read_json(folder / "model_card.json")
         if card.get("format") != FORMAT or card.get("detector") not in DETECTORS:
-            raise ModelError(
-                f"{folder}: not a model of this version of ddad (detector {card.get('detector')!r})."
-            )
+            raise ModelError(f"{folder}: not a model of this version of ddad (detector {card.get('detector')!r}).")
         if card["format_version"] > FORMAT_VERSION:
             raise ModelError(f"{folder}: written by a later version of ddad; update ddad to load it.")
         try:

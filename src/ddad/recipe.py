@@ -51,9 +51,7 @@ class Reconstruction(_Section):
     memory_slots: int = Field(25, ge=2, le=10_000, description="memae: number of memory items")
     memory_entropy_weight: float = Field(2e-4, ge=0, description="memae: weight of the addressing entropy")
     ndm_epochs: int = Field(250, ge=1, description="passes of each NDM network over the normal images")
-    udm_epochs: int = Field(
-        250, ge=1, description="passes of each UDM network over the normal and unlabeled images"
-    )
+    udm_epochs: int = Field(250, ge=1, description="passes of each UDM network over the normal and unlabeled images")
     batch_size: int = Field(64, ge=2, description="images a step")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Adam's learning rate, the peak if scheduled")
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="learning rate over time")
@@ -112,9 +110,7 @@ class Recipe(_Section):
         ndm_epochs=120, udm_epochs=60, batch_size=32, learning_rate=2e-3, schedule="one-cycle"
     )
     synthesis: Synthesis = Synthesis()
-    refinement: Refinement = Refinement(
-        network="anchored", epochs=5, learning_rate=1e-3, schedule="one-cycle"
-    )
+    refinement: Refinement = Refinement(network="anchored", epochs=5, learning_rate=1e-3, schedule="one-cycle")
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -133,9 +129,7 @@ class Recipe(_Section):
                 reconstruction=Reconstruction(),
                 refinement=Refinement(),
             )
-        raise SettingError(
-            f"recipe: there is no preset {name!r}. Use 'fast', 'paper', or a YAML or JSON file."
-        )
+        raise SettingError(f"recipe: there is no preset {name!r}. Use 'fast', 'paper', or a YAML or JSON file.")
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -149,9 +143,7 @@ class Recipe(_Section):
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SettingError(f"{path}: cannot be read as a recipe ({error}).") from error
         if not isinstance(content, dict):
-            raise SettingError(
-                f"{path}: a recipe is a mapping of fields to values, see docs/reference/recipe.md."
-            )
+            raise SettingError(f"{path}: a recipe is a mapping of fields to values, see docs/reference/recipe.md.")
         base = cls.preset(str(content.get("preset_name", "fast")))
         return base.changed(content, source=str(path))
 

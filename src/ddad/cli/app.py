@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,17 +39,13 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None: ...
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the demo's data and results.")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the demo's data and results.")] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", help="Of the phantoms and the fit.")] = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -118,9 +116,7 @@ def fit(
         )
     card = model.card
     if as_json:
-        _print_json(
-            {"model": str(out), **{key: value for key, value in card.items() if key != "training_curves"}}
-        )
+        _print_json({"model": str(out), **{key: value for key, value in card.items() if key != "training_curves"}})
     else:
         seen = card["cohort"]
         console.print(
@@ -182,9 +178,7 @@ def score(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Folder of a fitted model.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the metrics and single scores.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the metrics and single scores.")] = None,
     test_normal: options.TestNormal = None,
     test_abnormal: options.TestAbnormal = None,
     test_masks: options.TestMasks = None,
@@ -215,9 +209,7 @@ def evaluate(
     )
     fitted = Model.load(model)
     with terminal_progress() as progress:
-        evaluation = evaluate_model(
-            fitted, cohort, device=device, precision=precision or "auto", progress=progress
-        )
+        evaluation = evaluate_model(fitted, cohort, device=device, precision=precision or "auto", progress=progress)
     if out is not None:
         write_evaluation(evaluation, out, overwrite=overwrite)
     _print_evaluation(evaluation, as_json)
@@ -252,7 +244,13 @@ def benchmark(
 ) -> None:
     """Fit and evaluate on a benchmark folder; print Table 3 with the paper's figures beside ours."""
     from ddad.cli.terminal import console, terminal_progress
-    from ddad.experiments.benchmark import benchmark_cohort, benchmark_recipes, run_benchmark, write_results
+    from ddad.experiments.benchmark import (
+        benchmark_cohort,
+        benchmark_recipes,
+        cells_of,
+        run_benchmark,
+        write_results,
+    )
     from ddad.experiments.tables import summary, to_markdown
 
     base = options.build_recipe(
@@ -261,18 +259,16 @@ def benchmark(
     recipes = benchmark_recipes(base, backbones or ["ae-u"], seeds)
     known, cohort = benchmark_cohort(dataset, data, split, anomaly_rate)
     with terminal_progress() as progress:
-        cells = run_benchmark(
+        records = run_benchmark(
             cohort, known, recipes, out, split=split, device=device, workers=workers, progress=progress
         )
-    table = summary(cells)
-    write_results(cells, table, out)
+    command = shlex.join(["ddad", *sys.argv[1:]])
+    write_results(records, command, out)
     if as_json:
-        _print_json({"cells": cells})
+        _print_json({"cells": cells_of(records)})
     else:
-        typer.echo(to_markdown(table))
-        console.print(
-            f"Written to {out / 'results.md'} and {out / 'results.csv'}; single runs in {out / 'runs'}."
-        )
+        typer.echo(to_markdown(summary(cells_of(records))))
+        console.print(f"Written to {out / 'results.md'} and {out / 'results.csv'}; single runs in {out / 'runs'}.")
 
 
 @app.command()

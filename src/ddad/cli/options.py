@@ -43,9 +43,7 @@ TestMasks = Annotated[
 ]
 Manifest = Annotated[
     Path | None,
-    typer.Option(
-        "--manifest", help="CSV with columns path, role, label, group, mask.", rich_help_panel=_IMAGES
-    ),
+    typer.Option("--manifest", help="CSV with columns path, role, label, group, mask.", rich_help_panel=_IMAGES),
 ]
 Data = Annotated[
     Path | None,
@@ -62,9 +60,7 @@ AnomalyRate = Annotated[
 ]
 RecipeName = Annotated[
     str,
-    typer.Option(
-        "--recipe", help="fast, paper, or a YAML or JSON file of recipe fields.", rich_help_panel=_RECIPE
-    ),
+    typer.Option("--recipe", help="fast, paper, or a YAML or JSON file of recipe fields.", rich_help_panel=_RECIPE),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -75,9 +71,7 @@ Settings = Annotated[
         rich_help_panel=_RECIPE,
     ),
 ]
-BackboneName = Annotated[
-    str | None, typer.Option("--backbone", help="ae, memae or ae-u.", rich_help_panel=_RECIPE)
-]
+BackboneName = Annotated[str | None, typer.Option("--backbone", help="ae, memae or ae-u.", rich_help_panel=_RECIPE)]
 ImageSize = Annotated[
     int | None,
     typer.Option(
@@ -89,9 +83,7 @@ ImageSize = Annotated[
 Members = Annotated[
     int | None, typer.Option("--members", help="K, networks in each ensemble.", rich_help_panel=_RECIPE)
 ]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="All randomness follows from it.", rich_help_panel=_RECIPE)
-]
+Seed = Annotated[int | None, typer.Option("--seed", help="All randomness follows from it.", rich_help_panel=_RECIPE)]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 PrecisionName = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
@@ -171,9 +163,7 @@ def build_cohort(
             "exactly one of the three."
         )
     if anomaly_rate is not None and data is None:
-        raise SettingError(
-            "--anomaly-rate: goes with --data, whose lists say which unlabeled images are abnormal."
-        )
+        raise SettingError("--anomaly-rate: goes with --data, whose lists say which unlabeled images are abnormal.")
     if manifest is not None:
         return Cohort.from_manifest(manifest)
     if data is not None:

@@ -81,11 +81,13 @@ class _Line:
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
             left = (now - self._start) * (self._total - self._done) / max(self._done, 1)
-            console.print(f"{self._title}: {self._done} of {self._total}, about {left:.0f} s left  {note}")
+            line = f"{self._title}: {self._done} of {self._total}, about {left:.0f} s left  {note}"
+            console.print(line, soft_wrap=True, markup=False)
 
     def end(self) -> None:
         """Say how long it took."""
-        console.print(f"{self._title}: {self._done} of {self._total}, {time.monotonic() - self._start:.1f} s")
+        seconds = time.monotonic() - self._start
+        console.print(f"{self._title}: {self._done} of {self._total}, {seconds:.1f} s", soft_wrap=True, markup=False)
 
 
 @contextmanager

@@ -124,9 +124,7 @@ class Detector(ABC):
     def _load_modules(self, tensors: Mapping[str, Tensor]) -> None:
         for part, network in self.modules().items():
             own = {
-                name.removeprefix(f"{part}."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(f"{part}.")
+                name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")
             }
             try:
                 network.load_state_dict(own)

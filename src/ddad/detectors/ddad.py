@@ -93,9 +93,7 @@ class DDAD(Detector):
 
         tensors: dict[str, Tensor] = {}
         curves: Curves = {}
-        parts = {
-            f"{module}.members.{k}": path for module in members for k, path in enumerate(members[module])
-        }
+        parts = {f"{module}.members.{k}": path for module in members for k, path in enumerate(members[module])}
         for part, path in {**parts, **refiners}.items():
             loaded, notes = load_tensors(path)
             tensors |= {f"{part}.{name}": tensor for name, tensor in loaded.items()}
@@ -103,9 +101,7 @@ class DDAD(Detector):
         self.load_state_dict(tensors)
         return curves
 
-    def _job(
-        self, title: str, function: str, into: Path, context: FitContext, *, steps: int, **arguments: Any
-    ) -> Job:
+    def _job(self, title: str, function: str, into: Path, context: FitContext, *, steps: int, **arguments: Any) -> Job:
         return Job(
             title=title,
             function=function,
@@ -148,9 +144,7 @@ class DDAD(Detector):
         }
         unknown = present - set(self.modules())
         if unknown or "r_intra" not in present:
-            raise ModelError(
-                f"weights: these are not the weights of a DDAD model (found parts {sorted(present)})."
-            )
+            raise ModelError(f"weights: these are not the weights of a DDAD model (found parts {sorted(present)}).")
         self._load_modules(tensors)
 
     def _ensemble(self) -> Ensemble:

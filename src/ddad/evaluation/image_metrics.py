@@ -75,9 +75,7 @@ def image_metrics(
     )
 
 
-def auc_from_counts(
-    normal: npt.NDArray[np.int64], abnormal: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def auc_from_counts(normal: npt.NDArray[np.int64], abnormal: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """AUC of many weighted samples at once; ties count half.
 
     Args:

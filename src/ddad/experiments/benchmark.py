@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -15,7 +16,7 @@ from ddad.cohorts import Cohort
 from ddad.errors import SettingError, writing_to
 from ddad.experiments.evaluation import evaluate
 from ddad.experiments.published import SCORE_TITLES, Benchmark, benchmark_named
-from ddad.experiments.tables import to_markdown
+from ddad.experiments.tables import summary, to_markdown
 from ddad.files import write_atomically
 from ddad.fitting import fit
 from ddad.progress import Progress, SilentProgress
@@ -71,9 +72,10 @@ def run_benchmark(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Do every run that is not stored in `out/runs` yet, and return the cells of all of them.
+    """Do every run that is not stored in `out/runs` yet, and return the records of all of them.
 
-    A run fits one recipe and evaluates its six scores: six cells of Table 3.
+    A run fits one recipe and evaluates its six scores. Its record has them as `cells` of Table 3, and what
+    it takes to make them again: recipe, cohort fingerprint, versions, counts.
 
     Args:
         cohort: with labelled test images.
@@ -89,20 +91,23 @@ def run_benchmark(
     folder = out / "runs"
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    cells: list[dict[str, Any]] = []
+    records = []
     name = benchmark.name if benchmark else cohort.name
     for number, recipe in enumerate(recipes, start=1):
-        backbone = recipe.reconstruction.backbone
-        stem = f"{name}-{Path(split).stem}-{recipe.preset_name}-{backbone}-seed{recipe.seed}"
-        file = folder / f"{stem}.json"
         identity = {"recipe": recipe.model_dump(mode="json"), "cohort": cohort.fingerprint()}
-        record = json.loads(file.read_text()) if file.exists() else None
-        if record is None or {key: record[key] for key in identity} != identity:
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        backbone = recipe.reconstruction.backbone
+        stem = f"{name}-{Path(split).stem}-{recipe.preset_name}-{backbone}-seed{recipe.seed}-{key}"
+        file = folder / f"{stem}.json"
+        if file.exists():
+            record = json.loads(file.read_text(encoding="utf-8"))
+        else:
             progress.message(f"run {number} of {len(recipes)}: {backbone}, seed {recipe.seed}")
             record = identity | _run(cohort, recipe, folder / f"{stem}.model", device, workers, progress)
-            write_atomically(file, (json.dumps(record, indent=2) + "\n").encode())
-        cells += _cells(record, name, benchmark, split)
-    return cells
+            record["cells"] = list(_cells(record, recipe, name, benchmark, split))
+            write_atomically(file, (json.dumps(record) + "\n").encode())
+        records.append(record)
+    return records
 
 
 def _run(
@@ -126,10 +131,7 @@ def _run(
     }
 
 
-def _cells(
-    record: dict[str, Any], dataset: str, benchmark: Benchmark | None, split: str
-) -> Iterator[dict[str, Any]]:
-    recipe = Recipe().changed(record["recipe"])
+def _cells(record: dict[str, Any], dataset: str, benchmark: Benchmark | None, split: str) -> Iterator[dict[str, Any]]:
     backbone = recipe.reconstruction.backbone
     seconds = sum(record["seconds"].values())
     # The paper's figures belong to the split that was published with it.
@@ -157,7 +159,34 @@ def _cells(
         }
 
 
-def write_results(cells: Sequence[dict[str, Any]], table: pd.DataFrame, out: Path) -> None:
-    """Write the cells as `results.csv` and the summary table as `results.md`."""
-    write_atomically(out / "results.csv", pd.DataFrame(list(cells)).to_csv(index=False).encode())
-    write_atomically(out / "results.md", to_markdown(table).encode())
+def cells_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cells of all records: one for each backbone, score and seed."""
+    return [cell for record in records for cell in record["cells"]]
+
+
+def write_results(records: Sequence[dict[str, Any]], command: str, out: Path) -> None:
+    """Write the cells as `results.csv`, and as `results.md` the summary table with where it comes from.
+
+    Args:
+        records: from `run_benchmark`, at least one.
+        command: the command line that makes them again.
+        out: folder for both files.
+    """
+    cells, first = cells_of(records), records[0]
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    compute = first["compute"]
+    text = f"""# {cells[0]["dataset"]}, {cells[0]["split"]}, recipe {first["recipe"]["preset_name"]}
+
+Percent, mean ± standard deviation over seeds. Nothing was chosen on test data; 95 % bootstrap intervals of each
+run are in `results.csv`, the score of each image and the whole recipe in `runs/`.
+
+{to_markdown(summary(cells))}
+- command: `{command}`
+- images: {first["counts"]["normal"]} normal, {first["counts"]["held_out_normal"]} normal held out, \
+{first["counts"]["unlabeled"]} unlabeled, {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
+- data fingerprint: `{first["cohort"]}`
+- computed on {compute["device"]} in {compute["precision"]}, {compute["workers"]} networks side by side
+- versions: {versions}
+"""
+    write_atomically(out / "results.csv", pd.DataFrame(cells).to_csv(index=False).encode())
+    write_atomically(out / "results.md", text.encode())

@@ -69,14 +69,10 @@ def evaluate(
     paths = {label: cohort.paths(Role.TEST, label) for label in (0, 1)}
     for label, option in ((0, "--test-normal"), (1, "--test-abnormal")):
         if not paths[label]:
-            raise CohortError(
-                f"test: no images with label {label}. Give some with {option}, a manifest or --data."
-            )
+            raise CohortError(f"test: no images with label {label}. Give some with {option}, a manifest or --data.")
     label_of = {str(path): label for label in paths for path in paths[label]}
     abnormal = cohort.of(Role.TEST, 1)
-    mask_of = (
-        dict(zip(abnormal["path"], abnormal["mask"], strict=True)) if abnormal["mask"].notna().all() else {}
-    )
+    mask_of = dict(zip(abnormal["path"], abnormal["mask"], strict=True)) if abnormal["mask"].notna().all() else {}
     skipped: list[SkippedImage] = []
     scored_paths: list[str] = []
     scores: dict[str, list[float]] = {}

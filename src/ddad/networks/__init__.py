@@ -1,1 +1,1 @@
-
+"""Networks: autoencoders and their ensembles, and ASR-Net."""

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-_SMALLEST_DISCREPANCY = 1e-3  # where its logarithm is cut off, in the units of the discrepancy
-
 
 class ASRNet(nn.Module):
     """Three convolutions 3x3, as published: discrepancy maps in, logits of the anomaly probability out.
@@ -36,7 +34,8 @@ class ASRNet(nn.Module):
         hidden = self.layers(discrepancies)
         # The output keeps full precision: a score is a mean over it, a heat map shows it.
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.head(hidden.float())
+            logits: Tensor = self.head(hidden.float())
+        return logits
 
     def score_map(self, logits: Tensor) -> Tensor:
         """Return the anomaly probability of every pixel, the softmax over both classes."""
@@ -50,11 +49,11 @@ class ASRNet(nn.Module):
 class AnchoredASRNet(ASRNet):
     """An ASR-Net that cannot make its input worse: it redistributes the evidence inside an image.
 
-    Each discrepancy is taken as a logarithm and standardised, pixel by pixel, with what normal images show
-    there. The last input so standardised (A_inter, or A_intra where it stands alone) is the anchor; its mean
-    is the image's score. The convolutions see all inputs and add a correction whose mean over each image is
-    taken out, so that the pseudo labels of FPI teach *where* an anomaly is, while *how much* there is stays
-    what the discrepancy says (docs/explanation/asr-net.md).
+    Each discrepancy is standardised, pixel by pixel, with what normal images show there. The last input so
+    standardised (A_inter, or A_intra where it stands alone) is the anchor; its mean is the image's score.
+    The convolutions see all inputs and add a correction whose mean over each image is taken out, so that the
+    pseudo labels of FPI teach *where* an anomaly is, while *how much* there is stays what the discrepancy
+    says (docs/explanation/asr-net.md).
 
     Args:
         inputs: names of the discrepancy maps that it reads.
@@ -62,31 +61,33 @@ class AnchoredASRNet(ASRNet):
         image_size: side of the maps.
     """
 
-    centre: Tensor
-    scale: Tensor
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, inputs: Sequence[str], width: int, image_size: int) -> None:
         super().__init__(inputs, width)
-        self.register_buffer("centre", torch.zeros(len(inputs), image_size, image_size))
-        self.register_buffer("scale", torch.ones(len(inputs), image_size, image_size))
+        self.register_buffer("mean", torch.zeros(len(inputs), image_size, image_size))
+        self.register_buffer("deviation", torch.ones(len(inputs), image_size, image_size))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                # Zeros around the image would show as a frame in the corrected map.
+                layer.padding_mode = "replicate"
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
     def fit_normal_statistics(self, discrepancies: Tensor) -> None:
-        """Take what is usual at each pixel from the maps of normal images, (N, inputs, H, W)."""
-        logarithms = torch.log(discrepancies + _SMALLEST_DISCREPANCY)
-        self.centre.copy_(logarithms.mean(dim=0))
-        deviation = logarithms.std(dim=0)
+        """Take what is usual at each pixel from the maps of normal images, (N, inputs, H, W), N > 1."""
+        self.mean.copy_(discrepancies.mean(dim=0))
+        deviation = discrepancies.std(dim=0)
         # A pixel that hardly varies (the black border) must not shout: its deviation is held at a tenth
         # of the median pixel's.
-        self.scale.copy_(
-            torch.maximum(deviation, 0.1 * deviation.flatten(1).median(dim=1).values[:, None, None])
-        )
+        floor = 0.1 * deviation.flatten(1).median(dim=1).values + torch.finfo(torch.float32).tiny
+        self.deviation.copy_(torch.maximum(deviation, floor[:, None, None]))
 
     def standardise(self, discrepancies: Tensor) -> Tensor:
-        """Return (log A - mean) / deviation at each pixel, (N, inputs, H, W)."""
-        return (torch.log(discrepancies.float() + _SMALLEST_DISCREPANCY) - self.centre) / self.scale
+        """Return (A - mean) / deviation at each pixel, (N, inputs, H, W)."""
+        return (discrepancies.float() - self.mean) / self.deviation
 
     def forward(self, discrepancies: Tensor) -> Tensor:
         """Return the refined map (N, H, W), in normal images' standard deviations."""
@@ -95,6 +96,10 @@ class AnchoredASRNet(ASRNet):
         correction = abnormal - normal
         return standardised[:, -1] + correction - correction.mean(dim=(1, 2), keepdim=True)
 
+    def score_map(self, logits: Tensor) -> Tensor:
+        """Return the refined map as it is, in normal images' standard deviations."""
+        return logits
+
     def image_score(self, logits: Tensor) -> Tensor:
-        """Return the mean logit of each image, (N,): the mean of its anchor."""
+        """Return the mean of each refined map, (N,), which is the mean of its anchor."""
         return logits.flatten(1).mean(dim=1)

@@ -53,7 +53,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, code: Tensor) -> tuple[Tensor, Tensor | None]:
         """Turn a code (N, latent_size) into a reconstruction and, for AE-U, log σ²."""
-        output = self.decoder(code).float()
+        output: Tensor = self.decoder(code).float()
         if not self.predict_uncertainty:
             return output, None
         reconstruction, log_variance = output.chunk(2, dim=1)
@@ -62,10 +62,11 @@ class Autoencoder(nn.Module):
     def loss(self, images: Tensor) -> Tensor:
         """Mean squared error (equations 1 and 2), or for AE-U its likelihood form (equation 5)."""
         reconstruction, log_variance = self(images)
-        squared_error = (images - reconstruction) ** 2
+        squared_error: Tensor = (images - reconstruction) ** 2
         if log_variance is None:
             return squared_error.mean()
-        return (torch.exp(-log_variance) * squared_error + log_variance).mean()
+        likelihood: Tensor = torch.exp(-log_variance) * squared_error + log_variance
+        return likelihood.mean()
 
 
 def _halve(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,1 +1,1 @@
-
+"""Pages and pictures that a person looks at."""

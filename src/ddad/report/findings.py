@@ -80,17 +80,11 @@ def write_findings(
                 summary.flagged += finding.flagged is True
                 summary.doubtful += bool(finding.warnings)
         if not summary.scored:
-            first = (
-                f" The first: {summary.skipped[0].path}: {summary.skipped[0].reason}"
-                if summary.skipped
-                else ""
-            )
+            first = f" The first: {summary.skipped[0].path}: {summary.skipped[0].reason}" if summary.skipped else ""
             raise CohortError(f"score: none of the {len(summary.skipped)} files could be scored.{first}")
         pd.read_csv(table).to_parquet(folder / "findings.parquet", index=False)
         if summary.skipped:
-            skipped = pd.DataFrame(
-                [(str(s.path), s.reason) for s in summary.skipped], columns=["path", "reason"]
-            )
+            skipped = pd.DataFrame([(str(s.path), s.reason) for s in summary.skipped], columns=["path", "reason"])
             skipped.to_csv(folder / "skipped.csv", index=False)
     return summary
 

@@ -21,12 +21,11 @@ _STRONGEST_OVERLAY = 0.65
 
 def picture_name(number: int, path: str) -> str:
     """Return a file name that is unique by `number` and recognisable by the image's own name."""
-    return f"{number:06d}_{re.sub(r'[^\\w.-]+', '_', Path(path).stem)[:80]}"
+    own_name = re.sub(r"[^\w.-]+", "_", Path(path).stem)[:80]
+    return f"{number:06d}_{own_name}"
 
 
-def write_pictures(
-    finding: Finding, name: str, scale: tuple[float, float], heat: Path, overlay: Path
-) -> None:
+def write_pictures(finding: Finding, name: str, scale: tuple[float, float], heat: Path, overlay: Path) -> None:
     """Write one map of a finding as a heat map and as an overlay on the image.
 
     Args:
@@ -52,16 +51,17 @@ def write_pictures(
 def relative_to_scale(score_map: NDArray[np.float32], scale: tuple[float, float]) -> NDArray[np.float32]:
     """Return a map in [0, 1], 0 at the lower end of the scale and 1 at the upper end and beyond."""
     low, high = scale
-    return np.clip((score_map - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    relative: NDArray[np.float32] = np.clip((score_map - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    return relative
 
 
 def _resized_image(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float64]:
     channels = [
-        np.asarray(Image.fromarray((channel + 1) / 2).resize(size, Image.Resampling.BICUBIC))
-        for channel in pixels
+        np.asarray(Image.fromarray((channel + 1) / 2).resize(size, Image.Resampling.BICUBIC)) for channel in pixels
     ]
     image = np.stack(channels if len(channels) == 3 else channels * 3, axis=-1)
-    return np.clip(image, 0, 1).astype(np.float64)
+    clipped: NDArray[np.float64] = np.clip(image, 0, 1).astype(np.float64)
+    return clipped
 
 
 def _write_png(path: Path, colours: NDArray[np.float64]) -> None:

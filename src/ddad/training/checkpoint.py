@@ -44,9 +44,7 @@ def training_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict
     return tensors
 
 
-def restore_training_state(
-    tensors: Mapping[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def restore_training_state(tensors: Mapping[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put back what `training_state` flattened."""
     network.load_state_dict(
         {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}

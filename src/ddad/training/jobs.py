@@ -152,7 +152,5 @@ def _error(job: Job, content: dict[str, Any]) -> DdadError:
     if content["type"] == "OutputError":
         return OutputError(content["text"])
     if content["type"] == "crash" and content["code"] == -9:
-        return DdadError(
-            f"{job.title}: the process was killed (out of memory?). Run the same command again to go on."
-        )
+        return DdadError(f"{job.title}: the process was killed (out of memory?). Run the same command again to go on.")
     return DdadError(f"{job.title}: {content['text']}")

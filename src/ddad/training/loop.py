@@ -60,8 +60,8 @@ def train_epochs(
         tensors, notes = load_tensors(checkpoint)
         restore_training_state(tensors, network, optimizer)
         curve = list(notes["losses"])
-        for loss in curve:
-            report(f"loss {loss:.4f}")
+        for value in curve:
+            report(f"loss {value:.4f}")
 
     steps = settings.epochs * settings.steps_per_epoch
     saved_at = time.monotonic()

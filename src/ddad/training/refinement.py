@@ -101,9 +101,7 @@ def train_refiner(
         for step in range(steps_per_epoch):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             draw = draw_patches(chosen, len(normal), recipe.images.image_size, recipe.synthesis, generator)
-            images, labels = apply_patches(
-                normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy()), draw
-            )
+            images, labels = apply_patches(normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy()), draw)
             maps = discrepancies(images)
             with compute.autocast():
                 logits = network(maps)

@@ -1,0 +1,43 @@
+# Each goal makes its own virtual environment, `.venv`, and installs what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= auto
+
+.PHONY: demo test test-all lint types floors check bench clean
+
+demo: $(BIN)/ddad-installed
+	$(BIN)/ddad demo --out demo --overwrite
+
+test: $(BIN)/ddad-dev-installed
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-all: $(BIN)/ddad-dev-installed
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(BIN)/ddad-dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(BIN)/ddad-dev-installed
+	$(BIN)/mypy
+
+floors: $(BIN)/ddad-dev-installed
+	$(BIN)/lint-imports
+
+check: lint types floors test
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("ddad needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(BIN)/ddad-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(BIN)/ddad-dev-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(BIN)/ddad-installed
+
+clean:
+	rm -rf .venv demo
