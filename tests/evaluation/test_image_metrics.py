@@ -51,9 +51,7 @@ def test_interval_agrees_with_a_plain_bootstrap() -> None:
     plain = []
     for _ in range(600):
         take = np.concatenate([rng.integers(0, 60, 60), rng.integers(60, 120, 60)])
-        plain.append(
-            (roc_auc_score(labels[take], scores[take]), average_precision_score(labels[take], scores[take]))
-        )
+        plain.append((roc_auc_score(labels[take], scores[take]), average_precision_score(labels[take], scores[take])))
     result = image_metrics(labels, scores, resamples=2000, confidence=0.9)
     for interval, values in zip((result.auc, result.ap), np.transpose(plain), strict=True):
         assert [interval.low, interval.high] == pytest.approx(np.quantile(values, (0.05, 0.95)), abs=0.015)

@@ -131,7 +131,9 @@ def _run(
     }
 
 
-def _cells(record: dict[str, Any], dataset: str, benchmark: Benchmark | None, split: str) -> Iterator[dict[str, Any]]:
+def _cells(
+    record: dict[str, Any], recipe: Recipe, dataset: str, benchmark: Benchmark | None, split: str
+) -> Iterator[dict[str, Any]]:
     backbone = recipe.reconstruction.backbone
     seconds = sum(record["seconds"].values())
     # The paper's figures belong to the split that was published with it.
@@ -174,7 +176,9 @@ def write_results(records: Sequence[dict[str, Any]], command: str, out: Path) ->
     """
     cells, first = cells_of(records), records[0]
     versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
-    compute = first["compute"]
+    compute, counts = first["compute"], first["counts"]
+    seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    tested = f"{first['labels'].count(0)} normal and {first['labels'].count(1)} abnormal tested"
     text = f"""# {cells[0]["dataset"]}, {cells[0]["split"]}, recipe {first["recipe"]["preset_name"]}
 
 Percent, mean ± standard deviation over seeds. Nothing was chosen on test data; 95 % bootstrap intervals of each
@@ -182,8 +186,7 @@ run are in `results.csv`, the score of each image and the whole recipe in `runs/
 
 {to_markdown(summary(cells))}
 - command: `{command}`
-- images: {first["counts"]["normal"]} normal, {first["counts"]["held_out_normal"]} normal held out, \
-{first["counts"]["unlabeled"]} unlabeled, {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
+- images: {seen}; {tested}
 - data fingerprint: `{first["cohort"]}`
 - computed on {compute["device"]} in {compute["precision"]}, {compute["workers"]} networks side by side
 - versions: {versions}
