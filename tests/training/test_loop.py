@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddad.networks.ensemble import Ensemble
+from ddad.networks.factory import build_autoencoder
+from ddad.recipe import Recipe
+from ddad.training import loop
+from ddad.training.checkpoint import load_tensors
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.pixels import ImagePool
+from ddad.training.reconstruction import train_member
+from ddad.training.refinement import train_refiner
+from support import random_images, same_tensors, tiny_recipe
+
+CPU = Compute("cpu", "fp32")
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(epochs: int) -> Callable[[str], None]:
+    left = [epochs]
+
+    def report(_: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Interrupted
+
+    return report
+
+
+def ignore(_: str) -> None: ...
+
+
+def run_with_interruptions(train: Callable[[Path, Callable[[str], None]], None], into: Path, after: list[int]) -> None:
+    """Train, stopping after so many reports at each attempt, then to the end."""
+    for epochs in after:
+        with pytest.raises(Interrupted):
+            train(into, interrupt_after(epochs))
+        assert not into.exists()
+    train(into, ignore)
+
+
+def train_line(into: Path, report: Callable[[str], None], settings: LoopSettings) -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(epoch)
+        for _ in range(settings.steps_per_epoch):
+            x = torch.rand(8, 3, generator=generator)
+            yield ((network(x) - x.sum(1, keepdim=True)) ** 2).mean()
+
+    train_epochs(network, batch_losses, settings, into, report)
+    return network
+
+
+@pytest.fixture
+def checkpoint_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+
+
+def test_training_learns_and_writes_weights_and_curve(tmp_path: Path) -> None:
+    lines: list[str] = []
+    network = train_line(tmp_path / "w.safetensors", lines.append, LoopSettings(30, 4, 0.02, "one-cycle"))
+    weights, notes = load_tensors(tmp_path / "w.safetensors")
+    assert same_tensors(weights, network.state_dict())
+    assert len(notes["losses"]) == len(lines) == 30
+    assert notes["losses"][-1] < 0.2 * notes["losses"][0]
+    assert lines[-1] == f"loss {notes['losses'][-1]:.4f}"
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
+@pytest.mark.usefixtures("checkpoint_every_epoch")
+def test_interrupted_training_ends_with_the_same_weights(schedule: str, tmp_path: Path) -> None:
+    settings = LoopSettings(8, 3, 0.05, schedule, weight_decay=0.01)  # type: ignore[arg-type]
+    train_line(tmp_path / "whole", ignore, settings)
+    # A resumed run reports the epochs behind it, too: the bars count them.
+    run_with_interruptions(lambda into, report: train_line(into, report, settings), tmp_path / "cut", [2, 5])
+    (whole, curve), (cut, cut_curve) = load_tensors(tmp_path / "whole"), load_tensors(tmp_path / "cut")
+    assert same_tensors(whole, cut)
+    assert curve == cut_curve
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
+
+
+@pytest.mark.usefixtures("checkpoint_every_epoch")
+def test_a_resumed_run_does_not_start_over_and_reports_every_epoch_once(tmp_path: Path) -> None:
+    settings = LoopSettings(6, 2, 0.05, "constant")
+    with pytest.raises(Interrupted):
+        train_line(tmp_path / "w", interrupt_after(4), settings)
+    lines: list[str] = []
+    computed: list[int] = []
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        computed.append(epoch)
+        yield from (network(torch.rand(8, 3)).mean() for _ in range(2))
+
+    train_epochs(network, batch_losses, settings, tmp_path / "w", lines.append)
+    assert computed == [4, 5]
+    assert len(lines) == 6
+
+
+def test_without_time_for_a_checkpoint_an_interrupted_run_starts_over(tmp_path: Path) -> None:
+    settings = LoopSettings(4, 2, 0.05, "constant")
+    train_line(tmp_path / "whole", ignore, settings)
+    run_with_interruptions(lambda into, report: train_line(into, report, settings), tmp_path / "cut", [3])
+    assert same_tensors(load_tensors(tmp_path / "whole")[0], load_tensors(tmp_path / "cut")[0])
+
+
+def test_weight_decay_and_rate_are_those_of_the_settings(tmp_path: Path) -> None:
+    """One step of Adam moves each weight by the learning rate, whatever the gradient."""
+    torch.manual_seed(0)
+    network = nn.Linear(3, 1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def batch_losses(_: int) -> Iterator[Tensor]:
+        yield network(torch.ones(1, 3)).sum()
+
+    train_epochs(network, batch_losses, LoopSettings(1, 1, 0.03, "constant"), tmp_path / "w", ignore)
+    for name, tensor in load_tensors(tmp_path / "w")[0].items():
+        torch.testing.assert_close(before[name] - tensor, torch.full_like(tensor, 0.03), rtol=1e-4, atol=1e-6)
+
+
+def recipe_of(backbone: str) -> Recipe:
+    return tiny_recipe(
+        reconstruction__backbone=backbone,
+        reconstruction__ndm_epochs=6,
+        reconstruction__udm_epochs=6,
+        reconstruction__learning_rate=0.01,
+        refinement__epochs=5,
+        refinement__learning_rate=0.01,
+    )
+
+
+@pytest.mark.parametrize("backbone", ["ae", "memae", "ae-u"])
+@pytest.mark.parametrize("module", ["ndm", "udm"])
+@pytest.mark.usefixtures("checkpoint_every_epoch")
+def test_an_interrupted_member_ends_with_the_same_weights(backbone: str, module: str, tmp_path: Path) -> None:
+    recipe, pool = recipe_of(backbone), ImagePool([random_images(20).numpy()])
+
+    def train(into: Path, report: Callable[[str], None]) -> None:
+        train_member(recipe, module, 1, pool, into, CPU, report)
+
+    train(tmp_path / "whole", ignore)
+    run_with_interruptions(train, tmp_path / "cut", [3])
+    whole, cut = load_tensors(tmp_path / "whole"), load_tensors(tmp_path / "cut")
+    assert whole[1] == cut[1]
+    assert same_tensors(whole[0], cut[0])
+
+
+@pytest.mark.parametrize("network", ["published", "anchored"])
+@pytest.mark.parametrize("inputs", [["a_intra"], ["a_intra", "a_inter"]], ids=["r_intra", "r_dual"])
+@pytest.mark.usefixtures("checkpoint_every_epoch")
+def test_an_interrupted_refiner_ends_with_the_same_weights(network: str, inputs: list[str], tmp_path: Path) -> None:
+    recipe = recipe_of("ae-u").changed({"refinement.network": network})
+    pool = ImagePool([random_images(20).numpy()])
+    torch.manual_seed(0)
+    modules = {
+        name: Ensemble([build_autoencoder(recipe.images, recipe.reconstruction) for _ in range(2)]).eval()
+        for name in ("ndm", "udm")
+    }
+
+    def train(into: Path, report: Callable[[str], None]) -> None:
+        train_refiner(recipe, inputs, pool, modules, into, CPU, report)
+
+    train(tmp_path / "whole", ignore)
+    run_with_interruptions(train, tmp_path / "cut", [3])
+    whole, cut = load_tensors(tmp_path / "whole"), load_tensors(tmp_path / "cut")
+    assert whole[1] == cut[1]
+    assert same_tensors(whole[0], cut[0])
+
+
+def test_members_and_seeds_differ_and_the_same_ones_do_not(tmp_path: Path) -> None:
+    recipe, pool = tiny_recipe(), ImagePool([random_images(20).numpy()])
+    runs = {"a": (0, 0, "ndm"), "again": (0, 0, "ndm"), "member": (0, 1, "ndm"), "seed": (1, 0, "ndm")}
+    runs["module"] = (0, 0, "udm")
+    weights = {}
+    for name, (seed, member, module) in runs.items():
+        torch.manual_seed(len(name))  # what was drawn before must not matter
+        train_member(recipe.changed({"seed": seed}), module, member, pool, tmp_path / name, CPU, ignore)
+        weights[name] = load_tensors(tmp_path / name)[0]
+    assert same_tensors(weights["a"], weights["again"])
+    for name in ("member", "seed", "module"):
+        assert not same_tensors(weights["a"], weights[name])
