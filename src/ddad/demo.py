@@ -10,7 +10,7 @@ from ddad.cohorts.phantom import write_phantom
 from ddad.errors import writing_to
 from ddad.experiments.evaluation import Evaluation, evaluate, write_evaluation
 from ddad.experiments.tables import evaluation_table, to_markdown
-from ddad.files import refuse_existing, write_atomically
+from ddad.files import MARKER, output_folder, write_atomically
 from ddad.fitting import fit
 from ddad.progress import Progress
 from ddad.recipe import Recipe
@@ -33,9 +33,11 @@ def run_demo(out: Path, *, seed: int, device: DeviceName, overwrite: bool, progr
     Raises:
         OutputError: `out` exists and `overwrite` is False.
     """
-    refuse_existing(out, overwrite=overwrite)
+    out = output_folder(out, overwrite=overwrite)
     with writing_to(out):
         shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        (out / MARKER).touch()
         progress.message("making phantom images")
         images = out / "images"
         write_phantom(images, **_COUNTS, seed=seed)

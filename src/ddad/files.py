@@ -1,15 +1,26 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and unfinished work that is kept."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ddad.errors import OutputError, writing_to
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two runs into one folder are then not noticed
+    fcntl = None  # type: ignore[assignment]
+
+MARKER = ".ddad"
+"""A file in every folder that `ddad` wrote: only such a folder may be replaced."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -30,37 +41,110 @@ def write_atomically(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
-def refuse_existing(folder: Path, *, overwrite: bool) -> None:
-    """Stop before any work if `folder` holds something and may not be replaced.
+def output_folder(folder: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = ()) -> Path:
+    """Check, before any work, that a folder may be written, and return it as an absolute path.
+
+    Args:
+        folder: the folder to write.
+        overwrite: whether a folder that `ddad` wrote earlier may be replaced.
+        inputs: files and folders that are read; the output may not lie in, or hold, one of them.
 
     Raises:
-        OutputError: it exists and is not an empty folder, and `overwrite` is False; or it is a file.
+        OutputError: the folder holds something that may not be replaced.
     """
-    if folder.is_file():
+    resolved = Path(folder).resolve()
+    for path in inputs:
+        source = Path(path).resolve()
+        if resolved.is_relative_to(source) or source.is_relative_to(resolved):
+            raise OutputError(f"{folder}: lies in, or holds, the input {path}. Choose another place for the output.")
+    if resolved == Path.cwd() or resolved.parent == resolved:
+        raise OutputError(f"{folder}: is the current folder. Give the output a folder of its own.")
+    if resolved.exists() and not resolved.is_dir():
         raise OutputError(f"{folder}: is a file, but a folder is to be written there. Choose another name.")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise OutputError(f"{folder}: exists already. Choose another name, or pass --overwrite to replace it.")
+    if resolved.is_dir() and any(resolved.iterdir()):
+        if not overwrite:
+            raise OutputError(f"{folder}: exists already. Choose another name, or pass --overwrite to replace it.")
+        if not (resolved / MARKER).exists():
+            raise OutputError(
+                f"{folder}: was not written by ddad, so --overwrite does not replace it. Choose another name."
+            )
+    return resolved
 
 
 @contextmanager
-def whole_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder to fill; it takes the name `folder` when the block ends without an error.
 
     Raises:
-        OutputError: `folder` is there already and `overwrite` is False, or the disk is full.
+        OutputError: `folder` is there already and may not be replaced, or the disk is full.
     """
-    refuse_existing(folder, overwrite=overwrite)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    with writing_to(folder):
+    target = output_folder(folder, overwrite=overwrite)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    with writing_to(target):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        try:
-            yield partial
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        take_place(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def take_place(finished: Path, target: Path) -> None:
+    """Give a finished folder its final name, in place of what was there."""
+    with writing_to(target):
+        (finished / MARKER).touch()
+        if target.exists():
+            shutil.rmtree(target)
+        finished.rename(target)
+
+
+class Workspace:
+    """A folder beside an output for unfinished work, which says what that work is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def beside(cls, output: Path) -> Workspace:
+        """Return the workspace of an output folder: `OUTPUT.unfinished`."""
+        return cls(output.with_name(f"{output.name}.unfinished"))
+
+    @classmethod
+    def temporary(cls) -> Workspace:
+        """Return a workspace that nobody comes back to."""
+        return cls(Path(tempfile.mkdtemp(prefix="ddad-")))
+
+    @contextmanager
+    def claimed(self, plan: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
+        """Go on if the same plan lies here, start if nothing does, and refuse otherwise.
+
+        Raises:
+            OutputError: other work lies here and `overwrite` is False, or another process is at it.
+        """
+        file = self.folder / "plan.json"
+        with writing_to(self.folder):
+            if file.exists() and json.loads(file.read_text(encoding="utf-8")) != plan:
+                if not overwrite:
+                    raise OutputError(
+                        f"{self.folder}: unfinished work on other data or with other settings lies here. Run it again "
+                        "as it was to finish it, choose another --out, or pass --overwrite to drop it."
+                    )
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(plan).encode())
+            lock = (self.folder / "lock").open("w")
+        with lock:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise OutputError(f"{self.folder}: another process is working here. Wait for it.") from None
+            yield self.folder
+
+    def remove(self) -> None:
+        """Drop the workspace and what lies in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

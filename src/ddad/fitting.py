@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,8 +18,8 @@ from numpy.typing import NDArray
 from ddad import __version__
 from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode, hold_out
 from ddad.detectors import DETECTORS, FitContext
-from ddad.errors import CohortError, OutputError, writing_to
-from ddad.files import refuse_existing, write_atomically
+from ddad.errors import CohortError
+from ddad.files import Workspace, output_folder
 from ddad.model import Model
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
@@ -67,36 +64,63 @@ def fit(
         workers = os.cpu_count() or 1
     if compute.device == "cuda":
         workers = 0
-    _check_counts(cohort)
-    if out is not None:
-        refuse_existing(Path(out), overwrite=overwrite)
-    workspace = _Workspace.beside(Path(out)) if out is not None else _Workspace.temporary()
-    with writing_to(workspace.folder):
-        workspace.claim(
-            {
-                "recipe": recipe.model_dump(mode="json"),
-                "cohort": cohort.fingerprint(),
-                "precision": compute.precision,
-                "ddad": __version__,
-                "torch": torch.__version__,
-            },
-            overwrite=overwrite,
+    groups = cohort.of(Role.NORMAL)["group"].tolist()
+    kept, held = hold_out(groups, recipe.holdout, recipe.seed)
+    if len(kept) < MINIMUM_NORMALS:
+        raise CohortError(
+            f"normal: {len(groups)} images, {len(held)} of them held out; at least {MINIMUM_NORMALS} are needed to "
+            "fit. Add known normal images (--normal), or hold out fewer (--set holdout=0)."
         )
-        model = _fit(cohort, recipe, workspace.folder, compute, workers, progress)
-        if out is not None:
-            model.save(out, overwrite=overwrite)
-        workspace.remove()
+    plan = {
+        "recipe": recipe.model_dump(mode="json"),
+        "cohort": cohort.fingerprint(),
+        "compute": compute.to_json(),
+        "ddad": __version__,
+        "torch": torch.__version__,
+    }
+    normals = cohort.paths(Role.NORMAL)
+    images = {
+        "normal": [normals[index] for index in kept],
+        "held-out normal": [normals[index] for index in held],
+        "unlabeled": cohort.paths(Role.UNLABELED),
+    }
+    if out is None:
+        workspace = Workspace.temporary()
+        try:
+            with workspace.claimed(plan, overwrite=True) as folder:
+                return _fit(cohort, images, recipe, folder, compute, workers, progress)
+        finally:
+            workspace.remove()
+    target = output_folder(out, overwrite=overwrite)
+    workspace = Workspace.beside(target)
+    with workspace.claimed(plan, overwrite=overwrite) as folder:
+        try:
+            model = _fit(cohort, images, recipe, folder, compute, workers, progress)
+        except CohortError:
+            workspace.remove()  # nothing was learned from images that cannot be used
+            raise
+        model.save(target, overwrite=overwrite)
+    workspace.remove()
     return model
 
 
-def _fit(cohort: Cohort, recipe: Recipe, workspace: Path, compute: Compute, workers: int, progress: Progress) -> Model:
+def _fit(
+    cohort: Cohort,
+    images: dict[str, list[Path]],
+    recipe: Recipe,
+    workspace: Path,
+    compute: Compute,
+    workers: int,
+    progress: Progress,
+) -> Model:
     started = time.monotonic()
-    normals = cohort.paths(Role.NORMAL)
-    kept, held = hold_out(cohort.of(Role.NORMAL)["group"].tolist(), recipe.holdout, recipe.seed)
     skipped: list[SkippedImage] = []
     warnings: list[ImageWarning] = []
 
-    def decoded(name: str, paths: Sequence[Path]) -> NDArray[np.float32]:
+    pixels: dict[str, NDArray[np.float32]] = {}
+    for name, paths in images.items():
+        if not paths:
+            continue
         result = decode(
             paths,
             recipe.images,
@@ -105,20 +129,18 @@ def _fit(cohort: Cohort, recipe: Recipe, workspace: Path, compute: Compute, work
             progress=progress,
             title=f"reading {name} images",
         )
-        skipped.extend(result.skipped)
-        warnings.extend(result.warnings)
-        return result.pixels
-
-    normal = decoded("normal", [normals[index] for index in kept])
-    held_out = decoded("held-out normal", [normals[index] for index in held]) if len(held) else None
-    unlabeled = decoded("unlabeled", cohort.paths(Role.UNLABELED)) if cohort.paths(Role.UNLABELED) else None
+        skipped += result.skipped
+        warnings += result.warnings
+        pixels[name] = result.pixels
+    normal, held_out, unlabeled = (pixels.get(name) for name in images)
+    assert normal is not None
     if len(normal) < MINIMUM_NORMALS:
         raise CohortError(
-            f"normal: only {len(normal)} usable images, at least {MINIMUM_NORMALS} are needed "
-            f"({len(skipped)} were skipped{_first_reason(skipped)})."
+            f"normal: only {len(normal)} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
+            f"Skipped: {len(skipped)}{_first_reason(skipped)}."
         )
     if unlabeled is not None and not len(unlabeled):
-        raise CohortError(f"unlabeled: no usable image ({len(skipped)} were skipped{_first_reason(skipped)}).")
+        raise CohortError(f"unlabeled: no usable image. Skipped: {len(skipped)}{_first_reason(skipped)}.")
 
     detector = DETECTORS["ddad"](recipe)
     curves = detector.fit(
@@ -138,6 +160,7 @@ def _fit(cohort: Cohort, recipe: Recipe, workspace: Path, compute: Compute, work
             "cohort": {
                 "name": cohort.name,
                 "fingerprint": cohort.fingerprint(),
+                "digests": cohort.digests(Role.NORMAL, Role.UNLABELED),
                 "normal": len(normal),
                 "held_out_normal": 0 if held_out is None else len(held_out),
                 "unlabeled": 0 if unlabeled is None else len(unlabeled),
@@ -189,44 +212,5 @@ def _statistics(
     }
 
 
-def _check_counts(cohort: Cohort) -> None:
-    count = len(cohort.paths(Role.NORMAL))
-    if count < MINIMUM_NORMALS:
-        raise CohortError(
-            f"normal: {count} images, at least {MINIMUM_NORMALS} are needed. Add known normal images (--normal)."
-        )
-
-
 def _first_reason(skipped: Sequence[SkippedImage]) -> str:
     return f", the first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
-
-
-class _Workspace:
-    """The folder that holds unfinished work, and what that work is."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @classmethod
-    def beside(cls, out: Path) -> _Workspace:
-        return cls(out.with_name(f"{out.name}.unfinished"))
-
-    @classmethod
-    def temporary(cls) -> _Workspace:
-        return cls(Path(tempfile.mkdtemp(prefix="ddad-")))
-
-    def claim(self, plan: dict[str, Any], *, overwrite: bool) -> None:
-        """Go on if the same plan lies here, start if nothing does, and refuse otherwise."""
-        file = self.folder / "plan.json"
-        if file.exists() and json.loads(file.read_text()) != plan:
-            if not overwrite:
-                raise OutputError(
-                    f"{self.folder}: an unfinished fit of other data or settings lies here. Run it again with "
-                    "its own settings to finish it, choose another --out, or pass --overwrite to drop it."
-                )
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(plan).encode())
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,14 @@ class Model:
         """Name of the score in `Finding.score`."""
         return self.detector.primary_score
 
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the recipe and all weights."""
+        digest = hashlib.sha256(self.recipe.to_json().encode())
+        for name, tensor in sorted(self.detector.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def map_scale(self, name: str) -> tuple[float, float]:
         """Return the values drawn as the two ends of the colour scale of map `name`.
 
@@ -102,7 +111,8 @@ class Model:
             on_skipped: called for each file that cannot be scored; without it a warning is issued.
 
         Raises:
-            CohortError: a path does not exist, or there is no image under it.
+            CohortError: no path was given, or a folder holds no image.
+            SettingError: the device is not there.
         """
         files = find_images(paths)
         compute = Compute.choose(device, precision)
@@ -187,10 +197,12 @@ class Model:
                     "Take the original folder again, or fit the model anew."
                 )
         card = _read_json(folder / "model_card.json")
-        if card.get("format") != FORMAT or card.get("detector") not in DETECTORS:
-            raise ModelError(f"{folder}: not a model of this version of ddad (detector {card.get('detector')!r}).")
+        if card.get("format") != FORMAT or not isinstance(card.get("format_version"), int):
+            raise ModelError(f"{folder}: not a ddad model (its card is of another format).")
         if card["format_version"] > FORMAT_VERSION:
             raise ModelError(f"{folder}: written by a later version of ddad; update ddad to load it.")
+        if card.get("detector") not in DETECTORS or "held_out_normals" not in card or "cohort" not in card:
+            raise ModelError(f"{folder}: its card is incomplete, or names a detector that this version lacks.")
         try:
             recipe = Recipe.from_file(folder / "recipe.json")
         except SettingError as error:

@@ -55,6 +55,7 @@ class Reconstruction(_Section):
     batch_size: int = Field(64, ge=2, description="images a step")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Adam's learning rate, the peak if scheduled")
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="learning rate over time")
+    momentum: float = Field(0.5, ge=0, lt=1, description="Adam's first beta; the second is 0.999")
 
 
 class Synthesis(_Section):
@@ -83,6 +84,7 @@ class Refinement(_Section):
     batch_size: int = Field(8, ge=1, description="images a step")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate, the peak if scheduled")
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="learning rate over time")
+    momentum: float = Field(0.5, ge=0, lt=1, description="Adam's first beta; the second is 0.999")
     weight_decay: float = Field(1e-4, ge=0, description="Adam's L2 penalty")
     focal_gamma: float = Field(2.0, ge=0, description="focusing parameter of the focal loss (equation 12)")
 
@@ -107,7 +109,7 @@ class Recipe(_Section):
     )
     images: Preprocessing = Preprocessing()
     reconstruction: Reconstruction = Reconstruction(
-        ndm_epochs=120, udm_epochs=60, batch_size=32, learning_rate=2e-3, schedule="one-cycle"
+        ndm_epochs=90, udm_epochs=90, batch_size=32, learning_rate=2e-3, schedule="one-cycle", momentum=0.9
     )
     synthesis: Synthesis = Synthesis()
     refinement: Refinement = Refinement(network="anchored", epochs=5, learning_rate=1e-3, schedule="one-cycle")

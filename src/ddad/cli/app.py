@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,13 +53,13 @@ def demo(
     as_json: options.Json = False,
 ) -> None:
     """Make phantom images, fit, score and evaluate: the whole way in under three minutes."""
-    from ddad.cli.terminal import console, terminal_progress
+    from ddad.cli.terminal import say, terminal_progress
     from ddad.demo import run_demo
 
     with terminal_progress() as progress:
         evaluation = run_demo(out, seed=seed, device=device, overwrite=overwrite, progress=progress)
     _print_evaluation(evaluation, as_json)
-    console.print(
+    say(
         f"\nLook at:\n  {out / 'scores' / 'overlays'}  heat maps over the images\n"
         f"  {out / 'scores' / 'findings.csv'}  a score for every image\n"
         f"  {out / 'results.md'}  the table above\n  {out / 'model'}  the fitted model"
@@ -70,6 +71,8 @@ def fit(
     out: Annotated[Path, typer.Option("--out", help="Folder to save the model in.")],
     normal: options.Normal = None,
     unlabeled: options.Unlabeled = None,
+    test_normal: options.TestNormal = None,
+    test_abnormal: options.TestAbnormal = None,
     manifest: options.Manifest = None,
     data: options.Data = None,
     split: options.Split = "data.json",
@@ -88,9 +91,11 @@ def fit(
 ) -> None:
     """Fit a model on normal images and, if there are any, unlabeled ones.
 
+    Test images may be named too: they are not looked at, only checked not to be among the others.
+
     A fit that was killed goes on where it was when the same command is run again.
     """
-    from ddad.cli.terminal import console, terminal_progress
+    from ddad.cli.terminal import say, terminal_progress
     from ddad.fitting import fit as fit_model
 
     chosen = options.build_recipe(
@@ -105,6 +110,8 @@ def fit(
     cohort = options.build_cohort(
         normal=normal,
         unlabeled=unlabeled,
+        test_normal=test_normal,
+        test_abnormal=test_abnormal,
         manifest=manifest,
         data=data,
         split=split,
@@ -119,15 +126,14 @@ def fit(
         _print_json({"model": str(out), **{key: value for key, value in card.items() if key != "training_curves"}})
     else:
         seen = card["cohort"]
-        console.print(
-            f"[bold]{out}[/bold]: fitted on {seen['normal']} normal and {seen['unlabeled']} unlabeled images in "
+        say(
+            f"{out}: fitted on {seen['normal']} normal and {seen['unlabeled']} unlabeled images in "
             f"{card['seconds']:.0f} s; {seen['held_out_normal']} normals were held out. "
             f"Main score: {card['primary_score']}."
         )
-        for warning in seen["warnings"]:
-            console.print(f"[yellow]warning:[/yellow] {warning}", markup=True)
-        console.print(f"Next: ddad score {out} IMAGES --out SCORES --heatmaps")
-    _exit_if_skipped([(path, reason) for path, reason in card["cohort"]["skipped"]])
+        say(f"Next: ddad score {out} IMAGES --out SCORES --heatmaps")
+    _warn(card["cohort"]["warnings"])
+    _exit_if_skipped(card["cohort"]["skipped"])
 
 
 @app.command()
@@ -144,7 +150,7 @@ def score(
     as_json: options.Json = False,
 ) -> None:
     """Score images: findings.csv and findings.parquet, with heat maps on request."""
-    from ddad.cli.terminal import console, terminal_progress
+    from ddad.cli.terminal import say, terminal_progress
     from ddad.model import Model
     from ddad.report.findings import write_findings
 
@@ -171,7 +177,7 @@ def score(
         )
     else:
         doubtful = f" ({summary.doubtful} with a warning, see the column)" if summary.doubtful else ""
-        console.print(f"{out / 'findings.csv'}: {summary.scored} images scored{doubtful}.")
+        say(f"{out / 'findings.csv'}: {summary.scored} images scored{doubtful}.")
     _exit_if_skipped([(str(image.path), image.reason) for image in summary.skipped])
 
 
@@ -194,11 +200,11 @@ def evaluate(
     from ddad.cli.terminal import terminal_progress
     from ddad.experiments.evaluation import evaluate as evaluate_model
     from ddad.experiments.evaluation import write_evaluation
-    from ddad.files import refuse_existing
+    from ddad.files import output_folder
     from ddad.model import Model
 
     if out is not None:
-        refuse_existing(out, overwrite=overwrite)
+        output_folder(out, overwrite=overwrite)
     cohort = options.build_cohort(
         test_normal=test_normal,
         test_abnormal=test_abnormal,
@@ -213,7 +219,7 @@ def evaluate(
     if out is not None:
         write_evaluation(evaluation, out, overwrite=overwrite)
     _print_evaluation(evaluation, as_json)
-    _exit_if_skipped([(str(image.path), image.reason) for image in evaluation.skipped])
+    _exit_if_skipped(evaluation.to_json()["skipped"])
 
 
 @app.command()
@@ -243,7 +249,7 @@ def benchmark(
     as_json: options.Json = False,
 ) -> None:
     """Fit and evaluate on a benchmark folder; print Table 3 with the paper's figures beside ours."""
-    from ddad.cli.terminal import console, terminal_progress
+    from ddad.cli.terminal import say, terminal_progress
     from ddad.experiments.benchmark import (
         benchmark_cohort,
         benchmark_recipes,
@@ -260,7 +266,15 @@ def benchmark(
     known, cohort = benchmark_cohort(dataset, data, split, anomaly_rate)
     with terminal_progress() as progress:
         records = run_benchmark(
-            cohort, known, recipes, out, split=split, device=device, workers=workers, progress=progress
+            cohort,
+            known,
+            recipes,
+            out,
+            split=split,
+            anomaly_rate=anomaly_rate,
+            device=device,
+            workers=workers,
+            progress=progress,
         )
     command = shlex.join(["ddad", *sys.argv[1:]])
     write_results(records, command, out)
@@ -268,7 +282,9 @@ def benchmark(
         _print_json({"cells": cells_of(records)})
     else:
         typer.echo(to_markdown(summary(cells_of(records))))
-        console.print(f"Written to {out / 'results.md'} and {out / 'results.csv'}; single runs in {out / 'runs'}.")
+        say(f"Written to {out / 'results.md'} and {out / 'results.csv'}; single runs in {out / 'runs'}.")
+    _warn(list(dict.fromkeys(warning for record in records for warning in record["warnings"])))
+    _exit_if_skipped(list(dict.fromkeys(tuple(pair) for record in records for pair in record["skipped"])))
 
 
 @app.command()
@@ -295,6 +311,7 @@ def _print_json(content: dict[str, Any]) -> None:
 
 
 def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
+    _warn(evaluation.warnings)
     if as_json:
         _print_json(evaluation.to_json())
     else:
@@ -303,14 +320,23 @@ def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
         typer.echo(to_markdown(evaluation_table(evaluation)))
 
 
-def _exit_if_skipped(skipped: list[tuple[str, str]]) -> None:
-    from ddad.cli.terminal import console
+def _warn(warnings: Sequence[str]) -> None:
+    from ddad.cli.terminal import say
+
+    for warning in warnings[:10]:
+        say(f"warning: {warning}", style="yellow")
+    if len(warnings) > 10:
+        say(f"and {len(warnings) - 10} more warnings", style="yellow")
+
+
+def _exit_if_skipped(skipped: Sequence[Sequence[str]]) -> None:
+    from ddad.cli.terminal import say
 
     if not skipped:
         return
-    console.print(f"[yellow]{len(skipped)} files were skipped:[/yellow]")
+    say(f"Files skipped: {len(skipped)}", style="yellow")
     for path, reason in skipped[:10]:
-        console.print(f"  {path}: {reason}", markup=False, soft_wrap=True)
+        say(f"  {path}: {reason}")
     if len(skipped) > 10:
-        console.print(f"  and {len(skipped) - 10} more")
+        say(f"  and {len(skipped) - 10} more")
     raise typer.Exit(EXIT_SKIPPED)

@@ -27,6 +27,11 @@ console = Console(stderr=True, highlight=False)
 """Everything that is not a result goes to standard error, so that `--json` stays clean."""
 
 
+def say(text: str, *, style: str = "") -> None:
+    """Write a line to standard error as it is: a path may hold what `rich` would take for markup."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
+
+
 class BarProgress:
     """Draws a bar for each task, with the time left."""
 
@@ -42,7 +47,7 @@ class BarProgress:
 
     def message(self, text: str) -> None:
         """Say one line above the bars."""
-        self._bars.console.print(text)
+        say(text)
 
 
 class _Bar:
@@ -66,7 +71,7 @@ class LineProgress:
 
     def message(self, text: str) -> None:
         """Write one line."""
-        console.print(text)
+        say(text)
 
 
 class _Line:
@@ -81,13 +86,12 @@ class _Line:
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
             left = (now - self._start) * (self._total - self._done) / max(self._done, 1)
-            line = f"{self._title}: {self._done} of {self._total}, about {left:.0f} s left  {note}"
-            console.print(line, soft_wrap=True, markup=False)
+            say(f"{self._title}: {self._done} of {self._total}, about {left:.0f} s left  {note}")
 
     def end(self) -> None:
         """Say how long it took."""
         seconds = time.monotonic() - self._start
-        console.print(f"{self._title}: {self._done} of {self._total}, {seconds:.1f} s", soft_wrap=True, markup=False)
+        say(f"{self._title}: {self._done} of {self._total}, {seconds:.1f} s")
 
 
 @contextmanager
@@ -104,7 +108,7 @@ def terminal_progress() -> Iterator[BarProgress | LineProgress]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
     )
     context: AbstractContextManager[object] = bars if console.is_terminal else nullcontext()

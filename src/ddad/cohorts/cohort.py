@@ -196,6 +196,10 @@ class Cohort:
         )
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
+    def digests(self, *roles: Role) -> list[str]:
+        """Return the first 16 hexadecimal digits of the SHA-256 of each file of some roles, sorted."""
+        return sorted(self._digest(str(path))[:16] for role in roles for path in self.paths(role))
+
     @cached_property
     def _digests(self) -> dict[str, str]:
         return {}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from ddad import __version__
 from ddad.cohorts import Cohort
 from ddad.errors import SettingError, writing_to
 from ddad.experiments.evaluation import evaluate
@@ -68,6 +69,7 @@ def run_benchmark(
     out: Path,
     *,
     split: str,
+    anomaly_rate: float | None = None,
     device: DeviceName = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -83,6 +85,7 @@ def run_benchmark(
         recipes: what to fit.
         out: folder for the stored runs.
         split: name of the split, as it is written in the cells.
+        anomaly_rate: of the unlabeled images, if it is another than the published one.
         device: `auto`, `cpu` or `cuda`.
         workers: networks trained side by side.
         progress: told what is being done.
@@ -94,7 +97,11 @@ def run_benchmark(
     records = []
     name = benchmark.name if benchmark else cohort.name
     for number, recipe in enumerate(recipes, start=1):
-        identity = {"recipe": recipe.model_dump(mode="json"), "cohort": cohort.fingerprint()}
+        identity = {
+            "recipe": recipe.model_dump(mode="json"),
+            "cohort": cohort.fingerprint(),
+            "ddad": __version__,
+        }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         backbone = recipe.reconstruction.backbone
         stem = f"{name}-{Path(split).stem}-{recipe.preset_name}-{backbone}-seed{recipe.seed}-{key}"
@@ -103,7 +110,8 @@ def run_benchmark(
             record = json.loads(file.read_text(encoding="utf-8"))
         else:
             progress.message(f"run {number} of {len(recipes)}: {backbone}, seed {recipe.seed}")
-            record = identity | _run(cohort, recipe, folder / f"{stem}.model", device, workers, progress)
+            record = identity | {"anomaly_rate": anomaly_rate}
+            record |= _run(cohort, recipe, folder / f"{stem}.model", device, workers, progress)
             record["cells"] = list(_cells(record, recipe, name, benchmark, split))
             write_atomically(file, (json.dumps(record) + "\n").encode())
         records.append(record)
@@ -122,6 +130,8 @@ def _run(
     return {
         "versions": {"ddad": model.card["ddad"], **model.card["versions"]},
         "compute": model.card["compute"],
+        "skipped": [*model.card["cohort"]["skipped"], *evaluation.to_json()["skipped"]],
+        "warnings": model.card["cohort"]["warnings"],
         "counts": {key: model.card["cohort"][key] for key in ("normal", "held_out_normal", "unlabeled")},
         # The model's own clock knows the time of a fit that was interrupted only from its last start.
         "seconds": {"fit": round(fitted - started, 1), "evaluate": round(done - fitted, 1)},
@@ -136,8 +146,7 @@ def _cells(
 ) -> Iterator[dict[str, Any]]:
     backbone = recipe.reconstruction.backbone
     seconds = sum(record["seconds"].values())
-    # The paper's figures belong to the split that was published with it.
-    published = benchmark if benchmark is not None and split == "data.json" else None
+    published = benchmark if benchmark is not None and _is_published_setting(record, benchmark, split) else None
     for score in SCORE_TITLES:
         metrics = record["evaluation"]["images"].get(score)
         if metrics is None:
@@ -159,6 +168,18 @@ def _cells(
             "ap_paper": published.ap.get((score, backbone)) if published else None,
             "seconds": round(seconds, 1),
         }
+
+
+def _is_published_setting(record: dict[str, Any], benchmark: Benchmark, split: str) -> bool:
+    """Tell whether the paper's figures belong beside a run: its split, its counts, its anomaly rate."""
+    counts, labels = record["counts"], record["labels"]
+    return (
+        split == "data.json"
+        and counts["normal"] + counts["held_out_normal"] == benchmark.normal
+        and counts["unlabeled"] == benchmark.unlabeled
+        and (labels.count(0), labels.count(1)) == benchmark.test
+        and record["anomaly_rate"] in (None, benchmark.anomaly_rate)
+    )
 
 
 def cells_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, read_mask
-from ddad.errors import CohortError
+from ddad.errors import CohortError, ImageError
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
 from ddad.files import whole_folder
 from ddad.model import Model
@@ -30,6 +31,7 @@ class Evaluation:
         labels: 0 normal, 1 abnormal, in the order of `paths`.
         scores: by score, in the order of `paths`.
         skipped: test images that could not be scored.
+        warnings: what is doubtful about the whole evaluation.
     """
 
     images: dict[str, ImageMetrics]
@@ -38,6 +40,7 @@ class Evaluation:
     labels: list[int]
     scores: dict[str, list[float]]
     skipped: list[SkippedImage] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as plain numbers, without the single images."""
@@ -47,6 +50,7 @@ class Evaluation:
             "images": {name: asdict(metrics) for name, metrics in self.images.items()},
             "pixels": {name: asdict(metrics) for name, metrics in self.pixels.items()},
             "skipped": [[str(image.path), image.reason] for image in self.skipped],
+            "warnings": self.warnings,
         }
 
 
@@ -71,41 +75,64 @@ def evaluate(
         if not paths[label]:
             raise CohortError(f"test: no images with label {label}. Give some with {option}, a manifest or --data.")
     label_of = {str(path): label for label in paths for path in paths[label]}
-    abnormal = cohort.of(Role.TEST, 1)
-    mask_of = dict(zip(abnormal["path"], abnormal["mask"], strict=True)) if abnormal["mask"].notna().all() else {}
     skipped: list[SkippedImage] = []
+    warnings = [*cohort.warnings, *_seen_in_training(model, cohort)]
+    masks = _readable_masks(cohort, warnings)
     scored_paths: list[str] = []
     scores: dict[str, list[float]] = {}
-    maps: dict[str, list[Any]] = {}
-    masks: list[Any] = []
+    maps: dict[str, list[NDArray[np.float32]]] = {}
+    grids: list[NDArray[np.bool_]] = []
     for finding in model.score(
-        [*paths[0], *paths[1]],
-        device=device,
-        precision=precision,
-        progress=progress,
-        on_skipped=skipped.append,
+        [*paths[0], *paths[1]], device=device, precision=precision, progress=progress, on_skipped=skipped.append
     ):
         scored_paths.append(finding.path)
         for name, score in finding.scores.items():
             scores.setdefault(name, []).append(score)
-        if mask_of:
+        if masks:
+            size = model.recipe.images.image_size
+            mask = masks.get(finding.path)
+            grids.append(np.zeros((size, size), dtype=bool) if mask is None else mask_on_grid(mask, size))
             for name, score_map in finding.maps.items():
                 maps.setdefault(name, []).append(score_map)
-            grid = next(iter(finding.maps.values())).shape[0]
-            masks.append(
-                mask_on_grid(read_mask(Path(mask_of[finding.path]), finding.source_size), grid)
-                if finding.path in mask_of
-                else np.zeros((grid, grid), dtype=bool)
-            )
     labels = [label_of[path] for path in scored_paths]
     return Evaluation(
         images={name: image_metrics(labels, values) for name, values in scores.items()},
-        pixels={name: pixel_metrics(masks, values) for name, values in maps.items()},
+        pixels={name: pixel_metrics(grids, values) for name, values in maps.items()},
         paths=scored_paths,
         labels=labels,
         scores=scores,
         skipped=skipped,
+        warnings=warnings,
     )
+
+
+def _readable_masks(cohort: Cohort, warnings: list[str]) -> dict[str, NDArray[np.bool_]]:
+    """Read the masks of abnormal test images; none are used unless every such image has a usable one."""
+    abnormal = cohort.of(Role.TEST, 1)
+    if abnormal["mask"].isna().all():
+        return {}
+    masks = {}
+    for path, mask in zip(abnormal["path"], abnormal["mask"], strict=True):
+        if pd.isna(mask):
+            problem = "has no mask"
+        else:
+            try:
+                masks[str(path)] = read_mask(mask)
+                problem = "" if masks[str(path)].any() else f"its mask {mask} is empty"
+            except ImageError as error:
+                problem = str(error)
+        if problem:
+            warnings.append(f"pixel metrics are left out: {path}: {problem}.")
+            return {}
+    return masks
+
+
+def _seen_in_training(model: Model, cohort: Cohort) -> list[str]:
+    trained = set(model.card["cohort"].get("digests", ()))
+    seen = sum(digest in trained for digest in cohort.digests(Role.TEST))
+    if not seen:
+        return []
+    return [f"{seen} test images are exact copies of images that the model was fitted on: on them memory is measured."]
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, *, overwrite: bool = False) -> None:

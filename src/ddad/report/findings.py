@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from ddad.cohorts import SkippedImage
-from ddad.errors import CohortError
-from ddad.files import whole_folder
+from ddad import __version__
+from ddad.cohorts import SkippedImage, find_images
+from ddad.errors import CohortError, writing_to
+from ddad.files import Workspace, output_folder, take_place, write_atomically
 from ddad.model import Finding, Model
 from ddad.progress import Progress
 from ddad.report.heatmaps import picture_name, write_pictures
-from ddad.training.device import DeviceName, Precision
+from ddad.training.device import Compute, DeviceName, Precision
 
-_FIRST_COLUMNS = ("path", "score", "p_value", "flagged")
-_DIGITS = 8
+_TYPES = {"path": "string", "score": "float64", "p_value": "float64", "flagged": "boolean", "warnings": "string"}
 
 
 @dataclass
@@ -27,14 +28,14 @@ class ScoringSummary:
 
     scored: int = 0
     flagged: int = 0
-    skipped: list[SkippedImage] = field(default_factory=list)
     doubtful: int = 0
+    skipped: list[SkippedImage] = field(default_factory=list)
 
 
 def write_findings(
     model: Model,
     paths: Sequence[str | Path],
-    out: Path,
+    out: str | Path,
     *,
     heatmaps: bool = False,
     overwrite: bool = False,
@@ -47,54 +48,95 @@ def write_findings(
     Columns of the findings: path, score, p_value, flagged; then every score of the detector, the
     source's rows and columns, warnings, and the names of the pictures.
 
+    While images are scored, the table grows in `OUT.unfinished`; a run that was killed goes on there when
+    it is started again with the same model and paths.
+
     Raises:
-        OutputError: `out` exists and `overwrite` is False, or the disk is full.
-        CohortError: no image could be scored; nothing is written then.
+        OutputError: `out` exists and may not be replaced, or the disk is full.
+        CohortError: no image could be scored; nothing is left behind then.
     """
-    summary = ScoringSummary()
-    with whole_folder(out, overwrite=overwrite) as folder:
-        if heatmaps:
-            (folder / "heatmaps").mkdir()
-            (folder / "overlays").mkdir()
-        table = folder / "findings.csv"
-        with table.open("w", newline="", encoding="utf-8") as file:
-            writer: csv.DictWriter[str] | None = None
-            for number, finding in enumerate(
-                model.score(
-                    paths,
-                    device=device,
-                    precision=precision,
-                    progress=progress,
-                    on_skipped=summary.skipped.append,
-                )
-            ):
-                row = _row(finding)
-                if heatmaps:
-                    row |= _pictures(model, finding, number, folder)
-                if writer is None:
-                    writer = csv.DictWriter(file, list(row))
-                    writer.writeheader()
-                writer.writerow(row)
-                file.flush()
-                summary.scored += 1
-                summary.flagged += finding.flagged is True
-                summary.doubtful += bool(finding.warnings)
+    target = output_folder(out, overwrite=overwrite, inputs=paths)
+    files = find_images(paths)
+    compute = Compute.choose(device, precision)
+    plan = {
+        "model": model.fingerprint(),
+        "files": [str(file) for file in files],
+        "heatmaps": heatmaps,
+        "compute": compute.to_json(),
+        "ddad": __version__,
+    }
+    workspace = Workspace.beside(target)
+    with workspace.claimed(plan, overwrite=overwrite) as folder:
+        table = _Table(folder / "findings.csv")
+        done = table.open()
+        rest = [file for file in files if str(file) not in done]
+        summary = ScoringSummary(scored=len(done))
+        findings = model.score(
+            rest, device=device, precision=precision, progress=progress, on_skipped=summary.skipped.append
+        )
+        for number, finding in enumerate(findings if rest else (), start=len(done)):
+            row = _row(finding)
+            if heatmaps:
+                row |= _pictures(model, finding, number, folder)
+            table.append(row)
+            summary.scored += 1
+            summary.flagged += finding.flagged is True
+            summary.doubtful += bool(finding.warnings)
         if not summary.scored:
-            first = f" The first: {summary.skipped[0].path}: {summary.skipped[0].reason}" if summary.skipped else ""
-            raise CohortError(f"score: none of the {len(summary.skipped)} files could be scored.{first}")
-        pd.read_csv(table).to_parquet(folder / "findings.parquet", index=False)
+            workspace.remove()
+            first = summary.skipped[0]
+            raise CohortError(
+                f"score: no image could be scored. Skipped: {len(summary.skipped)}, "
+                f"the first: {first.path}: {first.reason}"
+            )
+        with writing_to(folder):
+            pd.read_csv(folder / "findings.csv", dtype=_TYPES).to_parquet(folder / "findings.parquet", index=False)
         if summary.skipped:
             skipped = pd.DataFrame([(str(s.path), s.reason) for s in summary.skipped], columns=["path", "reason"])
-            skipped.to_csv(folder / "skipped.csv", index=False)
+            write_atomically(folder / "skipped.csv", skipped.to_csv(index=False).encode())
+        for leftover in ("plan.json", "lock"):
+            (folder / leftover).unlink()
+        take_place(folder, target)
     return summary
+
+
+class _Table:
+    """A CSV file that rows are appended to; a row that was cut off by a kill is dropped and done again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._has_header = False
+
+    def open(self) -> set[str]:
+        """Return the paths in the complete rows of an earlier run, and drop what was cut off."""
+        if not self._path.exists():
+            return set()
+        content = self._path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        with writing_to(self._path):
+            self._path.write_bytes(complete)
+        self._has_header = bool(complete)
+        return {row["path"] for row in csv.DictReader(io.StringIO(complete.decode(), newline=""))}
+
+    def append(self, row: dict[str, object]) -> None:
+        line = io.StringIO(newline="")
+        writer = csv.DictWriter(line, list(row), lineterminator="\n")
+        if not self._has_header:
+            writer.writeheader()
+            self._has_header = True
+        writer.writerow(row)
+        with writing_to(self._path), self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(line.getvalue())
 
 
 def _row(finding: Finding) -> dict[str, object]:
     rows, columns = finding.source_size
-    first = (finding.path, round(finding.score, _DIGITS), finding.p_value, finding.flagged)
     return {
-        **dict(zip(_FIRST_COLUMNS, first, strict=True)),
-        **{name: round(value, _DIGITS) for name, value in finding.scores.items()},
+        "path": finding.path,
+        "score": finding.score,
+        "p_value": finding.p_value,
+        "flagged": finding.flagged,
+        **finding.scores,
         "rows": rows,
         "columns": columns,
         "warnings": "; ".join(finding.warnings),
@@ -105,5 +147,8 @@ def _pictures(model: Model, finding: Finding, number: int, folder: Path) -> dict
     name = model.primary_score
     file = f"{picture_name(number, finding.path)}.png"
     heat, overlay = Path("heatmaps") / file, Path("overlays") / file
+    with writing_to(folder):
+        for picture in (heat, overlay):
+            (folder / picture).parent.mkdir(exist_ok=True)
     write_pictures(finding, name, model.map_scale(name), folder / heat, folder / overlay)
     return {"heatmap": heat.as_posix(), "overlay": overlay.as_posix()}

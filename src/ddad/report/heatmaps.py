@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddad.files import write_atomically
+from ddad.errors import writing_to
 from ddad.model import Finding
 
 _COLOURS = colormaps["inferno"]
@@ -65,6 +64,5 @@ def _resized_image(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArra
 
 
 def _write_png(path: Path, colours: NDArray[np.float64]) -> None:
-    buffer = BytesIO()
-    Image.fromarray((colours * 255).round().astype(np.uint8)).save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
+    with writing_to(path):
+        Image.fromarray((colours * 255).round().astype(np.uint8)).save(path, "PNG")

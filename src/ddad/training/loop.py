@@ -19,12 +19,13 @@ SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how fast a network learns; betas are (0.5, 0.999), as published."""
+    """How long and how fast a network learns."""
 
     epochs: int
     steps_per_epoch: int
     learning_rate: float
     schedule: Literal["constant", "one-cycle"]
+    momentum: float
     weight_decay: float = 0.0
 
 
@@ -50,7 +51,7 @@ def train_epochs(
     optimizer = torch.optim.Adam(
         network.parameters(),
         lr=settings.learning_rate,
-        betas=(0.5, 0.999),
+        betas=(settings.momentum, 0.999),
         weight_decay=settings.weight_decay,
         fused=True,
     )

@@ -69,5 +69,5 @@ def train_member(
             yield loss
 
     epochs = settings.ndm_epochs if module == "ndm" else settings.udm_epochs
-    loop = LoopSettings(epochs, steps_per_epoch, settings.learning_rate, settings.schedule)
+    loop = LoopSettings(epochs, steps_per_epoch, settings.learning_rate, settings.schedule, settings.momentum)
     train_epochs(network, batch_losses, loop, into, report)

@@ -108,6 +108,11 @@ def train_refiner(
             yield focal_loss(logits, labels.to(logits.device), settings.focal_gamma)
 
     loop = LoopSettings(
-        settings.epochs, steps_per_epoch, settings.learning_rate, settings.schedule, settings.weight_decay
+        settings.epochs,
+        steps_per_epoch,
+        settings.learning_rate,
+        settings.schedule,
+        settings.momentum,
+        settings.weight_decay,
     )
     train_epochs(network, batch_losses, loop, into, report)
