@@ -72,11 +72,13 @@ def test_a_loaded_model_gives_the_same_scores(unlabeled: bool, images: list[Path
 
 
 def test_a_model_folder_holds_weights_recipe_card_and_nothing_that_runs(saved: Path) -> None:
+    assert (saved / ".ddad").read_bytes() == b""
     assert {path.name for path in saved.iterdir()} == {
         "weights.safetensors",
         "recipe.json",
         "model_card.json",
         "checksums.json",
+        ".ddad",
     }
     card = json.loads((saved / "model_card.json").read_text())
     assert card["cohort"]["normal"] + card["cohort"]["held_out_normal"] == 12
@@ -156,7 +158,7 @@ def test_a_model_of_another_program_or_a_later_version_is_refused(
 
 def test_a_later_version_is_said_to_be_one(saved: Path) -> None:
     change_card(saved, lambda card: card.update(format_version=99))
-    with pytest.raises(ModelError, match="later version.*update"):
+    with pytest.raises(ModelError, match=r"later version.*update"):
         Model.load(saved)
 
 

@@ -30,6 +30,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
             "batch_size": 64,
             "learning_rate": 5e-4,
             "schedule": "constant",
+            "momentum": 0.5,
         },
         "synthesis": {"untouched_share": 0.5, "half_width": [0.05, 0.2], "centre": [0.1, 0.9]},
         "refinement": {
@@ -39,6 +40,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
             "batch_size": 8,
             "learning_rate": 1e-4,
             "schedule": "constant",
+            "momentum": 0.5,
             "weight_decay": 1e-4,
             "focal_gamma": 2.0,
         },
@@ -232,7 +234,7 @@ def test_a_malformed_file_is_named(content: bytes, tmp_path: Path) -> None:
 def test_a_file_that_contains_itself_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "loop.yaml"
     file.write_text("refinement: &loop\n  epochs: *loop\n")
-    with pytest.raises(SettingError, match="loop.yaml"):
+    with pytest.raises(SettingError, match=r"loop\.yaml"):
         Recipe.from_file(file)
 
 

@@ -96,7 +96,7 @@ def test_a_file_that_is_no_weights_file_is_named(damage: str, tmp_path: Path) ->
             path.write_bytes(b"\xff" * 100)
         case "folder":
             path.mkdir()
-    with pytest.raises(ModelError, match="w.safetensors"):
+    with pytest.raises(ModelError, match=r"w\.safetensors"):
         load_tensors(path)
 
 

@@ -22,7 +22,7 @@ from support import random_images, same_tensors, tiny_recipe
 CPU = Compute("cpu", "fp32")
 
 
-class Interrupted(Exception):
+class Interruption(BaseException):
     pass
 
 
@@ -32,7 +32,7 @@ def interrupt_after(epochs: int) -> Callable[[str], None]:
     def report(_: str) -> None:
         left[0] -= 1
         if left[0] == 0:
-            raise Interrupted
+            raise Interruption
 
     return report
 
@@ -43,7 +43,7 @@ def ignore(_: str) -> None: ...
 def run_with_interruptions(train: Callable[[Path, Callable[[str], None]], None], into: Path, after: list[int]) -> None:
     """Train, stopping after so many reports at each attempt, then to the end."""
     for epochs in after:
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interruption):
             train(into, interrupt_after(epochs))
         assert not into.exists()
     train(into, ignore)
@@ -70,7 +70,7 @@ def checkpoint_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_training_learns_and_writes_weights_and_curve(tmp_path: Path) -> None:
     lines: list[str] = []
-    network = train_line(tmp_path / "w.safetensors", lines.append, LoopSettings(30, 4, 0.02, "one-cycle"))
+    network = train_line(tmp_path / "w.safetensors", lines.append, LoopSettings(30, 4, 0.02, "one-cycle", 0.5))
     weights, notes = load_tensors(tmp_path / "w.safetensors")
     assert same_tensors(weights, network.state_dict())
     assert len(notes["losses"]) == len(lines) == 30
@@ -82,7 +82,7 @@ def test_training_learns_and_writes_weights_and_curve(tmp_path: Path) -> None:
 @pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
 @pytest.mark.usefixtures("checkpoint_every_epoch")
 def test_interrupted_training_ends_with_the_same_weights(schedule: str, tmp_path: Path) -> None:
-    settings = LoopSettings(8, 3, 0.05, schedule, weight_decay=0.01)  # type: ignore[arg-type]
+    settings = LoopSettings(8, 3, 0.05, schedule, 0.9, weight_decay=0.01)  # type: ignore[arg-type]
     train_line(tmp_path / "whole", ignore, settings)
     # A resumed run reports the epochs behind it, too: the bars count them.
     run_with_interruptions(lambda into, report: train_line(into, report, settings), tmp_path / "cut", [2, 5])
@@ -94,8 +94,8 @@ def test_interrupted_training_ends_with_the_same_weights(schedule: str, tmp_path
 
 @pytest.mark.usefixtures("checkpoint_every_epoch")
 def test_a_resumed_run_does_not_start_over_and_reports_every_epoch_once(tmp_path: Path) -> None:
-    settings = LoopSettings(6, 2, 0.05, "constant")
-    with pytest.raises(Interrupted):
+    settings = LoopSettings(6, 2, 0.05, "constant", 0.5)
+    with pytest.raises(Interruption):
         train_line(tmp_path / "w", interrupt_after(4), settings)
     lines: list[str] = []
     computed: list[int] = []
@@ -112,7 +112,7 @@ def test_a_resumed_run_does_not_start_over_and_reports_every_epoch_once(tmp_path
 
 
 def test_without_time_for_a_checkpoint_an_interrupted_run_starts_over(tmp_path: Path) -> None:
-    settings = LoopSettings(4, 2, 0.05, "constant")
+    settings = LoopSettings(4, 2, 0.05, "constant", 0.5)
     train_line(tmp_path / "whole", ignore, settings)
     run_with_interruptions(lambda into, report: train_line(into, report, settings), tmp_path / "cut", [3])
     assert same_tensors(load_tensors(tmp_path / "whole")[0], load_tensors(tmp_path / "cut")[0])
@@ -127,7 +127,7 @@ def test_weight_decay_and_rate_are_those_of_the_settings(tmp_path: Path) -> None
     def batch_losses(_: int) -> Iterator[Tensor]:
         yield network(torch.ones(1, 3)).sum()
 
-    train_epochs(network, batch_losses, LoopSettings(1, 1, 0.03, "constant"), tmp_path / "w", ignore)
+    train_epochs(network, batch_losses, LoopSettings(1, 1, 0.03, "constant", 0.5), tmp_path / "w", ignore)
     for name, tensor in load_tensors(tmp_path / "w")[0].items():
         torch.testing.assert_close(before[name] - tensor, torch.full_like(tensor, 0.03), rtol=1e-4, atol=1e-6)
 

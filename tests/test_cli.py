@@ -1,0 +1,833 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+
+import ddad
+from ddad import Cohort, Model, Recipe
+from ddad.cohorts.phantom import write_phantom
+from ddad.detectors import ddad as detector_module
+from ddad.experiments.published import BENCHMARKS
+from ddad.report import findings as findings_module
+from support import Outcome, contents, run_cli, small_disk, tiny_options, tiny_recipe, wait_for, write_images
+
+Run = Callable[..., Outcome]
+SCORES = ["rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual"]
+TINY = tiny_options(reconstruction__members=1)
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("données de tête") / "fantômes 1"
+    write_phantom(
+        folder, normals=12, unlabeled_normals=4, unlabeled_abnormals=4, test_normals=4, test_abnormals=4, size=64
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(phantom: Path) -> Path:
+    folder = phantom.parent / "Modèle ü 1"
+    cohort = Cohort.from_folders(normal=phantom / "normal", unlabeled=phantom / "unlabeled")
+    ddad.fit(cohort, tiny_recipe(reconstruction__members=2), out=folder, workers=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def benchmark(phantom: Path) -> Path:
+    """The phantoms in the form of the paper's benchmarks."""
+    folder = phantom.parent / "benchmark é"
+    (folder / "images").mkdir(parents=True)
+    names: dict[str, list[str]] = {}
+    for role in ("normal", "unlabeled", "test_normal", "test_abnormal"):
+        for path in sorted((phantom / role).iterdir()):
+            names.setdefault(role, []).append(f"{role}-{path.name}")
+            shutil.copy(path, folder / "images" / names[role][-1])
+    split: dict[str, Any] = {
+        "train": {"0": names["normal"], "unlabeled": {"0": names["unlabeled"][:4], "1": names["unlabeled"][4:]}},
+        "test": {"0": names["test_normal"], "1": names["test_abnormal"]},
+    }
+    (folder / "data.json").write_text(json.dumps(split))
+    split["test"]["1"] = []
+    (folder / "no test.json").write_text(json.dumps(split))
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `ddad` in this process; a message of an error must be for a user."""
+
+    def go(*arguments: str | Path) -> Outcome:
+        outcome = run_cli(monkeypatch, capsys, *arguments)
+        assert "Traceback" not in outcome.err
+        return outcome
+
+    return go
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train here instead of in processes, which take seconds to start."""
+    run_jobs = detector_module.run_jobs
+    monkeypatch.setattr(
+        detector_module,
+        "run_jobs",
+        lambda jobs, *, workers, **rest: run_jobs(jobs, workers=0, **rest),  # noqa: ARG005
+    )
+
+
+def flat(text: str) -> str:
+    """Messages may be broken into lines."""
+    return "".join(text.split())
+
+
+def findings(folder: Path) -> list[dict[str, str]]:
+    with (folder / "findings.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def refused(outcome: Outcome, *parts: object) -> None:
+    """An error of the user's: exit code 1, nothing on standard output, and every part in the message."""
+    assert outcome.code == 1, outcome.err
+    assert outcome.out == ""
+    assert any(line.startswith("error: ") for line in outcome.err.splitlines())
+    for part in parts:
+        assert flat(str(part)) in flat(outcome.err)
+
+
+# What each verb does.
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").out.strip() == f"ddad {ddad.__version__}"
+    text = run("--help").out
+    for verb in ("demo", "fit", "score", "evaluate", "benchmark", "fields"):
+        assert verb in text
+    assert run().code in (0, 2)
+
+
+def test_help_and_the_import_of_ddad_do_not_load_torch() -> None:
+    code = (
+        "import sys, ddad, ddad.cli.app; sys.argv = ['ddad', '--help']\n"
+        "try: ddad.cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = [m for m in ('torch', 'pandas', 'matplotlib', 'sklearn', 'scipy') if m in sys.modules]\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_fit_in_processes_then_score_as_installed(phantom: Path, tmp_path: Path) -> None:
+    """The commands of the issue, each in a process of its own."""
+    out, scores = tmp_path / "mon modèle", tmp_path / "wyniki ó"
+    fit_it = [
+        "fit",
+        "--normal",
+        phantom / "normal",
+        "--unlabeled",
+        phantom / "unlabeled",
+        "--out",
+        out,
+        *TINY,
+        "--json",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def ddad_command(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ddad", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    fitted = ddad_command(*fit_it, "--workers", "2")
+    assert fitted.returncode == 0, fitted.stderr
+    assert json.loads(fitted.stdout)["model"] == str(out)
+    assert "reconstruction networks" in fitted.stderr
+    scored = ddad_command("score", out, phantom / "test_normal", "--out", scores, "--json")
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["scored"] == 4
+    assert names(tmp_path) == {out.name, scores.name}
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_fit_says_what_it_saw(run: Run, phantom: Path, tmp_path: Path) -> None:
+    done = run(
+        "fit", "--normal", phantom / "normal", "--unlabeled", phantom / "unlabeled", "--out", tmp_path / "m", *TINY,
+        "--backbone", "memae", "--image-size", 32, "--members", 2, "--seed", 7, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    card = done.json
+    assert (card["seed"], card["primary_score"]) == (7, "r_dual")
+    assert card["cohort"]["normal"] + card["cohort"]["held_out_normal"] == 12
+    assert card["cohort"]["unlabeled"] == 8
+    recipe = Model.load(tmp_path / "m").recipe
+    expected = {"backbone": "memae", "members": 2}
+    assert {name: getattr(recipe.reconstruction, name) for name in expected} == expected
+    assert (recipe.images.image_size, recipe.seed, recipe.precision) == (32, 7, "fp32")
+    assert names(tmp_path) == {"m"}
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_fit_on_a_manifest_and_on_a_benchmark_folder(run: Run, phantom: Path, benchmark: Path, tmp_path: Path) -> None:
+    by_manifest = run("fit", "--manifest", phantom / "manifest.csv", "--out", tmp_path / "a", *TINY, "--json")
+    assert by_manifest.json["cohort"]["unlabeled"] == 8
+    by_data = run("fit", "--data", benchmark, "--anomaly-rate", 0.2, "--out", tmp_path / "b", *TINY, "--json")
+    assert by_data.json["cohort"]["unlabeled"] == 5
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_fit_takes_a_recipe_file(run: Run, phantom: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(reconstruction__members=1, seed=5)
+    (tmp_path / "mein Rezept.json").write_text(recipe.to_json())
+    normal = phantom / "normal"
+    done = run("fit", "--normal", normal, "--out", tmp_path / "m", "--recipe", tmp_path / "mein Rezept.json")
+    assert done.code == 0, done.err
+    assert Model.load(tmp_path / "m").recipe == recipe
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_name_of_the_model_is_shown_as_it_is(run: Run, phantom: Path, tmp_path: Path) -> None:
+    """Square brackets are letters of a name, not of a markup."""
+    out = tmp_path / "model [v2] [bold]"
+    done = run("fit", "--normal", phantom / "normal", "--out", out, *TINY)
+    assert done.code == 0, done.err
+    assert flat(str(out)) in flat(done.err)
+
+
+def test_score_writes_a_row_for_each_image(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    out = tmp_path / "résultats 1"
+    done = run("score", model, phantom / "test_normal", phantom / "test_abnormal" / "00001.png", "--out", out, "--json")
+    assert done.code == 0, done.err
+    assert done.json == {"findings": str(out / "findings.csv"), "score": "r_dual", "scored": 5, "skipped": []}
+    assert names(out) == {"findings.csv", "findings.parquet", ".ddad"}
+    rows = findings(out)
+    assert list(rows[0])[:4] == ["path", "score", "p_value", "flagged"]
+    assert set(SCORES) <= set(rows[0])
+    paths = [*sorted((phantom / "test_normal").iterdir()), phantom / "test_abnormal" / "00001.png"]
+    assert [row["path"] for row in rows] == [str(path) for path in paths]
+    for row, finding in zip(rows, Model.load(model).score(paths), strict=True):
+        assert float(row["score"]) == pytest.approx(finding.score, rel=1e-6)
+        assert row["score"] == row["r_dual"]
+        assert (row["p_value"], row["flagged"]) == ("", "")
+        assert (row["rows"], row["columns"]) == ("64", "64")
+    table = pd.read_parquet(out / "findings.parquet")
+    assert list(table.columns) == list(rows[0])
+    assert table["path"].tolist() == [row["path"] for row in rows]
+    assert table["score"].tolist() == pytest.approx([float(row["score"]) for row in rows])
+
+
+def test_scores_and_heat_maps_do_not_change_with_the_other_images(
+    run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    """Heat maps share one scale: an image's picture is the same, whatever stands beside it."""
+    alone, noise = phantom / "test_normal" / "00002.png", tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(noise)
+    run("score", model, alone, "--out", tmp_path / "a", "--heatmaps")
+    run("score", model, noise, alone, phantom / "test_abnormal", "--out", tmp_path / "b", "--heatmaps")
+    (first,) = findings(tmp_path / "a")
+    strange, second, *_ = findings(tmp_path / "b")
+    differ = {name for name in first if first[name] != second[name]}
+    assert differ == {"heatmap", "overlay"}
+    for picture in ("heatmap", "overlay"):
+        same = (tmp_path / "a" / first[picture]).read_bytes()
+        assert (tmp_path / "b" / second[picture]).read_bytes() == same
+        assert (tmp_path / "b" / strange[picture]).read_bytes() != same
+
+
+def test_heat_maps_and_overlays_are_pictures_of_the_images_size(
+    run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    wide = tmp_path / "large é [1].png"
+    Image.fromarray(np.arange(300 * 400, dtype=np.uint32).astype(np.uint8).reshape(300, 400)).save(wide)
+    done = run("score", model, wide, phantom / "test_abnormal", "--out", tmp_path / "o", "--heatmaps")
+    assert done.code == 0, done.err
+    rows = findings(tmp_path / "o")
+    listed = {row[picture] for row in rows for picture in ("heatmap", "overlay")}
+    assert listed == {f"{kind}/{name}" for kind in ("heatmaps", "overlays") for name in names(tmp_path / "o" / kind)}
+    assert len(listed) == 10
+    with Image.open(tmp_path / "o" / rows[0]["overlay"]) as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (400, 300))
+    with Image.open(tmp_path / "o" / rows[1]["heatmap"]) as picture:
+        assert picture.width == picture.height >= 64
+    assert "large" in rows[0]["heatmap"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(model: Path, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    from ddad.experiments.evaluation import evaluate, write_evaluation
+
+    out = tmp_path_factory.mktemp("reference") / "evaluation"
+    evaluation = evaluate(Model.load(model), Cohort.from_manifest(phantom / "manifest.csv"))
+    write_evaluation(evaluation, out)
+    return out, evaluation.to_json()
+
+
+def test_evaluate_measures_every_score_and_map(
+    run: Run, model: Path, phantom: Path, tmp_path: Path, evaluated: tuple[Path, dict[str, Any]]
+) -> None:
+    out = tmp_path / "évaluation"
+    done = run(
+        "evaluate", model, "--test-normal", phantom / "test_normal", "--test-abnormal", phantom / "test_abnormal",
+        "--test-masks", phantom / "masks", "--out", out, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    result = done.json
+    assert result == evaluated[1]
+    assert (result["test_normal"], result["test_abnormal"], result["skipped"]) == (4, 4, [])
+    assert list(result["images"]) == list(result["pixels"])
+    assert set(result["images"]) == set(SCORES)
+    for metrics in result["images"].values():
+        for metric in ("auc", "ap"):
+            assert 0 <= metrics[metric]["low"] <= metrics[metric]["estimate"] <= metrics[metric]["high"] <= 1
+    for metrics in result["pixels"].values():
+        assert {"ap", "auroc", "aupro", "best_dice"} <= set(metrics)
+    assert names(out) == {"evaluation.json", "scores.csv", ".ddad"}
+    assert json.loads((out / "evaluation.json").read_text()) == result
+    with (out / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "label", *result["images"]]
+    assert [row["label"] for row in rows] == ["0"] * 4 + ["1"] * 4
+    wins = [float(b["a_inter"]) > float(a["a_inter"]) for a in rows[:4] for b in rows[4:]]
+    assert result["images"]["a_inter"]["auc"]["estimate"] == pytest.approx(np.mean(wins))
+
+
+def test_evaluate_without_masks_has_no_pixel_metrics(run: Run, model: Path, benchmark: Path) -> None:
+    done = run("evaluate", model, "--data", benchmark)
+    assert done.code == 0, done.err
+    assert "pixel" not in done.out
+    for score in SCORES:
+        assert f"| {score} |" in done.out
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_benchmark_custom_gives_a_cell_for_each_seed_and_score(run: Run, benchmark: Path, tmp_path: Path) -> None:
+    out = tmp_path / "Tabellen é"
+    options = ["benchmark", "custom", "--data", benchmark, "--seeds", 2, "--out", out, *TINY]
+    done = run(*options, "--backbone", "ae", "--backbone", "ae-u", "--json")
+    assert done.code == 0, done.err
+    assert set(done.json) == {"cells"}
+    cells = done.json["cells"]
+    assert [(cell["backbone"], cell["seed"], cell["score"]) for cell in cells] == [
+        (backbone, seed, score) for backbone in ("ae", "ae-u") for seed in (0, 1) for score in SCORES
+    ]
+    keys = {"dataset", "split", "method", "backbone", "score", "seed", "auc", "ap", "auc_paper", "ap_paper", "seconds"}
+    for cell in cells:
+        assert keys <= set(cell)
+        assert (cell["split"], cell["method"]) == ("data.json", "ddad")
+        assert 0 <= cell["auc"] <= 100
+        assert 0 <= cell["ap"] <= 100
+        assert cell["seconds"] > 0
+        assert cell["auc_paper"] is None
+    with (out / "results.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(cells)
+    assert "R_dual" in (out / "results.md").read_text()
+    assert not list(out.rglob("*.model*"))
+
+    times = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+    again = run(*options, "--backbone", "ae", "--json")
+    assert again.json["cells"] == cells[:12]
+    assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == times
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_known_benchmark_stands_beside_the_papers_figures(
+    run: Run, benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["benchmark", "brain-tumor", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY]
+    cells = run(*options, "--json").json["cells"]
+    assert {cell["auc_paper"] for cell in cells} == {None}  # other images than the paper's
+    # Of 4 + 4 unlabeled images, 3 + 4 make the published rate of 60 %.
+    counts = {"normal": 12, "unlabeled": 7, "test": (4, 4), "anomaly_rate": 4 / 7}
+    monkeypatch.setitem(BENCHMARKS, "brain-tumor", replace(BENCHMARKS["brain-tumor"], **counts))
+    shutil.rmtree(tmp_path / "b")
+    done = run(*options)
+    assert done.code == 0, done.err
+    rows = {line.split("|")[1].strip(): line for line in done.out.splitlines() if "| AE-U |" in line}
+    assert list(rows) == ["Rec.", "Rec. (ensemble)", "A_intra", "A_inter", "R_intra", "R_dual"]
+    for title, auc in zip(rows, ("94.0", "93.3", "84.5", "97.1", "94.2", "97.2"), strict=True):
+        assert auc in rows[title]
+    assert "95.2" in rows["R_dual"]
+    other = json.loads((benchmark / "data.json").read_text())
+    (benchmark / "other.json").write_text(json.dumps(other))
+    options = ["--data", benchmark, "--split", "other.json", "--seeds", 1, "--out", tmp_path / "b", *TINY, "--json"]
+    cells = run("benchmark", "brain-tumor", *options).json["cells"]
+    assert {cell["auc_paper"] for cell in cells} == {None}
+    assert {cell["split"] for cell in cells} == {"other.json"}
+
+
+def test_fields_lists_every_field_that_can_be_set(run: Run) -> None:
+    assert Recipe.model_validate(run("fields", "--json").json) == Recipe()
+    assert Recipe.model_validate(run("fields", "--recipe", "paper", "--json").json) == Recipe.preset("paper")
+    text = flat(run("fields").out)
+    for name in Recipe().field_names():
+        assert name in text
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_demo_leaves_a_whole_example(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = dict.fromkeys(("normals", "unlabeled_normals", "unlabeled_abnormals", "test_normals", "test_abnormals"), 3)
+    monkeypatch.setattr("ddad.demo._COUNTS", counts | {"normals": 12})
+    shorter = {"reconstruction.ndm_epochs": 1, "reconstruction.udm_epochs": 1, "refinement.epochs": 1}
+    monkeypatch.setattr("ddad.demo._SHORTER", shorter | {"images.image_size": 16, "refinement.width": 8})
+    out = tmp_path / "démo"
+    done = run("demo", "--out", out, "--json")
+    assert done.code == 0, done.err
+    assert set(done.json["pixels"]) == set(SCORES)
+    rows = findings(out / "scores")
+    assert len(rows) == 6
+    assert all(Path(row["path"]).is_file() for row in rows)
+    assert all((out / "scores" / row["overlay"]).is_file() for row in rows)
+    Model.load(out / "model")
+    assert "r_dual" in (out / "results.md").read_text()
+    before = contents(out)
+    refused(run("demo", "--out", out), out, "--overwrite")
+    assert contents(out) == before
+    assert names(tmp_path) == {"démo"}
+
+
+# What bad input gets.
+
+
+@pytest.fixture
+def bad_images(tmp_path: Path) -> dict[str, Path]:
+    folder = tmp_path / "schlechte Bilder"
+    (good,) = write_images(folder, 1)
+    bad = {name: folder / f"{name}.png" for name in ("truncated", "garbage", "empty", "constant")}
+    bad["truncated"].write_bytes(good.read_bytes()[:-30])
+    bad["garbage"].write_bytes(b"hello")
+    bad["empty"].touch()
+    Image.new("L", (20, 20), 9).save(bad["constant"])
+    bad["nan"] = folder / "nan.tiff"
+    pixels = np.random.default_rng(0).random((20, 20), np.float32)
+    pixels[3, 4] = np.nan
+    tifffile.imwrite(bad["nan"], pixels)
+    good.rename(tmp_path / "good.png")
+    return bad
+
+
+def test_files_that_cannot_be_scored_are_named_and_the_rest_is_scored(
+    run: Run, model: Path, phantom: Path, bad_images: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = bad_images["nan"].parent
+    done = run("score", model, folder, phantom / "test_normal", "--out", tmp_path / "o", "--json")
+    assert done.code == 3
+    assert done.json["scored"] == 4
+    skipped = {Path(image["path"]).stem: image["reason"] for image in done.json["skipped"]}
+    assert set(skipped) == set(bad_images)
+    assert "constant" in skipped["constant"]
+    assert "NaN" in skipped["nan"]
+    for path in bad_images.values():
+        assert flat(str(path)) in flat(done.err)
+    with (tmp_path / "o" / "skipped.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["path"]: row["reason"] for row in csv.DictReader(file)} == {
+            image["path"]: image["reason"] for image in done.json["skipped"]
+        }
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_files_that_cannot_be_fitted_are_named_and_the_rest_is_fitted(
+    run: Run, phantom: Path, bad_images: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = bad_images["nan"].parent
+    done = run("fit", "--normal", phantom / "normal", "--unlabeled", folder, "--out", tmp_path / "m", *TINY)
+    refused(done, "unlabeled", bad_images["constant"])
+    done = run("fit", "--normal", phantom / "normal", "--normal", folder, "--out", tmp_path / "n", *TINY, "--json")
+    assert done.code == 3
+    assert len(done.json["cohort"]["skipped"]) >= 4
+    assert "skipped" in done.err
+
+
+def test_if_nothing_can_be_scored_nothing_is_written(
+    run: Run, model: Path, bad_images: dict[str, Path], tmp_path: Path
+) -> None:
+    before = contents(tmp_path)
+    refused(run("score", model, bad_images["garbage"], "--out", tmp_path / "o"), bad_images["garbage"])
+    refused(run("score", model, tmp_path / "none é.png", "--out", tmp_path / "o"), tmp_path / "none é.png")
+    assert contents(tmp_path) == before
+    assert "o" not in names(tmp_path)
+
+
+def test_a_bad_test_image_is_left_out_of_an_evaluation_and_named(
+    run: Run, model: Path, phantom: Path, bad_images: dict[str, Path]
+) -> None:
+    done = run(
+        "evaluate", model, "--test-normal", phantom / "test_normal", "--test-normal", bad_images["nan"].parent,
+        "--test-abnormal", phantom / "test_abnormal", "--json",
+    )  # fmt: skip
+    assert done.code == 3
+    assert done.json["test_normal"] == 4
+    assert len(done.json["skipped"]) == 5
+
+
+def test_images_smaller_than_the_network_are_scored_with_a_warning(run: Run, model: Path, tmp_path: Path) -> None:
+    small = write_images(tmp_path, 1, size=12)[0]
+    done = run("score", model, small, "--out", tmp_path / "o")
+    assert done.code == 0
+    assert "1 with a warning" in done.err
+    (row,) = findings(tmp_path / "o")
+    assert "smaller" in row["warnings"]
+
+
+@pytest.mark.parametrize("verb", ["fit", "score", "evaluate"])
+def test_an_existing_output_folder_is_kept_without_overwrite(
+    verb: str, run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "schon da"
+    out.mkdir()
+    (out / "precious.txt").write_text("mine")
+    options = {
+        "fit": ["fit", "--normal", phantom / "normal", *TINY],
+        "score": ["score", model, phantom / "test_normal"],
+        "evaluate": ["evaluate", model, "--manifest", phantom / "manifest.csv"],
+    }[verb]
+    refused(run(*options, "--out", out), out, "--overwrite")
+    refused(run(*options, "--out", out, "--overwrite"), out)
+    refused(run(*options, "--out", out / "precious.txt"), out / "precious.txt")
+    assert contents(tmp_path) == {"schon da/precious.txt": b"mine"}
+    assert names(tmp_path) == {"schon da"}
+
+
+@pytest.mark.parametrize("verb", ["score", "evaluate"])
+def test_overwrite_replaces_what_was_written_before(
+    verb: str, run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o"
+    assert run("score", model, phantom / "test_normal", "--out", out, "--heatmaps").code == 0
+    options = {
+        "score": ["score", model, phantom / "test_abnormal"],
+        "evaluate": ["evaluate", model, "--manifest", phantom / "manifest.csv"],
+    }[verb]
+    refused(run(*options, "--out", out), out, "--overwrite")
+    assert "heatmaps" in names(out)
+    assert run(*options, "--out", out, "--overwrite").code == 0
+    assert "heatmaps" not in names(out)
+    assert names(tmp_path) == {"o"}
+
+
+def test_a_failed_run_with_overwrite_keeps_what_was_there(
+    run: Run, model: Path, phantom: Path, bad_images: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "o"
+    run("score", model, phantom / "test_normal", "--out", out)
+    before = contents(tmp_path)
+    refused(run("score", model, bad_images["garbage"], "--out", out, "--overwrite"), bad_images["garbage"])
+    assert contents(tmp_path) == before
+
+
+def test_the_current_folder_as_output_is_a_message_or_works(
+    run: Run, model: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for place in (".", "../work", "x/.."):
+        done = run("score", model, phantom / "test_normal", "--out", place)
+        assert done.code in (0, 1)
+        if done.code == 1:
+            refused(done, place)
+
+
+@pytest.mark.parametrize("verb", ["score", "evaluate"])
+def test_a_foreign_model_is_named(verb: str, run: Run, phantom: Path, tmp_path: Path) -> None:
+    options = [phantom / "normal"] if verb == "score" else ["--manifest", phantom / "manifest.csv"]
+    for place in (tmp_path / "keines", phantom, phantom / "manifest.csv"):
+        refused(run(verb, place, *options, "--out", tmp_path / "o"), place)
+    assert names(tmp_path) == set()
+
+
+def test_an_altered_model_is_named(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / "m")
+    (copy / "recipe.json").write_text((copy / "recipe.json").read_text().replace('"seed": 0', '"seed": 1'))
+    refused(run("score", copy, phantom / "normal", "--out", tmp_path / "o"), copy / "recipe.json", "altered")
+
+
+def a_cohort(folder: Path) -> dict[str, Path]:
+    for seed, name in enumerate(("normal", "unlabeled", "few", "empty", "text")):
+        count = {"few": 3, "empty": 0, "text": 0}.get(name, 10)
+        write_images(folder / name, count, seed=seed)
+    (folder / "text" / "a.txt").write_text("a")
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ([], ["--normal", "--manifest", "--data"]),
+        (["--normal", "none at all"], ["none at all"]),
+        (["--normal", "empty"], ["normal", "empty"]),
+        (["--normal", "text"], ["normal", "text"]),
+        (["--normal", "few"], ["normal: 3 images", "at least 8"]),
+        (["--unlabeled", "unlabeled"], ["normal: 0 images"]),
+        (["--normal", "normal", "--unlabeled", "normal"], ["normal and unlabeled", "image-0-000.png"]),
+        (["--normal", "normal", "--normal", "normal"], ["twice", "image-0-000.png"]),
+        (["--normal", "normal", "--manifest", "m.csv"], ["--manifest", "exactly one"]),
+        (["--normal", "normal", "--anomaly-rate", "0.5"], ["--anomaly-rate"]),
+        (["--manifest", "none.csv"], ["none.csv"]),
+        (["--data", "normal"], ["normal/images"]),
+    ],
+)
+def test_images_that_make_no_cohort_stop_a_fit_before_any_work(
+    options: list[str], parts: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Bilder ä").mkdir()
+    a_cohort(tmp_path / "Bilder ä")
+    monkeypatch.chdir(tmp_path / "Bilder ä")
+    before = names(tmp_path / "Bilder ä")
+    refused(run("fit", *options, "--out", "model", *TINY), *parts)
+    assert names(tmp_path / "Bilder ä") == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts"),
+    [
+        (["normal-0.png,normal,2,"], ["m.csv, line 2", "label", "2"]),
+        (["normal-0.png,test,abnormal,"], ["m.csv, line 2", "label", "abnormal"]),
+        (["normal-0.png,tset,,"], ["m.csv, line 2", "tset", "test"]),
+        (["normal-0.png,normal,,p1", "normal-1.png,test,0,p1"], ["p1", "both training and test"]),
+        (["normal-0.png,normal,,", "normal-0.png,unlabeled,,"], ["normal-0.png", "both"]),
+        (["gone.png,normal,,"], ["gone.png"]),
+        (["normal-0.png,normal"], ["m.csv, line 2"]),
+        ([], ["m.csv"]),
+    ],
+)
+def test_a_manifest_with_a_mistake_is_named_with_its_line(
+    rows: list[str], parts: list[str], run: Run, tmp_path: Path
+) -> None:
+    for number, path in enumerate(write_images(tmp_path, 2)):
+        path.rename(tmp_path / f"normal-{number}.png")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("\n".join(["path,role,label,group", *rows]) + "\n")
+    before = names(tmp_path)
+    refused(run("fit", "--manifest", manifest, "--out", tmp_path / "model", *TINY), *parts)
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--image-size", "50"], ["images.image_size", "50", "48 or 64"]),
+        (["--image-size", "1024"], ["images.image_size", "1024"]),
+        (["--set", "refinement.epoch=3"], ["refinement.epoch", "refinement.epochs"]),
+        (["--set", "refinement.epochs=none"], ["refinement.epochs", "none"]),
+        (["--set", "refinement.epochs"], ["refinement.epochs", "FIELD=VALUE"]),
+        (["--set", "seed=[1"], ["seed=[1"]),
+        (["--backbone", "vae"], ["reconstruction.backbone", "vae"]),
+        (["--members", "0"], ["reconstruction.members", "0"]),
+        (["--seed", "-1"], ["seed", "-1"]),
+        (["--recipe", "slow"], ["slow", "fast", "paper"]),
+        (["--recipe", "none.yaml"], ["none.yaml"]),
+        (["--recipe", "r.yaml"], ["r.yaml", "refinement.colour"]),
+        (["--recipe", "bad.json"], ["bad.json"]),
+    ],
+)
+def test_a_setting_that_cannot_be_used_stops_before_any_work(
+    options: list[str], parts: list[str], run: Run, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r.yaml").write_text("refinement:\n  colour: red\n")
+    Path("bad.json").write_text("{")
+    before = names(tmp_path)
+    refused(run("fit", "--normal", phantom / "normal", "--out", "model", *options), *parts)
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--device", "tpu"], ["--precision", "fp64"], ["--workers", "0"], ["--colour", "red"], ["--seed", "first"]],
+)
+def test_wrong_usage_has_an_exit_code_of_its_own(options: list[str], run: Run, phantom: Path, tmp_path: Path) -> None:
+    done = run("fit", "--normal", phantom / "normal", "--out", tmp_path / "m", *options)
+    assert done.code == 2
+    assert options[0] in done.err
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--test-normal", "test_normal"], ["label 1", "--test-abnormal"]),
+        (["--test-abnormal", "test_abnormal"], ["label 0", "--test-normal"]),
+        (["--test-normal", "test_normal", "--test-abnormal", "test_normal"], ["test_normal", "00000.png"]),
+        (
+            ["--test-normal", "test_normal", "--test-abnormal", "test_abnormal", "--test-masks", "none"],
+            ["test_masks", "none"],
+        ),
+        ([], ["--manifest"]),
+    ],
+)
+def test_test_images_that_cannot_be_evaluated(
+    options: list[str],
+    parts: list[str],
+    run: Run,
+    model: Path,
+    phantom: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(phantom)
+    refused(run("evaluate", model, *options, "--out", tmp_path / "e"), *parts)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["custom", "--data", "none"], ["none"]),
+        (["custom", "--data", ".", "--split", "none.json"], ["none.json", "data.json"]),
+        (["brain", "--data", "."], ["brain", "brain-tumor"]),
+        (["custom", "--data", ".", "--backbone", "vae"], ["reconstruction.backbone", "vae"]),
+        (["custom", "--data", ".", "--seeds", "0"], ["--seeds"]),
+        (["custom", "--data", ".", "--anomaly-rate", "2"], ["anomaly_rate", "2"]),
+        (["custom", "--data", ".", "--image-size", "20"], ["images.image_size"]),
+        (["custom", "--data", ".", "--split", "no test.json"], ["test"]),
+    ],
+)
+@pytest.mark.usefixtures("in_this_process")
+def test_a_benchmark_that_cannot_be_run_stops_before_any_work(
+    options: list[str],
+    parts: list[str],
+    run: Run,
+    benchmark: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(benchmark)
+    done = run("benchmark", *options, "--out", tmp_path / "b", *TINY)
+    refused(done, *parts)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("free", [0, 4096, 12_288, 40_960])
+@pytest.mark.parametrize("verb", ["score", "evaluate"])
+def test_a_full_disk_is_named_and_nothing_looks_finished(
+    verb: str, free: int, run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "voll é", 128) as disk:
+        (disk / "filler").write_bytes(b"x" * (131_072 - free))
+        options = {
+            "score": ["score", model, phantom / "test_normal", "--heatmaps"],
+            "evaluate": ["evaluate", model, "--manifest", phantom / "manifest.csv"],
+        }[verb]
+        done = run(*options, "--out", disk / "o")
+        if verb == "evaluate" and free > 8192:
+            assert done.code == 0  # so much is enough for it
+            return
+        refused(done, disk / "o", "disk is full")
+        assert names(disk) <= {"filler", "o.unfinished"}
+
+
+def test_scoring_goes_on_when_the_disk_has_space_again(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "voll", 2048) as disk:
+        (disk / "filler").write_bytes(b"x" * (2_097_152 - 102_400))
+        score = ["score", model, phantom / "test_normal", "--heatmaps", "--out", disk / "o"]
+        refused(run(*score), disk / "o", "disk is full")
+        (disk / "filler").unlink()
+        assert run(*score).code == 0
+        assert names(disk) == {"o"}
+        assert len(findings(disk / "o")) == 4
+
+
+def test_an_interrupted_scoring_run_goes_on(
+    run: Run, model: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = ["score", model, phantom / "test_normal", phantom / "test_abnormal", "--heatmaps"]
+    assert run(*score, "--out", tmp_path / "whole").code == 0
+    write_pictures = findings_module.write_pictures
+    drawn: list[str] = []
+
+    def killed(finding: Any, *rest: Any) -> None:
+        if len(drawn) == 3:
+            raise KeyError("killed")
+        drawn.append(finding.path)
+        write_pictures(finding, *rest)
+
+    monkeypatch.setattr(findings_module, "write_pictures", killed)
+    with pytest.raises(KeyError, match="killed"):
+        run(*score, "--out", tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()
+    refused(run("score", model, phantom / "normal", "--out", tmp_path / "cut"), "cut.unfinished", "--overwrite")
+    monkeypatch.setattr(findings_module, "write_pictures", write_pictures)
+    # The row that a kill cut off is done again.
+    with (tmp_path / "cut.unfinished" / "findings.csv").open("a", encoding="utf-8") as table:
+        table.write(f"{phantom}/test_normal/00003.png,0.1")
+    scored = []
+    write_again = findings_module.Model.score
+
+    def spy(self: Model, paths: Any, **options: Any) -> Any:
+        scored.extend(paths)
+        return write_again(self, paths, **options)
+
+    monkeypatch.setattr(findings_module.Model, "score", spy)
+    done = run(*score, "--out", tmp_path / "cut", "--json")
+    assert done.json["scored"] == 8
+    assert len(scored) == 5
+    whole, cut = contents(tmp_path / "whole"), contents(tmp_path / "cut")
+    assert whole == cut
+    assert names(tmp_path) == {"whole", "cut"}
+
+
+def test_an_output_within_the_input_is_refused(run: Run, model: Path, tmp_path: Path) -> None:
+    """Its pictures would be images to score at the next run."""
+    write_images(tmp_path / "in", 2)
+    before = contents(tmp_path)
+    refused(run("score", model, tmp_path / "in", "--out", tmp_path / "in" / "o"), tmp_path / "in")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_fit_on_a_full_disk_is_named_and_goes_on_when_there_is_space(run: Run, phantom: Path, tmp_path: Path) -> None:
+    fit_it = ["fit", "--normal", phantom / "normal", *TINY, "--out"]
+    with small_disk(tmp_path / "voll", 6000) as disk:
+        (disk / "filler").write_bytes(b"x" * 5_000_000)
+        refused(run(*fit_it, disk / "m"), disk, "disk is full")
+        assert "m" not in names(disk)
+        (disk / "filler").unlink()
+        assert run(*fit_it, disk / "m").code == 0
+        Model.load(disk / "m")
+        assert names(disk) == {"m"}
+
+
+def test_a_full_disk_in_a_worker_process_is_named(run: Run, phantom: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "voll", 1000) as disk:
+        done = run("fit", "--normal", phantom / "normal", "--workers", 1, *TINY, "--out", disk / "m")
+        refused(done, disk, "disk is full")
+        assert "m" not in names(disk)
+
+
+def test_an_interrupt_from_the_keyboard_says_how_to_go_on(phantom: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "ddad", "fit", "--normal", phantom / "normal", "--out", tmp_path / "m", *TINY,
+        "--set", "reconstruction.ndm_epochs=100000",
+    ]  # fmt: skip
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    assert wait_for((tmp_path / "m.unfinished" / "normal.npy").exists)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "interrupted" in err
+    assert "run again" in err
+    assert not (tmp_path / "m").exists()
+
+
+def test_json_stays_clean_whatever_happens(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    done = run("score", model, phantom / "none", "--out", tmp_path / "o", "--json")
+    assert (done.code, done.out) == (1, "")

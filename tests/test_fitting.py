@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ddad import Cohort, Model, fit
+from ddad import fitting as fitting_module
+from ddad.errors import CohortError, DdadError, OutputError, SettingError
+from ddad.files import Workspace
+from ddad.training import loop
+from ddad.training.checkpoint import load_tensors
+from support import RecordedProgress, contents, same_tensors, tiny_recipe, wait_for, write_images
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    write_images(tmp_path / "normal", 12)
+    write_images(tmp_path / "unlabeled", 8, seed=1)
+    return Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled")
+
+
+def normals(folder: Path, count: int, **options: Any) -> Cohort:
+    write_images(folder, count, **options)
+    return Cohort.from_folders(normal=folder)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(folder / "weights.safetensors")[0]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_fit_is_saved_and_returned_and_leaves_nothing_else(cohort: Cohort, tmp_path: Path) -> None:
+    before = names(tmp_path)
+    progress = RecordedProgress()
+    model = fit(cohort, tiny_recipe(), out=tmp_path / "Modell é", workers=0, progress=progress)
+    assert names(tmp_path) == before | {"Modell é"}
+    assert same_tensors(weights(tmp_path / "Modell é"), model.detector.state_dict())
+    assert all(task.done == task.total for task in progress.tasks)
+    assert any("unlabeled" in task.title for task in progress.tasks)
+    card = model.card
+    assert card["cohort"]["fingerprint"] == cohort.fingerprint()
+    assert (card["cohort"]["normal"], card["cohort"]["held_out_normal"], card["cohort"]["unlabeled"]) == (10, 2, 8)
+    assert card["held_out_normals"]["of"] == "held-out normals"
+    assert card["primary_score"] == "r_dual"
+    json.dumps(card, allow_nan=False)
+
+
+def test_a_fit_without_a_folder_leaves_nothing_on_disk(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    before = names(tmp_path)
+    fit(cohort, tiny_recipe(), workers=0)
+    assert names(tmp_path) == before
+    assert names(tmp_path / "temporary") == set()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(cohort: Cohort) -> None:
+    first, again, other = (fit(cohort, tiny_recipe(seed=seed), workers=0).detector.state_dict() for seed in (0, 0, 1))
+    assert same_tensors(first, again)
+    assert not same_tensors(first, other)
+
+
+def test_normals_alone_are_an_ordinary_case(tmp_path: Path) -> None:
+    model = fit(normals(tmp_path / "n", 10), tiny_recipe(), workers=0)
+    assert model.primary_score == "r_intra"
+    assert model.card["cohort"]["unlabeled"] == 0
+    assert "a_inter" not in model.card["held_out_normals"]["scores"]
+
+
+def test_without_a_holdout_the_card_says_that_its_statistics_are_of_training_images(tmp_path: Path) -> None:
+    model = fit(normals(tmp_path / "n", 10), tiny_recipe(holdout=0), workers=0)
+    assert model.card["cohort"]["held_out_normal"] == 0
+    assert model.card["held_out_normals"]["of"] == "training normals"
+    assert model.card["held_out_normals"]["count"] == 10
+
+
+def test_test_images_are_not_touched(cohort: Cohort, tmp_path: Path) -> None:
+    """The same model with and without them, even if they are damaged."""
+    plain = fit(cohort, tiny_recipe(), workers=0)
+    bad = write_images(tmp_path / "test_normal", 3, seed=7)[0]
+    bad.write_bytes(b"damaged")
+    with_tests = fit(
+        Cohort.from_folders(
+            normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled", test_normal=tmp_path / "test_normal"
+        ),
+        tiny_recipe(),
+        workers=0,
+    )
+    assert same_tensors(plain.detector.state_dict(), with_tests.detector.state_dict())
+    assert with_tests.card["cohort"]["skipped"] == []
+
+
+def test_colour_images_are_fitted_in_colour(tmp_path: Path) -> None:
+    cohort = normals(tmp_path / "n", 10, colour=True)
+    model = fit(cohort, tiny_recipe(images__channels=3), workers=0)
+    (finding, *_) = model.score(tmp_path / "n")
+    assert finding.pixels.shape == (3, 16, 16)
+
+
+def test_the_holdout_keeps_groups_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded for training and what is held out never share a patient."""
+    paths = write_images(tmp_path / "n", 16)
+    with (tmp_path / "m.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "role", "group"))
+        writer.writerows((path, "normal", f"patient {number % 5}") for number, path in enumerate(paths))
+    decoded: dict[str, list[Path]] = {}
+    decode = fitting_module.decode
+
+    def spy(chosen: Any, preprocessing: Any, **options: Any) -> Any:
+        decoded[options["title"]] = list(chosen)
+        return decode(chosen, preprocessing, **options)
+
+    monkeypatch.setattr(fitting_module, "decode", spy)
+    fit(Cohort.from_manifest(tmp_path / "m.csv"), tiny_recipe(holdout=0.3), workers=0)
+    group = {path: number % 5 for number, path in enumerate(paths)}
+    trained, held = (
+        {group[path] for title, chosen in decoded.items() if ("held" in title) == is_held for path in chosen}
+        for is_held in (False, True)
+    )
+    assert held
+    assert not trained & held
+    assert trained | held == set(range(5))
+
+
+def test_a_bad_image_is_left_out_and_named_in_the_card(cohort: Cohort, tmp_path: Path) -> None:
+    bad = sorted((tmp_path / "unlabeled").iterdir())[2]
+    bad.write_bytes(bad.read_bytes()[:-30])
+    cohort = Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled")
+    model = fit(cohort, tiny_recipe(), workers=0)
+    assert model.card["cohort"]["unlabeled"] == 7
+    ((path, reason),) = model.card["cohort"]["skipped"]
+    assert path == str(bad)
+    assert reason
+
+
+def test_images_that_are_smaller_than_the_network_are_named_in_the_card(tmp_path: Path) -> None:
+    model = fit(normals(tmp_path / "n", 10), tiny_recipe(images__image_size=32), workers=0)
+    assert any("image-0-003.png" in text and "smaller" in text for text in model.card["cohort"]["warnings"])
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_too_few_normals_stop_at_once(count: int, tmp_path: Path) -> None:
+    with pytest.raises(CohortError, match=rf"normal: {count} images.*at least 8"):
+        fit(normals(tmp_path / "n", count), tiny_recipe(), out=tmp_path / "m", workers=0)
+    assert names(tmp_path) == {"n"}
+
+
+def test_what_the_message_about_too_few_normals_says_is_enough(tmp_path: Path) -> None:
+    cohort = normals(tmp_path / "n", 8)
+    with pytest.raises(CohortError, match=r"8 images, 2 of them held out.*at least 8.*holdout=0"):
+        fit(cohort, tiny_recipe(holdout=0.2), out=tmp_path / "m", workers=0)
+    assert names(tmp_path) == {"n"}
+    assert fit(cohort, tiny_recipe(holdout=0), workers=0).card["cohort"]["normal"] == 8
+
+
+def test_unlabeled_images_without_normals_are_too_few_normals(tmp_path: Path) -> None:
+    write_images(tmp_path / "u", 20)
+    with pytest.raises(CohortError, match="normal: 0 images"):
+        fit(Cohort.from_folders(unlabeled=tmp_path / "u"), tiny_recipe(), workers=0)
+
+
+@pytest.mark.parametrize("role", ["normal", "unlabeled"])
+def test_if_no_image_can_be_read_the_first_is_named_and_nothing_is_left(
+    role: str, cohort: Cohort, tmp_path: Path
+) -> None:
+    for path in (tmp_path / role).iterdir():
+        path.write_bytes(b"not an image, " + path.name.encode())
+    cohort = Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled")
+    with pytest.raises(CohortError, match=rf"(?s){role}.*image-\d-\d+\.png") as caught:
+        fit(cohort, tiny_recipe(), out=tmp_path / "model", workers=0)
+    assert "unknown format" in str(caught.value)
+    assert names(tmp_path) == {"normal", "unlabeled"}
+
+
+def test_after_too_few_usable_images_the_corrected_folder_can_be_fitted(tmp_path: Path) -> None:
+    paths = write_images(tmp_path / "n", 12)
+    for path in paths[:8]:
+        path.write_bytes(b"damaged")
+    with pytest.raises(CohortError, match=r"only \d usable"):
+        fit(Cohort.from_folders(normal=tmp_path / "n"), tiny_recipe(), out=tmp_path / "m", workers=0)
+    write_images(tmp_path / "n", 12)
+    fit(Cohort.from_folders(normal=tmp_path / "n"), tiny_recipe(), out=tmp_path / "m", workers=0)
+    assert (tmp_path / "m" / "weights.safetensors").is_file()
+
+
+def test_a_device_that_is_not_there_stops_at_once(cohort: Cohort, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SettingError, match=r"cuda.*--device cpu"):
+        fit(cohort, tiny_recipe(), out=tmp_path / "m", device="cuda")
+    assert "m" not in names(tmp_path)
+
+
+def test_an_existing_folder_is_refused_before_any_work(cohort: Cohort, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    fit(cohort, tiny_recipe(), out=out, workers=0)
+    before, progress = contents(tmp_path), RecordedProgress()
+    with pytest.raises(OutputError, match=r"m: exists already.*--overwrite"):
+        fit(cohort, tiny_recipe(seed=1), out=out, workers=0, progress=progress)
+    assert contents(tmp_path) == before
+    assert progress.tasks == []
+    fit(cohort, tiny_recipe(seed=1), out=out, workers=0, overwrite=True)
+    assert Model.load(out).recipe.seed == 1
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(cohort: Cohort, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=str(out)):
+            fit(cohort, tiny_recipe(), out=out, workers=0, overwrite=overwrite)
+    assert contents(tmp_path) == before
+
+
+def test_a_file_in_the_way_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("a file")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is a file"):
+            fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0, overwrite=overwrite)
+    assert (tmp_path / "m").read_text() == "a file"
+
+
+class Stop(BaseException):
+    pass
+
+
+class StoppingProgress(RecordedProgress):
+    """Interrupts the fit once a task has made so many steps."""
+
+    def __init__(self, title: str, steps: int) -> None:
+        super().__init__()
+        self.title, self.steps = title, steps
+
+    def task(self, title: str, total: int):  # type: ignore[no-untyped-def]
+        context = super().task(title, total)
+        if self.title not in title:
+            return context
+        own = self
+
+        class Stopping:
+            def __enter__(self) -> Any:
+                task = context.__enter__()
+                advance = task.advance
+
+                def counted(steps: int = 1, *, note: str = "") -> None:
+                    advance(steps, note=note)
+                    if task.done >= own.steps:
+                        raise Stop
+
+                task.advance = counted  # type: ignore[method-assign]
+                return task
+
+            def __exit__(self, *exception: object) -> None:
+                return None
+
+        return Stopping()
+
+
+@pytest.mark.parametrize(
+    ("title", "steps"),
+    [("reading normal", 3), ("reconstruction", 1), ("reconstruction", 5), ("refinement", 1), ("scoring", 1)],
+)
+def test_an_interrupted_fit_goes_on_and_ends_with_the_same_weights(
+    title: str, steps: int, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    recipe = tiny_recipe(reconstruction__ndm_epochs=3, reconstruction__udm_epochs=3, refinement__epochs=3)
+    whole = fit(cohort, recipe, out=tmp_path / "whole", workers=0)
+    with pytest.raises(Stop):
+        fit(cohort, recipe, out=tmp_path / "cut", workers=0, progress=StoppingProgress(title, steps))
+    assert not (tmp_path / "cut").exists()
+    cut = fit(cohort, recipe, out=tmp_path / "cut", workers=0)
+    assert same_tensors(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert whole.card["training_curves"] == cut.card["training_curves"]
+    assert whole.card["held_out_normals"] == cut.card["held_out_normals"]
+    assert names(tmp_path) == {"normal", "unlabeled", "whole", "cut"}
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"images__image_size": 32}, {"refinement__epochs": 2}])
+def test_unfinished_work_of_other_settings_is_not_mixed_in(
+    changes: dict[str, Any], cohort: Cohort, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    with pytest.raises(Stop):
+        fit(cohort, tiny_recipe(), out=out, workers=0, progress=StoppingProgress("reconstruction", 4))
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=r"unfinished.*--overwrite"):
+        fit(cohort, tiny_recipe(**changes), out=out, workers=0)
+    assert contents(tmp_path) == before
+    fit(cohort, tiny_recipe(**changes), out=out, workers=0, overwrite=True)
+    fresh = fit(cohort, tiny_recipe(**changes), workers=0)
+    assert same_tensors(weights(out), fresh.detector.state_dict())
+    assert names(tmp_path) == {"normal", "unlabeled", "m"}
+
+
+def test_unfinished_work_of_other_images_is_not_mixed_in(cohort: Cohort, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    with pytest.raises(Stop):
+        fit(cohort, tiny_recipe(), out=out, workers=0, progress=StoppingProgress("reconstruction", 4))
+    write_images(tmp_path / "normal", 1, seed=77)
+    changed = Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled")
+    with pytest.raises(OutputError, match="unfinished"):
+        fit(changed, tiny_recipe(), out=out, workers=0)
+
+
+def test_a_fit_that_was_killed_after_saving_can_be_run_again(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at any moment: also between the last file of the model and the removal of the workspace."""
+
+    def killed(_: object) -> None:
+        raise Stop
+
+    monkeypatch.setattr(Workspace, "remove", killed)
+    with pytest.raises(Stop):
+        fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0)
+    monkeypatch.undo()
+    fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0)
+    assert names(tmp_path) == {"normal", "unlabeled", "m"}
+
+
+KILLED_RECIPE = {f"reconstruction__{name}": value for name, value in {"members": 1, "ndm_epochs": 40}.items()}
+KILLED_FIT = """
+import sys
+from pathlib import Path
+from support import tiny_recipe
+from ddad import Cohort, fit
+from ddad.training import loop
+loop.SECONDS_BETWEEN_CHECKPOINTS = 0
+folder = Path(sys.argv[1])
+cohort = Cohort.from_folders(normal=folder / "normal", unlabeled=folder / "unlabeled")
+fit(cohort, tiny_recipe(**RECIPE), out=folder / "cut", workers=0)
+""".replace("RECIPE", repr(KILLED_RECIPE))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_killed_fit_goes_on_and_ends_with_the_same_weights(
+    cohort: Cohort,
+    tmp_path: Path,
+    one_thread: None,  # noqa: ARG001
+) -> None:
+    """SIGKILL while a network is trained, as by the out-of-memory killer or a lost machine."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+
+    process = subprocess.Popen([sys.executable, "-c", KILLED_FIT, str(tmp_path)], env=environment)
+    workspace = tmp_path / "cut.unfinished"
+    assert wait_for(lambda: list(workspace.glob("*.checkpoint")))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut").exists()
+    assert workspace.is_dir()
+    for out in ("cut", "whole"):
+        fit(cohort, tiny_recipe(**KILLED_RECIPE), out=tmp_path / out, workers=0)
+    assert same_tensors(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert names(tmp_path) == {"normal", "unlabeled", "cut", "whole"}
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_weights_however_many(tmp_path: Path) -> None:
+    cohort, recipe = normals(tmp_path / "n", 10), tiny_recipe()
+    one, two = (fit(cohort, recipe, workers=workers) for workers in (1, 2))
+    assert same_tensors(one.detector.state_dict(), two.detector.state_dict())
+
+
+def test_a_failing_network_is_an_error_and_the_finished_ones_are_kept(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise DdadError("no refinement today")
+
+    monkeypatch.setattr("ddad.training.refinement.train_refiner_job", fail)
+    with pytest.raises(DdadError, match="no refinement today"):
+        fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0)
+    assert not (tmp_path / "m").exists()
+    monkeypatch.undo()
+    progress = RecordedProgress()
+    fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0, progress=progress)
+    (stage_1,) = (task for task in progress.tasks if "reconstruction" in task.title)
+    assert stage_1.notes == [""] * 4
