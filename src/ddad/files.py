@@ -115,6 +115,11 @@ class Workspace:
         """Return a workspace that nobody comes back to."""
         return cls(Path(tempfile.mkdtemp(prefix="ddad-")))
 
+    def holds(self, plan: dict[str, Any]) -> bool:
+        """Tell whether unfinished work of this plan lies here."""
+        file = self.folder / "plan.json"
+        return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")) == plan)
+
     @contextmanager
     def claimed(self, plan: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
         """Go on if the same plan lies here, start if nothing does, and refuse otherwise.
@@ -124,7 +129,7 @@ class Workspace:
         """
         file = self.folder / "plan.json"
         with writing_to(self.folder):
-            if file.exists() and json.loads(file.read_text(encoding="utf-8")) != plan:
+            if file.exists() and not self.holds(plan):
                 if not overwrite:
                     raise OutputError(
                         f"{self.folder}: unfinished work on other data or with other settings lies here. Run it again "

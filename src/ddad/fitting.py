@@ -91,8 +91,11 @@ def fit(
                 return _fit(cohort, images, recipe, folder, compute, workers, progress)
         finally:
             workspace.remove()
+    workspace = Workspace.beside(Path(out).resolve())
+    if workspace.holds(plan) and (finished := _finished_model(Path(out), plan)) is not None:
+        workspace.remove()
+        return finished
     target = output_folder(out, overwrite=overwrite)
-    workspace = Workspace.beside(target)
     with workspace.claimed(plan, overwrite=overwrite) as folder:
         try:
             model = _fit(cohort, images, recipe, folder, compute, workers, progress)
@@ -210,6 +213,17 @@ def _statistics(
             for name, found in quantiles.items()
         },
     }
+
+
+def _finished_model(out: Path, plan: dict[str, Any]) -> Model | None:
+    """Return the model of `plan` if it was saved already, by a fit that was killed before it could clean up."""
+    if not (out / "model_card.json").exists():
+        return None
+    model = Model.load(out)
+    same = (
+        model.recipe.model_dump(mode="json") == plan["recipe"] and model.card["cohort"]["fingerprint"] == plan["cohort"]
+    )
+    return model if same else None
 
 
 def _first_reason(skipped: Sequence[SkippedImage]) -> str:

@@ -201,7 +201,7 @@ class Model:
             raise ModelError(f"{folder}: not a ddad model (its card is of another format).")
         if card["format_version"] > FORMAT_VERSION:
             raise ModelError(f"{folder}: written by a later version of ddad; update ddad to load it.")
-        if card.get("detector") not in DETECTORS or "held_out_normals" not in card or "cohort" not in card:
+        if str(card.get("detector")) not in DETECTORS or "held_out_normals" not in card or "cohort" not in card:
             raise ModelError(f"{folder}: its card is incomplete, or names a detector that this version lacks.")
         try:
             recipe = Recipe.from_file(folder / "recipe.json")

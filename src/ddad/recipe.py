@@ -109,10 +109,10 @@ class Recipe(_Section):
     )
     images: Preprocessing = Preprocessing()
     reconstruction: Reconstruction = Reconstruction(
-        ndm_epochs=90, udm_epochs=90, batch_size=32, learning_rate=2e-3, schedule="one-cycle", momentum=0.9
+        ndm_epochs=120, udm_epochs=120, learning_rate=3e-3, schedule="one-cycle", momentum=0.9
     )
     synthesis: Synthesis = Synthesis()
-    refinement: Refinement = Refinement(network="anchored", epochs=5, learning_rate=1e-3, schedule="one-cycle")
+    refinement: Refinement = Refinement(network="anchored", epochs=3, learning_rate=1e-3, schedule="one-cycle")
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -146,8 +146,11 @@ class Recipe(_Section):
             raise SettingError(f"{path}: cannot be read as a recipe ({error}).") from error
         if not isinstance(content, dict):
             raise SettingError(f"{path}: a recipe is a mapping of fields to values, see docs/reference/recipe.md.")
-        base = cls.preset(str(content.get("preset_name", "fast")))
-        return base.changed(content, source=str(path))
+        base = cls.preset(str(content.pop("preset_name", "fast")))
+        try:
+            return base.changed(content, source=str(path))
+        except RecursionError:
+            raise SettingError(f"{path}: the recipe contains itself.") from None
 
     def changed(self, changes: dict[str, Any], *, source: str = "recipe") -> Self:
         """Return a copy with some fields changed; nested fields by dotted names or nested mappings.
@@ -164,6 +167,8 @@ class Recipe(_Section):
                 if not isinstance(inner, dict):
                     raise SettingError(f"{source}: unknown field '{name}'. {self._suggestion(name)}")
                 section = inner
+            if name == "preset_name" and value != self.preset_name:
+                raise SettingError(f"{source}: preset_name is not a setting of its own. Use --recipe {value}.")
             if leaf not in section or isinstance(section[leaf], dict):
                 raise SettingError(f"{source}: unknown field '{name}'. {self._suggestion(name)}")
             section[leaf] = value

@@ -293,17 +293,14 @@ def fields(
     as_json: options.Json = False,
 ) -> None:
     """List every recipe field with its value and meaning, as --set and a recipe file take them."""
-    from rich.console import Console
-    from rich.table import Table
-
     chosen = options.build_recipe(recipe, None)
     if as_json:
         _print_json(chosen.model_dump(mode="json"))
         return
-    table = Table("field", "value", "meaning", box=None)
-    for name, value, meaning in chosen.describe():
-        table.add_row(name, value, meaning)
-    Console().print(table)
+    rows = chosen.describe()
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, value, meaning in rows:
+        typer.echo(f"{name:{widths[0]}}  {value:{widths[1]}}  {meaning}")
 
 
 def _print_json(content: dict[str, Any]) -> None:

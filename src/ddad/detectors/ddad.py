@@ -143,7 +143,7 @@ class DDAD(Detector):
             if score in present
         }
         unknown = present - set(self.modules())
-        if unknown or "r_intra" not in present:
+        if unknown or "r_intra" not in present or ("r_dual" in present) != ("udm" in present):
             raise ModelError(f"weights: these are not the weights of a DDAD model (found parts {sorted(present)}).")
         self._load_modules(tensors)
 

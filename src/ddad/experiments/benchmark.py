@@ -15,7 +15,7 @@ import pandas as pd
 from ddad import __version__
 from ddad.cohorts import Cohort
 from ddad.errors import SettingError, writing_to
-from ddad.experiments.evaluation import evaluate
+from ddad.experiments.evaluation import evaluate, labelled_test_paths
 from ddad.experiments.published import SCORE_TITLES, Benchmark, benchmark_named
 from ddad.experiments.tables import summary, to_markdown
 from ddad.files import write_atomically
@@ -91,6 +91,7 @@ def run_benchmark(
         progress: told what is being done.
     """
     progress = progress or SilentProgress()
+    labelled_test_paths(cohort)
     folder = out / "runs"
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, read_mask
-from ddad.errors import CohortError, ImageError
+from ddad.errors import CohortError, ImageError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
 from ddad.files import whole_folder
 from ddad.model import Model
@@ -70,10 +70,7 @@ def evaluate(
     Raises:
         CohortError: there are no normal, or no abnormal, test images.
     """
-    paths = {label: cohort.paths(Role.TEST, label) for label in (0, 1)}
-    for label, option in ((0, "--test-normal"), (1, "--test-abnormal")):
-        if not paths[label]:
-            raise CohortError(f"test: no images with label {label}. Give some with {option}, a manifest or --data.")
+    paths = labelled_test_paths(cohort)
     label_of = {str(path): label for label in paths for path in paths[label]}
     skipped: list[SkippedImage] = []
     warnings = [*cohort.warnings, *_seen_in_training(model, cohort)]
@@ -104,6 +101,19 @@ def evaluate(
         skipped=skipped,
         warnings=warnings,
     )
+
+
+def labelled_test_paths(cohort: Cohort) -> dict[int, list[Path]]:
+    """Return the test images by label, 0 normal and 1 abnormal.
+
+    Raises:
+        CohortError: one of the two has no images.
+    """
+    paths = {label: cohort.paths(Role.TEST, label) for label in (0, 1)}
+    for label, option in ((0, "--test-normal"), (1, "--test-abnormal")):
+        if not paths[label]:
+            raise CohortError(f"test: no images with label {label}. Give some with {option}, a manifest or --data.")
+    return paths
 
 
 def _readable_masks(cohort: Cohort, warnings: list[str]) -> dict[str, NDArray[np.bool_]]:
@@ -141,7 +151,7 @@ def write_evaluation(evaluation: Evaluation, out: Path, *, overwrite: bool = Fal
     Raises:
         OutputError: the folder exists and `overwrite` is False.
     """
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with whole_folder(out, overwrite=overwrite) as folder, writing_to(out):
         (folder / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
         columns = {"path": evaluation.paths, "label": evaluation.labels, **evaluation.scores}
         pd.DataFrame(columns).to_csv(folder / "scores.csv", index=False)

@@ -80,10 +80,9 @@ class AnchoredASRNet(ASRNet):
         """Take what is usual at each pixel from the maps of normal images, (N, inputs, H, W), N > 1."""
         self.mean.copy_(discrepancies.mean(dim=0))
         deviation = discrepancies.std(dim=0)
-        # A pixel that hardly varies (the black border) must not shout: its deviation is held at a tenth
-        # of the median pixel's.
-        floor = 0.1 * deviation.flatten(1).median(dim=1).values + torch.finfo(torch.float32).tiny
-        self.deviation.copy_(torch.maximum(deviation, floor[:, None, None]))
+        # A pixel that hardly varies (the black border) must not shout: its deviation is held at a tenth of the mean.
+        floor = 0.1 * deviation.mean(dim=(1, 2), keepdim=True) + torch.finfo(torch.float32).eps
+        self.deviation.copy_(torch.maximum(deviation, floor))
 
     def standardise(self, discrepancies: Tensor) -> Tensor:
         """Return (A - mean) / deviation at each pixel, (N, inputs, H, W)."""

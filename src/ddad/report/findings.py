@@ -70,7 +70,11 @@ def write_findings(
         table = _Table(folder / "findings.csv")
         done = table.open()
         rest = [file for file in files if str(file) not in done]
-        summary = ScoringSummary(scored=len(done))
+        summary = ScoringSummary(
+            scored=len(done),
+            flagged=sum(row["flagged"] == "True" for row in done.values()),
+            doubtful=sum(bool(row["warnings"]) for row in done.values()),
+        )
         findings = model.score(
             rest, device=device, precision=precision, progress=progress, on_skipped=summary.skipped.append
         )
@@ -94,9 +98,9 @@ def write_findings(
         if summary.skipped:
             skipped = pd.DataFrame([(str(s.path), s.reason) for s in summary.skipped], columns=["path", "reason"])
             write_atomically(folder / "skipped.csv", skipped.to_csv(index=False).encode())
-        for leftover in ("plan.json", "lock"):
-            (folder / leftover).unlink()
         take_place(folder, target)
+        for leftover in ("plan.json", "lock"):
+            (target / leftover).unlink()
     return summary
 
 
@@ -107,16 +111,16 @@ class _Table:
         self._path = path
         self._has_header = False
 
-    def open(self) -> set[str]:
-        """Return the paths in the complete rows of an earlier run, and drop what was cut off."""
+    def open(self) -> dict[str, dict[str, str]]:
+        """Return by path the complete rows of an earlier run, and drop what was cut off."""
         if not self._path.exists():
-            return set()
+            return {}
         content = self._path.read_bytes()
         complete = content[: content.rfind(b"\n") + 1]
         with writing_to(self._path):
             self._path.write_bytes(complete)
         self._has_header = bool(complete)
-        return {row["path"] for row in csv.DictReader(io.StringIO(complete.decode(), newline=""))}
+        return {row["path"]: row for row in csv.DictReader(io.StringIO(complete.decode(), newline=""))}
 
     def append(self, row: dict[str, object]) -> None:
         line = io.StringIO(newline="")

@@ -49,9 +49,13 @@ def restore_training_state(tensors: Mapping[str, Tensor], network: nn.Module, op
     network.load_state_dict(
         {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
     )
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, field = name.split(".")
+            if tensor.dim():
+                # Fused Adam walks parameter and moments in memory order: they must be laid out alike.
+                tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
             moments.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})

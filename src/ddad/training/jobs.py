@@ -97,7 +97,7 @@ def _run_processes(jobs: Sequence[Job], workers: int, bar: Task) -> None:
             elif message.kind == "error":
                 raise _error(jobs[message.job], message.value)
             else:
-                running.pop(message.job).wait()
+                running.pop(message.job)
     finally:
         for process in running.values():
             process.terminate()
@@ -126,26 +126,25 @@ def _start(job: Job, tell: Callable[[_Message], None], number: int) -> subproces
 
 
 def _listen(process: subprocess.Popen[str], tell: Callable[[_Message], None], number: int) -> None:
-    assert process.stdout is not None
-    assert process.stderr is not None
     errors: list[str] = []
-    drain = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
-    drain.start()
     finished = False
-    for line in process.stdout:
-        content = json.loads(line)
-        if content["kind"] == "error":
-            tell(_Message(number, "error", content))
-            return
-        finished = finished or content["kind"] == "done"
-        if content["kind"] == "step":
-            tell(_Message(number, "step", content["value"]))
-    code = process.wait()
-    drain.join(timeout=5)
-    if finished and code == 0:
-        tell(_Message(number, "done"))
-    else:
-        tell(_Message(number, "error", {"type": "crash", "code": code, "text": "".join(errors[-30:])}))
+    with process:  # closes the pipes
+        drain = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
+        drain.start()
+        for line in process.stdout or ():
+            content = json.loads(line)
+            if content["kind"] == "error":
+                tell(_Message(number, "error", content))
+                finished = True
+            elif content["kind"] == "step":
+                tell(_Message(number, "step", content["value"]))
+            else:
+                finished = True
+                tell(_Message(number, "done"))
+        drain.join()
+    if not finished:
+        content = {"type": "crash", "code": process.returncode, "text": "".join(errors[-30:])}
+        tell(_Message(number, "error", content))
 
 
 def _error(job: Job, content: dict[str, Any]) -> DdadError:

@@ -34,7 +34,9 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
         gamma: focusing parameter; 0 gives cross-entropy.
     """
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
+    # The root of zero has no slope, so a pixel that could not be surer is held just short of it.
+    doubt = (1 - torch.exp(-cross_entropy)).clamp_min(torch.finfo(torch.float32).eps)
+    return (doubt**gamma * cross_entropy).mean()
 
 
 def load_ensemble(recipe: Recipe, paths: Sequence[str | Path]) -> Ensemble:

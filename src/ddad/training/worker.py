@@ -18,8 +18,9 @@ def main() -> int:
     """Run the job that standard input describes."""
     request = json.load(sys.stdin)
     job = Job(**{**request["job"], "output": Path(request["job"]["output"])})
-    # Whatever else prints must not mix with the reports.
-    channel, sys.stdout = sys.stdout, sys.stderr
+    # Whatever else prints, compiled libraries included, must not mix with the reports.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     torch.set_num_threads(1)
 
     def report(value: str) -> None:
