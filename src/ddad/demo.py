@@ -24,7 +24,7 @@ _COUNTS = {
     "test_normals": 60,
     "test_abnormals": 60,
 }
-_SHORTER = {"reconstruction.ndm_epochs": 60, "reconstruction.udm_epochs": 30, "refinement.epochs": 2}
+_SHORTER = {"reconstruction.ndm_epochs": 40, "reconstruction.udm_epochs": 40, "refinement.epochs": 2}
 
 
 def run_demo(out: Path, *, seed: int, device: DeviceName, overwrite: bool, progress: Progress) -> Evaluation:
