@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= auto
 
-.PHONY: demo test test-all lint types floors check bench clean
+.PHONY: demo test test-all lint types floors check table3 clean
 
 demo: $(BIN)/ddad-installed
 	$(BIN)/ddad demo --out demo --overwrite
@@ -38,6 +38,16 @@ $(BIN)/ddad-installed: pyproject.toml | $(BIN)/python
 $(BIN)/ddad-dev-installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(BIN)/ddad-installed
+
+# The tables of benchmarks/results and README.md: hours on two cores; finished runs are kept.
+DATASETS ?= ../shared/datasets
+BACKBONES := --backbone ae-u --backbone ae --backbone memae
+table3: $(BIN)/ddad-installed
+	$(BIN)/ddad benchmark brain-tumor --data $(DATASETS)/brain_tumor $(BACKBONES) --out benchmarks/results/brain-tumor
+	$(BIN)/ddad benchmark brain-tumor --data $(DATASETS)/brain_tumor $(BACKBONES) --split data.leakfree.json \
+		--out benchmarks/results/brain-tumor-leakfree
+	$(BIN)/ddad benchmark custom --data $(DATASETS)/chest_xray $(BACKBONES) --out benchmarks/results/chest-xray
+	$(BIN)/python benchmarks/readme_results.py
 
 clean:
 	rm -rf .venv demo

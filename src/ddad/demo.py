@@ -18,9 +18,9 @@ from ddad.report.findings import write_findings
 from ddad.training.device import DeviceName
 
 _COUNTS = {
-    "normals": 400,
-    "unlabeled_normals": 160,
-    "unlabeled_abnormals": 240,
+    "normals": 300,
+    "unlabeled_normals": 120,
+    "unlabeled_abnormals": 180,
     "test_normals": 60,
     "test_abnormals": 60,
 }

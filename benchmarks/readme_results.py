@@ -1,0 +1,42 @@
+"""Copy the tables under `benchmarks/results/` into README.md, between its two markers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from ddad.experiments.tables import summary, to_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+TITLES = {
+    "brain-tumor": "Brain Tumor, official split",
+    "brain-tumor-leakfree": "Brain Tumor, leak-free split",
+    "chest-xray": "Chest X-ray (Kermany et al.), patients never cross the split",
+}
+
+
+def main() -> None:
+    parts = []
+    for name, title in TITLES.items():
+        file = ROOT / "benchmarks" / "results" / name / "results.csv"
+        if file.exists():
+            cells = pd.read_csv(file)
+            table = summary(cells.astype(object).where(cells.notna(), None).to_dict("records"))
+            parts.append(f"**{title}**\n\n{to_markdown(table)}")
+    if not parts:
+        raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
+    note = (
+        "Percent, mean ± standard deviation over seeds, `fast` recipe, two processor cores. Intervals, single runs and "
+        "the command that makes each table are in [benchmarks/results](benchmarks/results)."
+    )
+    readme = ROOT / "README.md"
+    begin, end = "<!-- results:begin -->", "<!-- results:end -->"
+    block = f"{begin}\n\n{note}\n\n" + "\n".join(parts) + f"\n{end}"
+    text = re.sub(f"{begin}.*?{end}", lambda _: block, readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
