@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ddad import __version__
-from ddad.cohorts import Cohort
+from ddad.cohorts import Cohort, Role
 from ddad.errors import SettingError, writing_to
 from ddad.experiments.evaluation import evaluate, labelled_test_paths
 from ddad.experiments.published import SCORE_TITLES, Benchmark, benchmark_named
@@ -128,18 +129,28 @@ def _run(
     evaluation = evaluate(model, cohort, device=device, progress=progress)
     done = time.monotonic()
     shutil.rmtree(folder)
+    seen = model.card["cohort"]
+    metrics = evaluation.to_json()
+    skipped = [*seen["skipped"], *metrics.pop("skipped")]
+    warnings = dict.fromkeys([*seen["warnings"], *metrics.pop("warnings")])
     return {
         "versions": {"ddad": model.card["ddad"], **model.card["versions"]},
         "compute": model.card["compute"],
-        "skipped": [*model.card["cohort"]["skipped"], *evaluation.to_json()["skipped"]],
-        "warnings": model.card["cohort"]["warnings"],
-        "counts": {key: model.card["cohort"][key] for key in ("normal", "held_out_normal", "unlabeled")},
+        "skipped": [[_within(path, cohort), _within(reason, cohort)] for path, reason in skipped],
+        "warnings": [_within(warning, cohort) for warning in warnings],
+        "counts": {key: seen[key] for key in ("normal", "held_out_normal", "unlabeled")},
         # The model's own clock knows the time of a fit that was interrupted only from its last start.
         "seconds": {"fit": round(fitted - started, 1), "evaluate": round(done - fitted, 1)},
-        "evaluation": evaluation.to_json(),
+        "evaluation": metrics,
         "labels": evaluation.labels,
         "scores": {name: [round(s, 6) for s in values] for name, values in evaluation.scores.items()},
     }
+
+
+def _within(text: str, cohort: Cohort) -> str:
+    """Name files from the cohort's own folder on: a stored result says nothing of the machine it was made on."""
+    folder = os.path.commonpath([str(path.parent) for path in cohort.paths(Role.NORMAL)])
+    return text.replace(f"{Path(folder).parent}{os.sep}", "")
 
 
 def _cells(
