@@ -28,8 +28,8 @@ def main() -> None:
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
     note = (
-        "Percent, mean ± standard deviation over seeds, `fast` recipe, two processor cores (shared with other work, so the "
-        "times are upper bounds). Intervals, single runs and the command that makes each table are in "
+        "Percent, mean ± standard deviation over seeds, `fast` recipe, two processor cores (shared with other work, so "
+        "the times are upper bounds). Intervals, single runs and the command that makes each table are in "
         "[benchmarks/results](benchmarks/results)."
     )
     readme = ROOT / "README.md"

@@ -72,6 +72,8 @@ def fit(
             "fit. Add known normal images (--normal), or hold out fewer (--set holdout=0)."
         )
     plan = {
+        # Training draws images by their place in the list, so another order is other work.
+        "order": [path.name for role in (Role.NORMAL, Role.UNLABELED) for path in cohort.paths(role)],
         "recipe": recipe.model_dump(mode="json"),
         "cohort": cohort.fingerprint(),
         "compute": compute.to_json(),

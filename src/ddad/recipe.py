@@ -93,7 +93,7 @@ class Recipe(_Section):
     """All settings of a fit.
 
     `Recipe()` is the `fast` preset; `Recipe.preset("paper")` is section 4.2 to the letter. Fields are
-    changed with `recipe.changed({"reconstruction.epochs": 30})`.
+    changed with `recipe.changed({"refinement.epochs": 10})`.
     """
 
     preset_name: PresetName = Field("fast", description="the preset that this recipe started from")

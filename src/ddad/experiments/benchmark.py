@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -126,7 +127,7 @@ def _run(
     started = time.monotonic()
     model = fit(cohort, recipe, out=folder, overwrite=True, device=device, workers=workers, progress=progress)
     fitted = time.monotonic()
-    evaluation = evaluate(model, cohort, device=device, progress=progress)
+    evaluation = evaluate(model, cohort, device=device, precision=recipe.precision, progress=progress)
     done = time.monotonic()
     shutil.rmtree(folder)
     seen = model.card["cohort"]
@@ -150,7 +151,7 @@ def _run(
 def _within(text: str, cohort: Cohort) -> str:
     """Name files from the cohort's own folder on: a stored result says nothing of the machine it was made on."""
     folder = os.path.commonpath([str(path.parent) for path in cohort.paths(Role.NORMAL)])
-    return text.replace(f"{Path(folder).parent}{os.sep}", "")
+    return re.sub(rf"(?<![\w./-]){re.escape(str(Path(folder).parent) + os.sep)}", "", text)
 
 
 def _cells(
