@@ -215,7 +215,7 @@ def write_results(records: Sequence[dict[str, Any]], command: str, out: Path) ->
     tested = f"{first['labels'].count(0)} normal and {first['labels'].count(1)} abnormal tested"
     text = f"""# {cells[0]["dataset"]}, {cells[0]["split"]}, recipe {first["recipe"]["preset_name"]}
 
-Percent, mean ± standard deviation over seeds. Nothing was chosen on test data; 95 % bootstrap intervals of each
+Percent, mean ± standard deviation over seeds, of the model that training ends with; 95 % bootstrap intervals of each
 run are in `results.csv`, the score of each image and the whole recipe in `runs/`.
 
 {to_markdown(summary(cells))}

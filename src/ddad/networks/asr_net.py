@@ -47,7 +47,7 @@ class ASRNet(nn.Module):
 
 
 class AnchoredASRNet(ASRNet):
-    """An ASR-Net that cannot make its input worse: it redistributes the evidence inside an image.
+    """An ASR-Net that keeps the image score of its input: it redistributes the evidence inside an image.
 
     Each discrepancy is standardised, pixel by pixel, with what normal images show there. The last input so
     standardised (A_inter, or A_intra where it stands alone) is the anchor; its mean is the image's score.
