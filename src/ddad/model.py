@@ -209,6 +209,8 @@ class Model:
             raise ModelError(f"{folder}: its recipe is not one of this version of ddad. {error}") from error
         detector = DETECTORS[card["detector"]](recipe)
         detector.load_state_dict(load_tensors(folder / "weights.safetensors")[0])
+        for network in detector.modules().values():
+            network.eval()
         own = ("format", "format_version", "detector")
         return cls(detector, {key: value for key, value in card.items() if key not in own})
 

@@ -260,7 +260,14 @@ def benchmark(
     from ddad.experiments.tables import summary, to_markdown
 
     base = options.build_recipe(
-        recipe, settings, image_size=image_size, members=members, seed=seed, precision=precision
+        recipe,
+        settings,
+        image_size=image_size,
+        members=members,
+        seed=seed,
+        precision=precision,
+        # As in the paper, every normal image trains: the test set is what nobody has seen.
+        preset_changes={"holdout": 0.0},
     )
     recipes = benchmark_recipes(base, backbones or ["ae-u"], seeds)
     known, cohort = benchmark_cohort(dataset, data, split, anomaly_rate)

@@ -106,8 +106,19 @@ def build_recipe(
     members: int | None = None,
     seed: int | None = None,
     precision: str | None = None,
+    preset_changes: dict[str, Any] | None = None,
 ) -> Recipe:
     """Combine a preset or file, `--set` fields and the options that name a field of their own.
+
+    Args:
+        name: of a preset, or path of a recipe file.
+        settings: `FIELD=VALUE`, as `--set` takes them.
+        backbone: an option of its own, as are the following.
+        image_size: side of the network's input.
+        members: K.
+        seed: of all randomness.
+        precision: of matrix products.
+        preset_changes: what the verb changes in a preset; a recipe file and `--set` have the last word.
 
     Raises:
         SettingError: a field is unknown or its value cannot be used.
@@ -115,7 +126,7 @@ def build_recipe(
     from ddad.recipe import Recipe
 
     is_file = Path(name).suffix.lower() in {".yaml", ".yml", ".json"}
-    recipe = Recipe.from_file(name) if is_file else Recipe.preset(name)
+    recipe = Recipe.from_file(name) if is_file else Recipe.preset(name).changed(preset_changes or {})
     changes: dict[str, Any] = {}
     for setting in settings or []:
         field, equals, value = setting.partition("=")

@@ -118,15 +118,11 @@ class DDAD(Detector):
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         maps = discrepancy_maps(self.ndm, self.udm, images)
         with compute.autocast():
-            logits = {
-                name: refiner(torch.stack([maps[source] for source in refiner.inputs], dim=1))
+            maps |= {
+                name: refiner.refine(torch.stack([maps[source] for source in refiner.inputs], dim=1))
                 for name, refiner in self.refiners.items()
             }
-        scores = {name: discrepancy.image_score(score_map) for name, score_map in maps.items()}
-        for name, refiner in self.refiners.items():
-            scores[name] = refiner.image_score(logits[name])
-            maps[name] = refiner.score_map(logits[name])
-        return Scored(scores=scores, maps=maps)
+        return Scored({name: discrepancy.image_score(score_map) for name, score_map in maps.items()}, maps)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return every fitted network by the name its tensors carry."""

@@ -27,23 +27,19 @@ class ASRNet(nn.Module):
 
     def forward(self, discrepancies: Tensor) -> Tensor:
         """Return logits (N, H, W) of the anomaly probability for discrepancies (N, inputs, H, W)."""
-        normal, abnormal = self._convolve(discrepancies).unbind(dim=1)
-        return abnormal - normal
+        return self._logits(discrepancies)
 
-    def _convolve(self, discrepancies: Tensor) -> Tensor:
-        hidden = self.layers(discrepancies)
+    def _logits(self, inputs: Tensor) -> Tensor:
+        hidden = self.layers(inputs)
         # The output keeps full precision: a score is a mean over it, a heat map shows it.
         with torch.autocast(hidden.device.type, enabled=False):
-            logits: Tensor = self.head(hidden.float())
+            normal, abnormal = self.head(hidden.float()).unbind(dim=1)
+        logits: Tensor = abnormal - normal
         return logits
 
-    def score_map(self, logits: Tensor) -> Tensor:
-        """Return the anomaly probability of every pixel, the softmax over both classes."""
-        return torch.sigmoid(logits)
-
-    def image_score(self, logits: Tensor) -> Tensor:
-        """Return the mean anomaly probability of each image, (N,)."""
-        return self.score_map(logits).flatten(1).mean(dim=1)
+    def refine(self, discrepancies: Tensor) -> Tensor:
+        """Return the refined map (N, H, W) for discrepancies (N, inputs, H, W): the anomaly probability of each pixel."""
+        return torch.sigmoid(self(discrepancies))
 
 
 class AnchoredASRNet(ASRNet):
@@ -51,9 +47,10 @@ class AnchoredASRNet(ASRNet):
 
     Each discrepancy is standardised, pixel by pixel, with what normal images show there. The last input so
     standardised (A_inter, or A_intra where it stands alone) is the anchor; its mean is the image's score.
-    The convolutions see all inputs and add a correction whose mean over each image is taken out, so that the
-    pseudo labels of FPI teach *where* an anomaly is, while *how much* there is stays what the discrepancy
-    says (docs/explanation/asr-net.md).
+    The convolutions see all inputs and learn the pseudo labels of FPI by themselves. Their logits, less the
+    mean over the image, are added to the anchor: FPI teaches *where* an anomaly is, while *how much* there is
+    stays what the discrepancy says. The anchor takes no part in the focal loss, where the convolutions would
+    learn to cancel it (docs/explanation/asr-net.md).
 
     Args:
         inputs: names of the discrepancy maps that it reads.
@@ -72,9 +69,6 @@ class AnchoredASRNet(ASRNet):
             if isinstance(layer, nn.Conv2d):
                 # Zeros around the image would show as a frame in the corrected map.
                 layer.padding_mode = "replicate"
-        nn.init.zeros_(self.head.weight)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
 
     def fit_normal_statistics(self, discrepancies: Tensor) -> None:
         """Take what is usual at each pixel from the maps of normal images, (N, inputs, H, W), N > 1."""
@@ -89,16 +83,11 @@ class AnchoredASRNet(ASRNet):
         return (discrepancies.float() - self.mean) / self.deviation
 
     def forward(self, discrepancies: Tensor) -> Tensor:
+        """Return logits (N, H, W) of the anomaly probability for discrepancies (N, inputs, H, W)."""
+        return self._logits(self.standardise(discrepancies))
+
+    def refine(self, discrepancies: Tensor) -> Tensor:
         """Return the refined map (N, H, W), in normal images' standard deviations."""
         standardised = self.standardise(discrepancies)
-        normal, abnormal = self._convolve(standardised).unbind(dim=1)
-        correction = abnormal - normal
+        correction = self._logits(standardised)
         return standardised[:, -1] + correction - correction.mean(dim=(1, 2), keepdim=True)
-
-    def score_map(self, logits: Tensor) -> Tensor:
-        """Return the refined map as it is, in normal images' standard deviations."""
-        return logits
-
-    def image_score(self, logits: Tensor) -> Tensor:
-        """Return the mean of each refined map, (N,), which is the mean of its anchor."""
-        return logits.flatten(1).mean(dim=1)

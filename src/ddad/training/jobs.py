@@ -110,7 +110,7 @@ def _start(job: Job, tell: Callable[[_Message], None], number: int) -> subproces
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the most that glibc takes; it ignores a larger value
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
     }
     process = subprocess.Popen(
