@@ -24,6 +24,7 @@ from ddad.cohorts.phantom import write_phantom
 from ddad.detectors import ddad as detector_module
 from ddad.experiments.published import BENCHMARKS
 from ddad.report import findings as findings_module
+from support import TINY as TINY_SETTINGS
 from support import Outcome, contents, run_cli, small_disk, tiny_options, tiny_recipe, wait_for, write_images
 
 Run = Callable[..., Outcome]
@@ -355,6 +356,9 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
     options = ["benchmark", "brain-tumor", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY]
     cells = run(*options, "--json").json["cells"]
     assert {cell["auc_paper"] for cell in cells} == {None}  # other images than the paper's
+    text = (tmp_path / "b" / "results.md").read_text()
+    assert "because of the normal images: 12, in the paper 1000" in text
+    assert "reconstruction.members 1" in text.splitlines()[0]
     # Of 4 + 4 unlabeled images, 3 + 4 make the published rate of 60 %.
     counts = {"normal": 12, "unlabeled": 7, "test": (4, 4), "anomaly_rate": 4 / 7}
     monkeypatch.setitem(BENCHMARKS, "brain-tumor", replace(BENCHMARKS["brain-tumor"], **counts))
@@ -372,6 +376,17 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
     cells = run("benchmark", "brain-tumor", *options).json["cells"]
     assert {cell["auc_paper"] for cell in cells} == {None}
     assert {cell["split"] for cell in cells} == {"other.json"}
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_benchmark_fits_on_all_normals_unless_told_otherwise(run: Run, benchmark: Path, tmp_path: Path) -> None:
+    options = ["benchmark", "custom", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b"]
+    settings = {name: value for name, value in TINY_SETTINGS.items() if name != "holdout"}
+    for changes, held in ((settings, 0), (settings | {"holdout": 0.2}, 2)):
+        done = run(*options, *(part for name, value in changes.items() for part in ("--set", f"{name}={value}")))
+        assert done.code == 0, done.err
+        newest = max((tmp_path / "b" / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        assert json.loads(newest.read_text())["counts"]["held_out_normal"] == held
 
 
 def test_fields_lists_every_field_that_can_be_set(run: Run) -> None:

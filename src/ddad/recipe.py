@@ -181,6 +181,12 @@ class Recipe(_Section):
         """Return every field that can be set, dotted."""
         return [name for name, _ in _flatten(self.model_dump(mode="json"))]
 
+    def changes_from_preset(self) -> dict[str, Any]:
+        """Return the fields, dotted, that differ from the preset that this recipe started from."""
+        usual = dict(_flatten(self.preset(self.preset_name).model_dump(mode="json")))
+        own = _flatten(self.model_dump(mode="json"))
+        return {name: value for name, value in own if value != usual[name]}
+
     def describe(self) -> list[tuple[str, str, str]]:
         """Return (dotted name, value, meaning) of every field."""
         rows: list[tuple[str, str, str]] = []

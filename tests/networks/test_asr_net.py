@@ -60,31 +60,27 @@ def test_a_map_has_the_size_of_its_inputs(size: int, inputs: tuple[str, ...], ki
     network = build_asr_net(recipe, inputs).eval()
     assert isinstance(network, AnchoredASRNet) == (kind == "anchored")
     assert network.inputs == inputs
-    logits = network(maps(3, len(inputs), size))
-    assert network.score_map(logits).shape == (3, size, size)
-    assert network.image_score(logits).shape == (3,)
+    discrepancies = maps(3, len(inputs), size)
+    assert network(discrepancies).shape == (3, size, size)
+    assert network.refine(discrepancies).shape == (3, size, size)
 
 
-def test_the_map_is_the_softmax_over_both_classes_and_the_score_its_mean() -> None:
+def test_the_map_is_the_softmax_over_both_classes() -> None:
     network = ASRNet(("a_intra",), 4).eval()
     with torch.no_grad():
         network.head.weight.zero_()
         assert network.head.bias is not None
         network.head.bias.copy_(torch.tensor([0.3, 1.5]))
-    logits = network(maps(2, 1))
     expected = math.exp(1.5) / (math.exp(0.3) + math.exp(1.5))
-    assert network.score_map(logits).flatten().tolist() == pytest.approx([expected] * (2 * SIZE * SIZE))
-    assert network.image_score(logits).tolist() == pytest.approx([expected] * 2)
+    assert network.refine(maps(2, 1)).flatten().tolist() == pytest.approx([expected] * (2 * SIZE * SIZE))
 
 
-def test_a_published_score_is_the_mean_of_its_own_map() -> None:
+def test_a_published_map_is_a_probability() -> None:
     network = ASRNet(("a_intra", "a_inter"), 8).eval()
     shuffled_weights(network, 4, 0.1)
-    logits = network(maps(3, 2))
-    score_map = network.score_map(logits)
-    assert (score_map > 0).all()
-    assert (score_map < 1).all()
-    torch.testing.assert_close(network.image_score(logits), score_map.mean((1, 2)))
+    refined = network.refine(maps(3, 2))
+    assert (refined > 0).all()
+    assert (refined < 1).all()
 
 
 @given(st.integers(0, 2**31), st.sampled_from(sorted(INPUTS)), st.floats(0.001, 2))
@@ -97,11 +93,11 @@ def test_the_score_is_the_mean_of_the_standardised_anchor_whatever_the_weights(
     shuffled_weights(network, seed, size)
     new = maps(4, len(inputs), seed=seed)
     with torch.no_grad():
-        logits = network(new)
-        score = network.image_score(logits).double()
+        refined = network.refine(new)
+        score = refined.double().mean((1, 2))
         anchor = network.standardise(new)[:, -1].double().mean((1, 2))
     # The corrections may be huge; they cancel up to the rounding of sums of that size.
-    rounding = 1e-5 * max(1.0, logits.abs().max().item())
+    rounding = 1e-5 * max(1.0, refined.abs().max().item())
     torch.testing.assert_close(score, anchor, rtol=0, atol=rounding)
 
 
@@ -109,19 +105,28 @@ def test_other_weights_move_the_map_and_not_the_score() -> None:
     network = anchored(("a_intra", "a_inter"), maps(20, 2, seed=1)).eval()
     new = maps(3, 2, seed=2)
     with torch.no_grad():
-        before = network(new)
+        before = network.refine(new)
         shuffled_weights(network, 9, 0.2)
-        after = network(new)
+        after = network.refine(new)
     assert (before - after).abs().max() > 0.1
-    torch.testing.assert_close(network.image_score(before), network.image_score(after), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(before.mean((1, 2)), after.mean((1, 2)), rtol=1e-4, atol=1e-4)
 
 
-def test_an_untrained_anchored_network_shows_its_anchor() -> None:
+def test_a_network_that_says_nothing_shows_its_anchor() -> None:
     normals = maps(20, 2, seed=1)
     network = anchored(("a_intra", "a_inter"), normals).eval()
+    nn.init.zeros_(network.head.weight)
     new = maps(3, 2, seed=2)
     expected = (new[:, 1] - normals[:, 1].mean(0)) / normals[:, 1].std(0)
-    torch.testing.assert_close(network.score_map(network(new)), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(network.refine(new), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_anchor_takes_no_part_in_what_the_convolutions_learn() -> None:
+    """The loss is of their logits alone: were the anchor added, they would learn to cancel it."""
+    network = anchored(("a_intra", "a_inter"), maps(20, 2, seed=1)).eval()
+    nn.init.zeros_(network.head.weight)
+    nn.init.zeros_(network.head.bias)
+    assert (network(5 * maps(3, 2, seed=2)) == 0).all()
 
 
 def test_normal_images_score_around_nothing_and_larger_discrepancies_higher() -> None:
@@ -129,8 +134,8 @@ def test_normal_images_score_around_nothing_and_larger_discrepancies_higher() ->
     network = anchored(("a_intra", "a_inter"), normals).eval()
     shuffled_weights(network, 3, 0.05)
     with torch.no_grad():
-        usual = network.image_score(network(maps(100, 2, seed=2)))
-        larger = network.image_score(network(3 * maps(100, 2, seed=2)))
+        usual = network.refine(maps(100, 2, seed=2)).mean((1, 2))
+        larger = network.refine(3 * maps(100, 2, seed=2)).mean((1, 2))
     assert abs(usual.mean().item()) < 0.2
     assert (larger > usual + 0.5).all()
 
@@ -144,7 +149,7 @@ def test_the_anchor_is_the_last_input_alone() -> None:
     other_last = new.clone()
     other_last[:, 1] *= 5
     with torch.no_grad():
-        score, first, last = (network.image_score(network(x)) for x in (new, other_first, other_last))
+        score, first, last = (network.refine(x).mean((1, 2)) for x in (new, other_first, other_last))
     torch.testing.assert_close(score, first, rtol=1e-4, atol=1e-4)
     assert ((last - score) > 0.5).all()
 
@@ -160,9 +165,9 @@ def test_pixels_that_never_vary_do_not_blow_up(constant_share: float) -> None:
     new[..., :columns] = 0.01 + 1e-5
     with torch.no_grad():
         standardised = network.standardise(new)
-        logits = network(new)
+        refined = network.refine(new)
     assert torch.isfinite(standardised).all()
-    assert torch.isfinite(logits).all()
+    assert torch.isfinite(refined).all()
     assert standardised[..., :columns].abs().max() < 1
 
 
@@ -172,8 +177,7 @@ def test_a_discrepancy_of_nothing_is_finite(kind: str) -> None:
     network = build_asr_net(recipe, ("a_intra",)).eval()
     if isinstance(network, AnchoredASRNet):
         network.fit_normal_statistics(maps(10, 1))
-    logits = network(torch.zeros(1, 1, SIZE, SIZE))
-    assert torch.isfinite(logits).all()
+    assert torch.isfinite(network.refine(torch.zeros(1, 1, SIZE, SIZE))).all()
 
 
 def test_what_was_learned_of_normals_is_saved_with_the_weights() -> None:
@@ -182,7 +186,7 @@ def test_what_was_learned_of_normals_is_saved_with_the_weights() -> None:
     copy = AnchoredASRNet(("a_intra",), 8, SIZE).eval()
     copy.load_state_dict(network.state_dict())
     new = maps(2, 1, seed=3)
-    assert torch.equal(copy(new), network(new))
+    assert torch.equal(copy.refine(new), network.refine(new))
 
 
 @pytest.mark.parametrize("kind", ["published", "anchored"])

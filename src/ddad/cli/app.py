@@ -284,7 +284,7 @@ def benchmark(
             progress=progress,
         )
     command = shlex.join(["ddad", *sys.argv[1:]])
-    write_results(records, command, out)
+    write_results(records, known, command, out)
     if as_json:
         _print_json({"cells": cells_of(records)})
     else:

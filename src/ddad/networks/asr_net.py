@@ -38,7 +38,7 @@ class ASRNet(nn.Module):
         return logits
 
     def refine(self, discrepancies: Tensor) -> Tensor:
-        """Return the refined map (N, H, W) for discrepancies (N, inputs, H, W): the anomaly probability of each pixel."""
+        """Return the anomaly probability of every pixel, (N, H, W), for discrepancies (N, inputs, H, W)."""
         return torch.sigmoid(self(discrepancies))
 
 
