@@ -379,6 +379,35 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
 
 
 @pytest.mark.usefixtures("in_this_process")
+def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Path) -> None:
+    options = ["benchmark", "custom", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY]
+    options += ["--set", "classification.epochs=1", "--set", "classification.width=4"]
+    cells = run(*options, "--methods", "all", "--json").json["cells"]
+    assert [(cell["method"], cell["backbone"], cell["score"]) for cell in cells] == [
+        *(("ddad", "ae-u", score) for score in SCORES),
+        *((method, None, "image") for method in ("ae", "memae", "ae-u", "normal-vs-unlabeled")),
+    ]
+    assert "| Normal vs unlabeled | – |" in run(*options, "--methods", "all").out
+    single = next(cell for cell in cells if cell["score"] == "rec")
+    assert next(cell for cell in cells if cell["method"] == "ae-u")["auc"] == single["auc"]
+    refused = run(*options, "--methods", "svm")
+    assert refused.code == 1
+    assert "detector" in refused.err
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_run_is_found_again_after_a_recipe_field_was_added(run: Run, benchmark: Path, tmp_path: Path) -> None:
+    options = ["benchmark", "custom", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY, "--json"]
+    cells = run(*options).json["cells"]
+    (file,) = (tmp_path / "b" / "runs").glob("*.json")
+    record = json.loads(file.read_text())
+    del record["recipe"]["detector"]
+    file.write_text(json.dumps(record))
+    assert run(*options).json["cells"] == cells
+    assert len(list((tmp_path / "b" / "runs").glob("*.json"))) == 1
+
+
+@pytest.mark.usefixtures("in_this_process")
 def test_a_benchmark_fits_on_all_normals_unless_told_otherwise(run: Run, benchmark: Path, tmp_path: Path) -> None:
     options = ["benchmark", "custom", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b"]
     settings = {name: value for name, value in TINY_SETTINGS.items() if name != "holdout"}

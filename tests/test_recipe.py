@@ -9,12 +9,15 @@ import yaml
 from pydantic import ValidationError
 
 from ddad.errors import SettingError
-from ddad.recipe import Recipe
+from ddad.recipe import Augmentation, Classification, Recipe
 
 
 def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
     assert Recipe.preset("paper").model_dump(mode="json") == {
         "preset_name": "paper",
+        "detector": "ddad",
+        "augmentation": Augmentation().model_dump(),  # of no detector that the paper has
+        "classification": Classification().model_dump(),
         "seed": 0,
         "holdout": 0.0,
         "precision": "fp32",

@@ -64,6 +64,10 @@ def fit(
         workers = os.cpu_count() or 1
     if compute.device == "cuda":
         workers = 0
+    if DETECTORS[recipe.detector].needs_unlabeled and not cohort.paths(Role.UNLABELED):
+        raise CohortError(
+            f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
+        )
     groups = cohort.of(Role.NORMAL)["group"].tolist()
     kept, held = hold_out(groups, recipe.holdout, recipe.seed)
     if len(kept) < MINIMUM_NORMALS:
@@ -147,7 +151,7 @@ def _fit(
     if unlabeled is not None and not len(unlabeled):
         raise CohortError(f"unlabeled: no usable image. Skipped: {len(skipped)}{_first_reason(skipped)}.")
 
-    detector = DETECTORS["ddad"](recipe)
+    detector = DETECTORS[recipe.detector](recipe)
     curves = detector.fit(
         workspace / "normal.npy",
         None if unlabeled is None else workspace / "unlabeled.npy",

@@ -14,6 +14,7 @@ from ddad.errors import SettingError
 
 Backbone = Literal["ae", "memae", "ae-u"]
 PresetName = Literal["fast", "paper"]
+DetectorName = Literal["ddad", "ae", "memae", "ae-u", "normal-vs-unlabeled"]
 
 
 class _Section(BaseModel):
@@ -89,6 +90,32 @@ class Refinement(_Section):
     focal_gamma: float = Field(2.0, ge=0, description="focusing parameter of the focal loss (equation 12)")
 
 
+class Augmentation(_Section):
+    """How an image's appearance is changed in training, so that nothing is learned from its technique."""
+
+    rotation: float = Field(15.0, ge=0, le=180, description="degrees, to either side")
+    scale: float = Field(0.15, ge=0, le=1, description="larger or smaller by up to this share")
+    shift: float = Field(0.08, ge=0, le=0.5, description="share of the width, in each direction")
+    flip_share: float = Field(0.5, ge=0, le=1, description="images mirrored left to right")
+    gamma: float = Field(0.4, ge=0, le=4, description="the exponent of grey is up to this share larger or smaller")
+    contrast: float = Field(0.2, ge=0, le=4, description="up to this share more or less")
+    brightness: float = Field(0.1, ge=0, le=1, description="added or taken away, of the grey range")
+    blur: float = Field(1.0, ge=0, le=1, description="largest share of a blurred copy that is mixed in")
+    noise: float = Field(0.05, ge=0, le=1, description="largest standard deviation of noise, of the grey range")
+
+
+class Classification(_Section):
+    """The classifiers of the detector `normal-vs-unlabeled`."""
+
+    members: int = Field(2, ge=1, le=64, description="networks whose logits are averaged")
+    width: int = Field(32, ge=4, le=1024, description="channels after the first convolution")
+    epochs: int = Field(50, ge=1, description="passes over the normal and unlabeled images")
+    batch_size: int = Field(64, ge=2, description="images a step")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
+    weight_decay: float = Field(1e-4, ge=0, description="Adam's L2 penalty")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="how far labels are drawn towards one half")
+
+
 class Recipe(_Section):
     """All settings of a fit.
 
@@ -97,6 +124,7 @@ class Recipe(_Section):
     """
 
     preset_name: PresetName = Field("fast", description="the preset that this recipe started from")
+    detector: DetectorName = Field("ddad", description="what is fitted: the paper's method, or a rival")
     seed: int = Field(0, ge=0, lt=2**63, description="all randomness follows from it")
     holdout: float = Field(
         0.1,
@@ -113,6 +141,8 @@ class Recipe(_Section):
     )
     synthesis: Synthesis = Synthesis()
     refinement: Refinement = Refinement(network="anchored", epochs=3, learning_rate=1e-3, schedule="one-cycle")
+    augmentation: Augmentation = Augmentation()
+    classification: Classification = Classification()
 
     @classmethod
     def preset(cls, name: str) -> Self:

@@ -79,6 +79,7 @@ def fit(
     anomaly_rate: options.AnomalyRate = None,
     recipe: options.RecipeName = "fast",
     settings: options.Settings = None,
+    detector: options.DetectorOption = None,
     backbone: options.BackboneName = None,
     image_size: options.ImageSize = None,
     members: options.Members = None,
@@ -101,6 +102,7 @@ def fit(
     chosen = options.build_recipe(
         recipe,
         settings,
+        detector=detector,
         backbone=backbone,
         image_size=image_size,
         members=members,
@@ -230,9 +232,15 @@ def benchmark(
     data: Annotated[Path, typer.Option("--data", help="Benchmark folder: images/ and data.json.")],
     split: options.Split = "data.json",
     anomaly_rate: options.AnomalyRate = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--methods", help="ddad, ae, memae, ae-u, normal-vs-unlabeled, or all; repeatable. Default: ddad."
+        ),
+    ] = None,
     backbones: Annotated[
         list[str] | None,
-        typer.Option("--backbone", help="ae, memae or ae-u; repeatable. Default: ae-u."),
+        typer.Option("--backbone", help="Of ddad: ae, memae or ae-u; repeatable. Default: ae-u."),
     ] = None,
     recipe: options.RecipeName = "fast",
     settings: options.Settings = None,
@@ -269,7 +277,7 @@ def benchmark(
         # As in the paper, every normal image trains: the test set is what nobody has seen.
         preset_changes={"holdout": 0.0},
     )
-    recipes = benchmark_recipes(base, backbones or ["ae-u"], seeds)
+    recipes = benchmark_recipes(base, methods or ["ddad"], backbones or ["ae-u"], seeds)
     known, cohort = benchmark_cohort(dataset, data, split, anomaly_rate)
     with terminal_progress() as progress:
         records = run_benchmark(

@@ -71,6 +71,14 @@ Settings = Annotated[
         rich_help_panel=_RECIPE,
     ),
 ]
+DetectorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--detector",
+        help="What to fit: ddad, or a rival: ae, memae, ae-u, normal-vs-unlabeled.",
+        rich_help_panel=_RECIPE,
+    ),
+]
 BackboneName = Annotated[str | None, typer.Option("--backbone", help="ae, memae or ae-u.", rich_help_panel=_RECIPE)]
 ImageSize = Annotated[
     int | None,
@@ -101,6 +109,7 @@ def build_recipe(
     name: str,
     settings: list[str] | None,
     *,
+    detector: str | None = None,
     backbone: str | None = None,
     image_size: int | None = None,
     members: int | None = None,
@@ -113,7 +122,8 @@ def build_recipe(
     Args:
         name: of a preset, or path of a recipe file.
         settings: `FIELD=VALUE`, as `--set` takes them.
-        backbone: an option of its own, as are the following.
+        detector: an option of its own, as are the following.
+        backbone: of the reconstruction networks.
         image_size: side of the network's input.
         members: K.
         seed: of all randomness.
@@ -137,6 +147,7 @@ def build_recipe(
         except yaml.YAMLError as error:
             raise SettingError(f"--set {setting}: the value cannot be read ({error}).") from error
     named = {
+        "detector": detector,
         "reconstruction.backbone": backbone,
         "images.image_size": image_size,
         "reconstruction.members": members,

@@ -54,6 +54,7 @@ class Detector(ABC):
     """Learns from normal and unlabeled images; gives every image scores and maps."""
 
     name: ClassVar[str]
+    needs_unlabeled: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

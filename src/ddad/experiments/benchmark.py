@@ -16,9 +16,10 @@ import pandas as pd
 
 from ddad import __version__
 from ddad.cohorts import Cohort, Role
+from ddad.detectors import DETECTORS
 from ddad.errors import SettingError, writing_to
 from ddad.experiments.evaluation import evaluate, labelled_test_paths
-from ddad.experiments.published import SCORE_TITLES, Benchmark, benchmark_named
+from ddad.experiments.published import Benchmark, benchmark_named
 from ddad.experiments.tables import summary, to_markdown
 from ddad.files import write_atomically
 from ddad.fitting import fit
@@ -26,20 +27,33 @@ from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 
-METHOD = "ddad"
 
+def benchmark_recipes(recipe: Recipe, methods: Sequence[str], backbones: Sequence[str], seeds: int) -> list[Recipe]:
+    """List the recipes to run: every method with `seeds` seeds, counted up from the recipe's own.
 
-def benchmark_recipes(recipe: Recipe, backbones: Sequence[str], seeds: int) -> list[Recipe]:
-    """List the recipes to run: every backbone with `seeds` seeds, counted up from the recipe's own.
+    Args:
+        recipe: what all runs have in common.
+        methods: detectors by name, or `all`.
+        backbones: of the method `ddad`, which is run once for each.
+        seeds: how many.
 
     Raises:
-        SettingError: no seeds, or an unknown backbone.
+        SettingError: no seeds, an unknown method or an unknown backbone.
     """
     if seeds < 1:
         raise SettingError(f"--seeds {seeds}: give 1 or more.")
+    chosen = list(DETECTORS) if "all" in methods else list(dict.fromkeys(methods))
+    settings: list[dict[str, Any]] = []
+    for method in chosen:
+        if method == "ddad":
+            settings += [
+                {"detector": method, "reconstruction.backbone": backbone} for backbone in dict.fromkeys(backbones)
+            ]
+        else:
+            settings.append({"detector": method})
     return [
-        recipe.changed({"reconstruction.backbone": backbone, "seed": seed})
-        for backbone in dict.fromkeys(backbones)
+        recipe.changed(setting | {"seed": seed})
+        for setting in settings
         for seed in range(recipe.seed, recipe.seed + seeds)
     ]
 
@@ -100,25 +114,47 @@ def run_benchmark(
     records = []
     name = benchmark.name if benchmark else cohort.name
     for number, recipe in enumerate(recipes, start=1):
-        identity = {
-            "recipe": recipe.model_dump(mode="json"),
-            "cohort": cohort.fingerprint(),
-            "ddad": __version__,
-        }
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        backbone = recipe.reconstruction.backbone
-        stem = f"{name}-{Path(split).stem}-{recipe.preset_name}-{backbone}-seed{recipe.seed}-{key}"
-        file = folder / f"{stem}.json"
-        if file.exists():
-            record = json.loads(file.read_text(encoding="utf-8"))
-        else:
-            progress.message(f"run {number} of {len(recipes)}: {backbone}, seed {recipe.seed}")
+        record = _stored(folder, recipe, cohort.fingerprint(), name, split)
+        if record is None:
+            identity = {
+                "recipe": recipe.model_dump(mode="json"),
+                "cohort": cohort.fingerprint(),
+                "ddad": __version__,
+            }
+            key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+            method = _run_name(recipe)
+            stem = f"{name}-{Path(split).stem}-{recipe.preset_name}-{method}-seed{recipe.seed}-{key}"
+            progress.message(f"run {number} of {len(recipes)}: {method}, seed {recipe.seed}")
             record = identity | {"anomaly_rate": anomaly_rate}
             record |= _run(cohort, recipe, folder / f"{stem}.model", device, workers, progress)
             record["cells"] = list(_cells(record, recipe, name, benchmark, split))
-            write_atomically(file, (json.dumps(record) + "\n").encode())
+            write_atomically(folder / f"{stem}.json", (json.dumps(record) + "\n").encode())
         records.append(record)
     return records
+
+
+def _run_name(recipe: Recipe) -> str:
+    return recipe.reconstruction.backbone if recipe.detector == "ddad" else recipe.detector
+
+
+def _stored(folder: Path, recipe: Recipe, cohort: str, dataset: str, split: str) -> dict[str, Any] | None:
+    """Return the finished run of `recipe` on the cohort of this fingerprint, if there is one.
+
+    Recipes are compared as they are understood now, so that a field that was added since, with a default that changes
+    nothing, does not repeat hours of work.
+    """
+    for file in sorted(folder.glob(f"*-seed{recipe.seed}-*.json")):
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        cell = record["cells"][0]
+        found = (record["cohort"], record["ddad"], cell["dataset"], cell["split"])
+        if found != (cohort, __version__, dataset, split):
+            continue
+        try:
+            if Recipe.model_validate(record["recipe"]) == recipe:
+                return record
+        except ValueError:
+            continue  # of an earlier version, with fields that are gone
+    return None
 
 
 def _run(
@@ -157,17 +193,16 @@ def _within(text: str, cohort: Cohort) -> str:
 def _cells(
     record: dict[str, Any], recipe: Recipe, dataset: str, benchmark: Benchmark | None, split: str
 ) -> Iterator[dict[str, Any]]:
-    backbone = recipe.reconstruction.backbone
+    method = recipe.detector
+    backbone = recipe.reconstruction.backbone if method == "ddad" else None
     seconds = sum(record["seconds"].values())
     published = None if benchmark is None or _differs_from_published(record, benchmark, split) else benchmark
-    for score in SCORE_TITLES:
-        metrics = record["evaluation"]["images"].get(score)
-        if metrics is None:
-            continue
+    for score, metrics in record["evaluation"]["images"].items():
+        auc_paper, ap_paper = published.figures(method, backbone, score) if published else (None, None)
         yield {
             "dataset": dataset,
             "split": split,
-            "method": METHOD,
+            "method": method,
             "backbone": backbone,
             "score": score,
             "seed": recipe.seed,
@@ -177,8 +212,8 @@ def _cells(
             "ap": round(100 * metrics["ap"]["estimate"], 2),
             "ap_low": round(100 * metrics["ap"]["low"], 2),
             "ap_high": round(100 * metrics["ap"]["high"], 2),
-            "auc_paper": published.auc.get((score, backbone)) if published else None,
-            "ap_paper": published.ap.get((score, backbone)) if published else None,
+            "auc_paper": auc_paper,
+            "ap_paper": ap_paper,
             "seconds": round(seconds, 1),
         }
 
@@ -197,7 +232,7 @@ def _differs_from_published(record: dict[str, Any], benchmark: Benchmark, split:
 
 
 def cells_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the cells of all records: one for each backbone, score and seed."""
+    """Return the cells of all records: one for each method, backbone, score and seed."""
     return [cell for record in records for cell in record["cells"]]
 
 
@@ -216,9 +251,11 @@ def write_results(records: Sequence[dict[str, Any]], benchmark: Benchmark | None
     seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     tested = f"{first['labels'].count(0)} normal and {first['labels'].count(1)} abnormal tested"
     changes = Recipe.model_validate(first["recipe"]).changes_from_preset()
-    # Backbone and seed stand in the table, and that all normals train is what every benchmark does.
+    # Method, backbone and seed stand in the table, and that all normals train is what every benchmark does.
     shown = {
-        k: v for k, v in changes.items() if k not in ("reconstruction.backbone", "seed") and (k, v) != ("holdout", 0)
+        k: v
+        for k, v in changes.items()
+        if k not in ("detector", "reconstruction.backbone", "seed") and (k, v) != ("holdout", 0)
     }
     changed = "".join(f", {name} {value}" for name, value in shown.items())
     reasons = _differs_from_published(first, benchmark, cells[0]["split"]) if benchmark else []

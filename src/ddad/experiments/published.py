@@ -17,6 +17,15 @@ SCORE_TITLES = {
 }
 """The rows of Table 3, in its order."""
 
+METHOD_TITLES: dict[str, str] = {
+    "ddad": "DDAD",
+    "ae": "AE",
+    "memae": "MemAE",
+    "ae-u": "AE-U",
+    "normal-vs-unlabeled": "Normal vs unlabeled",
+}
+"""The methods of Table 2 that are here, and what the paper does not have."""
+
 BACKBONE_TITLES: dict[Backbone, str] = {"ae": "AE", "memae": "MemAE", "ae-u": "AE-U"}
 _BACKBONES: tuple[Backbone, ...] = ("ae", "memae", "ae-u")
 
@@ -44,6 +53,17 @@ class Benchmark:
     anomaly_rate: float = 0.6
     auc: dict[tuple[str, Backbone], float] = field(default_factory=dict)
     ap: dict[tuple[str, Backbone], float] = field(default_factory=dict)
+
+    def figures(self, method: str, backbone: Backbone | None, score: str) -> tuple[float | None, float | None]:
+        """Return the paper's AUC and AP of a cell, in percent; None where it has none.
+
+        The reconstruction baselines of Table 2 are the rows `rec` of Table 3.
+        """
+        if method in _BACKBONES:
+            method, backbone, score = "ddad", next(name for name in _BACKBONES if name == method), "rec"
+        if method != "ddad" or backbone is None:
+            return None, None
+        return self.auc.get((score, backbone)), self.ap.get((score, backbone))
 
 
 def _table(rows: dict[str, tuple[float, float, float]]) -> dict[tuple[str, Backbone], float]:

@@ -9,33 +9,42 @@ import pandas as pd
 
 from ddad.evaluation import Interval
 from ddad.experiments.evaluation import Evaluation
-from ddad.experiments.published import BACKBONE_TITLES, SCORE_TITLES
+from ddad.experiments.published import BACKBONE_TITLES, METHOD_TITLES, SCORE_TITLES
 
 COLUMNS = ("Method", "Backbone", "AUC", "AUC (paper)", "AP", "AP (paper)", "seeds", "time a run")
 
 
 def summary(cells: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Reduce cells to one row for each backbone and score: mean ± standard deviation over seeds, in percent."""
-    rows = []
+    """Reduce cells to one row for each method: mean ± standard deviation over seeds, in percent.
+
+    DDAD has a row for each backbone and score; the rivals, which have one score, stand below.
+    """
     table = pd.DataFrame(list(cells))
-    for backbone, backbone_title in BACKBONE_TITLES.items():
-        for score, score_title in SCORE_TITLES.items():
-            chosen = table[(table["backbone"] == backbone) & (table["score"] == score)]
-            if chosen.empty:
-                continue
-            first = chosen.iloc[0]
-            rows.append(
-                (
-                    score_title,
-                    backbone_title,
-                    _spread(chosen["auc"]),
-                    _figure(first["auc_paper"]),
-                    _spread(chosen["ap"]),
-                    _figure(first["ap_paper"]),
-                    len(chosen),
-                    _duration(chosen["seconds"].mean()),
-                )
+    table["backbone"] = table["backbone"].fillna("")
+    own = [
+        ("ddad", backbone, score, score_title, backbone_title)
+        for backbone, backbone_title in BACKBONE_TITLES.items()
+        for score, score_title in SCORE_TITLES.items()
+    ]
+    rivals = [(method, "", "image", title, "–") for method, title in METHOD_TITLES.items() if method != "ddad"]
+    rows = []
+    for method, backbone, score, title, backbone_title in [*own, *rivals]:
+        chosen = table[(table["method"] == method) & (table["backbone"] == backbone) & (table["score"] == score)]
+        if chosen.empty:
+            continue
+        first = chosen.iloc[0]
+        rows.append(
+            (
+                title,
+                backbone_title,
+                _spread(chosen["auc"]),
+                _figure(first["auc_paper"]),
+                _spread(chosen["ap"]),
+                _figure(first["ap_paper"]),
+                len(chosen),
+                _duration(chosen["seconds"].mean()),
             )
+        )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -1,0 +1,86 @@
+"""Augmentation that takes shortcuts away: framing, contrast, sharpness and noise say nothing of disease.
+
+Split in *draw*, which holds all randomness, and *apply*, which is pure: every augmented image can be replayed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddad.recipe import Augmentation
+
+_BLUR = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16  # a binomial of standard deviation 1 pixel
+
+
+@dataclass(frozen=True)
+class AugmentationDraw:
+    """One change of appearance for each of N images.
+
+    Attributes:
+        affine: (N, 2, 3) from places in the new image to places in the old one, both in [-1, 1].
+        gamma: (N,) exponent of the grey values in [0, 1].
+        contrast: (N,) factor around mid-grey.
+        brightness: (N,) added to the grey values.
+        blur: (N,) share of the blurred image, in [0, 1].
+        noise: (N, 1, S, S) added to the grey values.
+    """
+
+    affine: Tensor
+    gamma: Tensor
+    contrast: Tensor
+    brightness: Tensor
+    blur: Tensor
+    noise: Tensor
+
+
+def draw_augmentations(
+    count: int, image_size: int, settings: Augmentation, generator: torch.Generator
+) -> AugmentationDraw:
+    """Draw a change of appearance, within the recipe's ranges, for `count` square images of side `image_size`."""
+
+    def spread(width: float) -> Tensor:
+        return width * (2 * torch.rand(count, generator=generator) - 1)
+
+    angle = spread(math.radians(settings.rotation))
+    scale = torch.exp(spread(math.log1p(settings.scale)))
+    flip = torch.where(torch.rand(count, generator=generator) < settings.flip_share, -1.0, 1.0)
+    cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
+    shift_x, shift_y = spread(2 * settings.shift), spread(2 * settings.shift)
+    affine = torch.stack([flip * cosine, -sine, shift_x, flip * sine, cosine, shift_y], dim=1)
+    deviation = settings.noise * torch.rand(count, 1, 1, 1, generator=generator)
+    return AugmentationDraw(
+        affine=affine.view(count, 2, 3),
+        gamma=torch.exp(spread(math.log1p(settings.gamma))),
+        contrast=torch.exp(spread(math.log1p(settings.contrast))),
+        brightness=spread(settings.brightness),
+        blur=settings.blur * torch.rand(count, generator=generator),
+        noise=deviation * torch.randn(count, 1, image_size, image_size, generator=generator),
+    )
+
+
+def apply_augmentations(images: Tensor, draw: AugmentationDraw) -> Tensor:
+    """Change the appearance of images (N, C, S, S) in [-1, 1] as drawn; the result has the same shape and range."""
+    grid = functional.affine_grid(draw.affine, list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    def per_image(values: Tensor) -> Tensor:
+        return values.view(-1, 1, 1, 1)
+
+    grey = torch.pow(((moved + 1) / 2).clamp(0, 1), per_image(draw.gamma))
+    grey = (grey - 0.5) * per_image(draw.contrast) + 0.5 + per_image(draw.brightness)
+    grey = torch.lerp(grey, _blurred(grey), per_image(draw.blur))
+    return ((grey + draw.noise) * 2 - 1).clamp(-1, 1)
+
+
+def _blurred(images: Tensor) -> Tensor:
+    channels = images.shape[1]
+    kernel = _BLUR.to(images).view(1, 1, -1, 1).repeat(channels, 1, 1, 1)
+    padded = functional.pad(images, (2, 2, 2, 2), mode="replicate")
+    return functional.conv2d(
+        functional.conv2d(padded, kernel, groups=channels), kernel.transpose(2, 3), groups=channels
+    )

@@ -1,0 +1,91 @@
+"""Reconstruction baselines: AE, MemAE and AE-U alone, one network on D_n, scored by its error (Tables 2 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ddad import discrepancy
+from ddad.detectors.base import Curves, Detector, FitContext, Scored
+from ddad.networks.factory import build_autoencoder
+from ddad.recipe import Backbone, Recipe
+from ddad.training.checkpoint import load_tensors
+from ddad.training.device import Compute
+from ddad.training.jobs import Job, run_jobs
+
+
+class _ReconstructionBaseline(Detector):
+    """One reconstruction network; an image's score is the mean of A_rec (section 3.3).
+
+    The network is the first of DDAD's NDM with the same seed. Unlabeled images are not looked at.
+    """
+
+    backbone: ClassVar[Backbone]
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self._own = recipe.changed({"reconstruction.backbone": self.backbone})
+        self.network = build_autoencoder(recipe.images, self._own.reconstruction)
+
+    @property
+    def primary_score(self) -> str:
+        """The one score, `image`: the mean reconstruction error."""
+        return "image"
+
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
+        """Train the network on D_n; it goes on from its checkpoint in the workspace."""
+        into = context.workspace / "network.safetensors"
+        job = Job(
+            title=self.name,
+            function="ddad.training.reconstruction:train_member_job",
+            arguments={
+                "recipe": self._own.model_dump(mode="json"),
+                "module": "ndm",
+                "member": 0,
+                "pixels": [str(normal)],
+                "into": str(into),
+                "compute": context.compute.to_json(),
+            },
+            steps=self._own.reconstruction.ndm_epochs,
+            output=into,
+        )
+        run_jobs([job], workers=context.workers, progress=context.progress, title="reconstruction network")
+        tensors, notes = load_tensors(into)
+        self.network.load_state_dict(tensors)
+        return {"network": notes["losses"]}
+
+    def _score_block(self, images: Tensor, compute: Compute) -> Scored:  # noqa: ARG002
+        reconstruction, log_variance = self.network(images)
+        sigma = None if log_variance is None else torch.exp(log_variance / 2)
+        error = discrepancy.reconstruction_error(images, reconstruction, sigma).mean(dim=1)
+        return Scored({"image": discrepancy.image_score(error)}, {"image": error})
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the network."""
+        return {"network": self.network}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` returned."""
+        self._load_modules(tensors)
+
+
+class AE(_ReconstructionBaseline):
+    """The plain autoencoder of section 4.2."""
+
+    name = backbone = "ae"
+
+
+class MemAE(_ReconstructionBaseline):
+    """MemAE (Gong et al. 2019)."""
+
+    name = backbone = "memae"
+
+
+class AEU(_ReconstructionBaseline):
+    """AE-U (Mao et al. 2020): the error is divided by the variance that the network predicts."""
+
+    name = backbone = "ae-u"

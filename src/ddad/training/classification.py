@@ -1,0 +1,83 @@
+"""Train a classifier of D_n against D_u: what a practical person would try first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddad.augmentation import apply_augmentations, draw_augmentations
+from ddad.networks.classifier import Classifier
+from ddad.recipe import Recipe
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.pixels import ImagePool
+from ddad.training.seeds import derived_seed, torch_generator
+
+
+def train_classifier_job(
+    *, recipe: dict[str, Any], normal: str, unlabeled: str, member: int, into: str,
+    compute: dict[str, Any], report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Do `train_classifier` with arguments that travel as JSON."""
+    train_classifier(
+        Recipe.model_validate(recipe),
+        ImagePool.open([normal]),
+        ImagePool.open([unlabeled]),
+        member,
+        Path(into),
+        Compute(**compute),
+        report,
+    )
+
+
+def train_classifier(
+    recipe: Recipe,
+    normal: ImagePool,
+    unlabeled: ImagePool,
+    member: int,
+    into: Path,
+    compute: Compute,
+    report: Callable[[str], None],
+) -> None:
+    """Train one classifier and write its weights to `into`; go on from a checkpoint beside it.
+
+    Args:
+        recipe: its `classification` and `augmentation` sections are followed.
+        normal: D_n, label 0.
+        unlabeled: D_u, label 1, whatever they show.
+        member: number of the network, from 0; it names the random stream.
+        into: the safetensors file to write; its notes hold the training curve.
+        compute: device and precision.
+        report: called after each epoch with a line about it.
+    """
+    settings, size = recipe.classification, recipe.images.image_size
+    torch.manual_seed(derived_seed(recipe.seed, "classifier", member, "weights"))
+    network = compute.place(Classifier(recipe.images.channels, settings.width))
+    images = ImagePool([*normal.arrays, *unlabeled.arrays])
+    batch_size = min(settings.batch_size, len(images))
+    steps_per_epoch = len(images) // batch_size
+    # Both sides weigh the same, however many images each has.
+    weight = torch.tensor(len(normal) / len(unlabeled), device=compute.device)
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        generator = torch_generator(recipe.seed, "classifier", member, "epoch", epoch)
+        order = torch.randperm(len(images), generator=generator)
+        for step in range(steps_per_epoch):
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            draw = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
+            batch = apply_augmentations(images.batch(chosen.numpy()), draw)
+            label = (chosen >= len(normal)).float()
+            target = (label * (1 - settings.label_smoothing) + settings.label_smoothing / 2).to(compute.device)
+            with compute.autocast():
+                logits = network(compute.send(batch))
+            yield functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
+
+    loop = LoopSettings(
+        settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
+    )
+    train_epochs(network, batch_losses, loop, into, report)
