@@ -382,10 +382,11 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
 def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Path) -> None:
     options = ["benchmark", "custom", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY]
     options += ["--set", "classification.epochs=1", "--set", "classification.width=4"]
+    options += ["--set", "segmentation.epochs=1", "--set", "segmentation.width=4"]
     cells = run(*options, "--methods", "all", "--json").json["cells"]
     assert [(cell["method"], cell["backbone"], cell["score"]) for cell in cells] == [
         *(("ddad", "ae-u", score) for score in SCORES),
-        *((method, None, "image") for method in ("ae", "memae", "ae-u", "normal-vs-unlabeled")),
+        *((method, None, "image") for method in ("ae", "memae", "ae-u", "vae", "fpi", "pii", "normal-vs-unlabeled")),
     ]
     assert "| Normal vs unlabeled | – |" in run(*options, "--methods", "all").out
     single = next(cell for cell in cells if cell["score"] == "rec")

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from ddad.errors import SettingError
-from ddad.recipe import Augmentation, Classification, Recipe
+from ddad.recipe import Augmentation, Classification, Recipe, Segmentation
 
 
 def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
@@ -18,6 +18,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
         "detector": "ddad",
         "augmentation": Augmentation().model_dump(),  # of no detector that the paper has
         "classification": Classification().model_dump(),
+        "segmentation": Segmentation().model_dump(),
         "seed": 0,
         "holdout": 0.0,
         "precision": "fp32",
@@ -147,7 +148,7 @@ def test_the_nearest_usable_image_sizes_are_suggested() -> None:
         ("preset_name", "mine"),
         ("images.channels", 2),
         ("images.intensity", "guess"),
-        ("reconstruction.backbone", "vae"),
+        ("reconstruction.backbone", "resnet"),
         ("reconstruction.members", 0),
         ("reconstruction.ndm_epochs", 0),
         ("reconstruction.batch_size", 1),

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ddad.errors import SettingError
 
-Backbone = Literal["ae", "memae", "ae-u"]
+Backbone = Literal["ae", "memae", "ae-u", "vae"]
 PresetName = Literal["fast", "paper"]
-DetectorName = Literal["ddad", "ae", "memae", "ae-u", "normal-vs-unlabeled"]
+DetectorName = Literal["ddad", "ae", "memae", "ae-u", "vae", "fpi", "pii", "normal-vs-unlabeled"]
 
 
 class _Section(BaseModel):
@@ -46,7 +46,7 @@ class Preprocessing(_Section):
 class Reconstruction(_Section):
     """Stage 1: the networks of NDM and UDM (section 3.2) and how they are trained."""
 
-    backbone: Backbone = Field("ae-u", description="ae, memae or ae-u (section 4.2)")
+    backbone: Backbone = Field("ae-u", description="ae, memae or ae-u (section 4.2), or vae")
     members: int = Field(3, ge=1, le=64, description="K, the networks in each of NDM and UDM")
     latent_size: int = Field(16, ge=1, le=4096, description="length of the code between encoder and decoder")
     memory_slots: int = Field(25, ge=2, le=10_000, description="memae: number of memory items")
@@ -116,6 +116,15 @@ class Classification(_Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="how far labels are drawn towards one half")
 
 
+class Segmentation(_Section):
+    """The network of the detectors `fpi` and `pii`; their patches are those of the section `synthesis`."""
+
+    width: int = Field(16, ge=4, le=256, description="channels of the first of four levels")
+    epochs: int = Field(40, ge=1, description="passes over the normal images")
+    batch_size: int = Field(16, ge=2, description="images a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
+
+
 class Recipe(_Section):
     """All settings of a fit.
 
@@ -143,6 +152,7 @@ class Recipe(_Section):
     refinement: Refinement = Refinement(network="anchored", epochs=3, learning_rate=1e-3, schedule="one-cycle")
     augmentation: Augmentation = Augmentation()
     classification: Classification = Classification()
+    segmentation: Segmentation = Segmentation()
 
     @classmethod
     def preset(cls, name: str) -> Self:

@@ -27,7 +27,11 @@ RIVALS = sorted(set(DETECTORS) - {"ddad"})
 def recipe_of(name: str, **changes: object) -> Recipe:
     return tiny_recipe(
         detector=name,
-        **({"classification__epochs": 2, "classification__width": 4, "classification__batch_size": 8} | changes),
+        **(
+            {"classification__epochs": 2, "classification__width": 4, "classification__batch_size": 8}
+            | {"segmentation__epochs": 2, "segmentation__width": 4, "segmentation__batch_size": 4}
+            | changes
+        ),
     )
 
 

@@ -235,12 +235,13 @@ def benchmark(
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            "--methods", help="ddad, ae, memae, ae-u, normal-vs-unlabeled, or all; repeatable. Default: ddad."
+            "--methods",
+            help="ddad, ae, memae, ae-u, vae, fpi, pii, normal-vs-unlabeled, or all; repeatable. Default: ddad.",
         ),
     ] = None,
     backbones: Annotated[
         list[str] | None,
-        typer.Option("--backbone", help="Of ddad: ae, memae or ae-u; repeatable. Default: ae-u."),
+        typer.Option("--backbone", help="Of ddad: ae, memae, ae-u or vae; repeatable. Default: ae-u."),
     ] = None,
     recipe: options.RecipeName = "fast",
     settings: options.Settings = None,

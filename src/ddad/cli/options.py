@@ -75,11 +75,13 @@ DetectorOption = Annotated[
     str | None,
     typer.Option(
         "--detector",
-        help="What to fit: ddad, or a rival: ae, memae, ae-u, normal-vs-unlabeled.",
+        help="What to fit: ddad, or a rival: ae, memae, ae-u, vae, fpi, pii, normal-vs-unlabeled.",
         rich_help_panel=_RECIPE,
     ),
 ]
-BackboneName = Annotated[str | None, typer.Option("--backbone", help="ae, memae or ae-u.", rich_help_panel=_RECIPE)]
+BackboneName = Annotated[
+    str | None, typer.Option("--backbone", help="ae, memae, ae-u or vae.", rich_help_panel=_RECIPE)
+]
 ImageSize = Annotated[
     int | None,
     typer.Option(

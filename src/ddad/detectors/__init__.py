@@ -3,10 +3,24 @@
 from ddad.detectors.base import Detector, FitContext, Scored
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.normal_vs_unlabeled import NormalVsUnlabeled
-from ddad.detectors.reconstruction import AE, AEU, MemAE
+from ddad.detectors.patch_regression import FPI, PII
+from ddad.detectors.reconstruction import AE, AEU, VAE, MemAE
 
 DETECTORS: dict[str, type[Detector]] = {
-    detector.name: detector for detector in (DDAD, AE, MemAE, AEU, NormalVsUnlabeled)
+    detector.name: detector for detector in (DDAD, AE, MemAE, AEU, VAE, FPI, PII, NormalVsUnlabeled)
 }
 
-__all__ = ["AE", "AEU", "DDAD", "DETECTORS", "Detector", "FitContext", "MemAE", "NormalVsUnlabeled", "Scored"]
+__all__ = [
+    "AE",
+    "AEU",
+    "DDAD",
+    "DETECTORS",
+    "FPI",
+    "PII",
+    "VAE",
+    "Detector",
+    "FitContext",
+    "MemAE",
+    "NormalVsUnlabeled",
+    "Scored",
+]

@@ -1,4 +1,4 @@
-"""Reconstruction baselines: AE, MemAE and AE-U alone, one network on D_n, scored by its error (Tables 2 and 3)."""
+"""Reconstruction baselines: AE, MemAE, AE-U and VAE alone, one network on D_n, scored by its error (Table 2)."""
 
 from __future__ import annotations
 
@@ -89,3 +89,9 @@ class AEU(_ReconstructionBaseline):
     """AE-U (Mao et al. 2020): the error is divided by the variance that the network predicts."""
 
     name = backbone = "ae-u"
+
+
+class VAE(_ReconstructionBaseline):
+    """The variational autoencoder (Kingma and Welling 2014), scored by the error of its mean code's reconstruction."""
+
+    name = backbone = "vae"

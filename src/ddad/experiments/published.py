@@ -22,11 +22,14 @@ METHOD_TITLES: dict[str, str] = {
     "ae": "AE",
     "memae": "MemAE",
     "ae-u": "AE-U",
+    "vae": "VAE",
+    "fpi": "FPI",
+    "pii": "PII",
     "normal-vs-unlabeled": "Normal vs unlabeled",
 }
 """The methods of Table 2 that are here, and what the paper does not have."""
 
-BACKBONE_TITLES: dict[Backbone, str] = {"ae": "AE", "memae": "MemAE", "ae-u": "AE-U"}
+BACKBONE_TITLES: dict[Backbone, str] = {"ae": "AE", "memae": "MemAE", "ae-u": "AE-U", "vae": "VAE"}
 _BACKBONES: tuple[Backbone, ...] = ("ae", "memae", "ae-u")
 
 

@@ -21,10 +21,17 @@ class Autoencoder(nn.Module):
         latent_size: length of the code.
         predict_uncertainty: AE-U (Mao et al. 2020): a second set of output channels holds log σ² for
             every pixel.
+        decoded_size: length of what the decoder takes, where that is not the encoder's output.
     """
 
     def __init__(
-        self, image_size: int, channels: int = 1, latent_size: int = 16, *, predict_uncertainty: bool = False
+        self,
+        image_size: int,
+        channels: int = 1,
+        latent_size: int = 16,
+        *,
+        predict_uncertainty: bool = False,
+        decoded_size: int | None = None,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -37,7 +44,7 @@ class Autoencoder(nn.Module):
         )  # fmt: skip
         outputs = 2 * channels if predict_uncertainty else channels
         self.decoder = nn.Sequential(
-            nn.Linear(latent_size, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU(inplace=True),
+            nn.Linear(decoded_size or latent_size, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU(inplace=True),
             nn.Linear(HIDDEN, 64 * grid * grid), nn.Unflatten(1, (64, grid, grid)),
             _double(64, 64), _double(64, 32), _double(32, 16),
             nn.ConvTranspose2d(16, outputs, kernel_size=4, stride=2, padding=1),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ddad.networks.asr_net import AnchoredASRNet, ASRNet
 from ddad.networks.autoencoder import Autoencoder
 from ddad.networks.memory import MemoryAutoencoder
+from ddad.networks.variational import VariationalAutoencoder
 from ddad.recipe import Preprocessing, Recipe, Reconstruction
 
 
@@ -18,6 +19,8 @@ def build_autoencoder(images: Preprocessing, settings: Reconstruction) -> Autoen
             return Autoencoder(size, channels, latent)
         case "ae-u":
             return Autoencoder(size, channels, latent, predict_uncertainty=True)
+        case "vae":
+            return VariationalAutoencoder(size, channels, latent)
         case "memae":
             return MemoryAutoencoder(
                 size,

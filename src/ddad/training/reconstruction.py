@@ -62,6 +62,7 @@ def train_member(
     def batch_losses(epoch: int) -> Iterator[Tensor]:
         generator = torch_generator(recipe.seed, module, member, "epoch", epoch)
         order = torch.randperm(len(images), generator=generator).numpy()
+        torch.manual_seed(derived_seed(recipe.seed, module, member, "noise", epoch))  # of a loss that draws
         for step in range(steps_per_epoch):
             batch = compute.send(images.batch(order[step * batch_size : (step + 1) * batch_size]))
             with compute.autocast():

@@ -1,8 +1,4 @@
-"""Foreign patch interpolation (Tan et al. 2020; equations 9 and 10): anomalies made from normal images.
-
-Split in *draw*, which holds all randomness, and *apply*, which is pure: every synthetic anomaly can be
-replayed from its draw.
-"""
+"""Foreign patch interpolation (Tan et al. 2020; equations 9 and 10): anomalies made from normal images."""
 
 from __future__ import annotations
 
@@ -75,10 +71,17 @@ def apply_patches(images: Tensor, donors: Tensor, draw: PatchDraw) -> tuple[Tens
     Returns:
         The synthetic images (N, C, S, S), and the pseudo labels y_s (N, S, S): 1 in the whole patch.
     """
-    size = images.shape[-1]
+    weight = patch_weights(draw, images.shape[-1])
+    return torch.lerp(images, donors, weight[:, None].to(images)), _inside(draw, images.shape[-1]).to(images)
+
+
+def patch_weights(draw: PatchDraw, size: int) -> Tensor:
+    """Return α inside each patch and 0 elsewhere, (N, size, size)."""
+    return _inside(draw, size) * draw.alpha[:, None, None]
+
+
+def _inside(draw: PatchDraw, size: int) -> Tensor:
     place = torch.arange(size)
     in_rows = (place >= draw.rows[:, :1]) & (place < draw.rows[:, 1:])
     in_columns = (place >= draw.columns[:, :1]) & (place < draw.columns[:, 1:])
-    labels = in_rows[:, :, None] & in_columns[:, None, :] & draw.touched[:, None, None]
-    weight = labels * draw.alpha[:, None, None]
-    return torch.lerp(images, donors, weight[:, None].to(images)), labels.to(images)
+    return in_rows[:, :, None] & in_columns[:, None, :] & draw.touched[:, None, None]

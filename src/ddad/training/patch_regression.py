@@ -1,0 +1,65 @@
+"""Train a network to see how much of another image was mixed in, pixel by pixel (FPI and PII)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddad.networks.unet import UNet
+from ddad.recipe import Recipe
+from ddad.synthesis import apply_patches, apply_poisson_patches, draw_patches, patch_weights
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.pixels import ImagePool
+from ddad.training.seeds import derived_seed, torch_generator
+
+
+def train_patch_regression_job(
+    *, recipe: dict[str, Any], method: str, normal: str, into: str,
+    compute: dict[str, Any], report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Do `train_patch_regression` with arguments that travel as JSON."""
+    pool = ImagePool.open([normal])
+    train_patch_regression(Recipe.model_validate(recipe), method, pool, Path(into), Compute(**compute), report)
+
+
+def train_patch_regression(
+    recipe: Recipe, method: str, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]
+) -> None:
+    """Train one network on synthetic anomalies and write its weights to `into`; go on from a checkpoint beside it.
+
+    Args:
+        recipe: its `segmentation` and `synthesis` sections are followed.
+        method: `fpi` mixes pixels (Tan et al. 2020), `pii` mixes gradients (Tan et al. 2021).
+        normal: D_n, at least two images.
+        into: the safetensors file to write; its notes hold the training curve.
+        compute: device and precision.
+        report: called after each epoch with a line about it.
+    """
+    settings, size = recipe.segmentation, recipe.images.image_size
+    torch.manual_seed(derived_seed(recipe.seed, method, "weights"))
+    network = compute.place(UNet(recipe.images.channels, 1, settings.width))
+    batch_size = min(settings.batch_size, len(normal))
+    steps_per_epoch = len(normal) // batch_size
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        generator = torch_generator(recipe.seed, method, "epoch", epoch)
+        order = torch.randperm(len(normal), generator=generator)
+        for step in range(steps_per_epoch):
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            draw = draw_patches(chosen, len(normal), size, recipe.synthesis, generator)
+            own, donors = normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy())
+            mixed = apply_poisson_patches(own, donors, draw) if method == "pii" else apply_patches(own, donors, draw)[0]
+            target = patch_weights(draw, size)
+            with compute.autocast():
+                logits = network(compute.send(mixed)).squeeze(1)
+            # As published: the cross-entropy with α itself as a soft label.
+            yield functional.binary_cross_entropy_with_logits(logits, target.to(logits))
+
+    loop = LoopSettings(settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9)
+    train_epochs(network, batch_losses, loop, into, report)
