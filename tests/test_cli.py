@@ -386,7 +386,10 @@ def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Pat
     cells = run(*options, "--methods", "all", "--json").json["cells"]
     assert [(cell["method"], cell["backbone"], cell["score"]) for cell in cells] == [
         *(("ddad", "ae-u", score) for score in SCORES),
-        *((method, None, "image") for method in ("ae", "memae", "ae-u", "vae", "fpi", "pii", "normal-vs-unlabeled")),
+        *(
+            (method, None, "image")
+            for method in ("ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled")
+        ),
     ]
     assert "| Normal vs unlabeled | – |" in run(*options, "--methods", "all").out
     single = next(cell for cell in cells if cell["score"] == "rec")
@@ -674,7 +677,7 @@ def test_a_manifest_with_a_mistake_is_named_with_its_line(
         (["--set", "refinement.epochs=none"], ["refinement.epochs", "none"]),
         (["--set", "refinement.epochs"], ["refinement.epochs", "FIELD=VALUE"]),
         (["--set", "seed=[1"], ["seed=[1"]),
-        (["--backbone", "vae"], ["reconstruction.backbone", "vae"]),
+        (["--backbone", "unet"], ["reconstruction.backbone", "unet"]),
         (["--members", "0"], ["reconstruction.members", "0"]),
         (["--seed", "-1"], ["seed", "-1"]),
         (["--recipe", "slow"], ["slow", "fast", "paper"]),
@@ -738,7 +741,7 @@ def test_test_images_that_cannot_be_evaluated(
         (["custom", "--data", "none"], ["none"]),
         (["custom", "--data", ".", "--split", "none.json"], ["none.json", "data.json"]),
         (["brain", "--data", "."], ["brain", "brain-tumor"]),
-        (["custom", "--data", ".", "--backbone", "vae"], ["reconstruction.backbone", "vae"]),
+        (["custom", "--data", ".", "--backbone", "unet"], ["reconstruction.backbone", "unet"]),
         (["custom", "--data", ".", "--seeds", "0"], ["--seeds"]),
         (["custom", "--data", ".", "--anomaly-rate", "2"], ["anomaly_rate", "2"]),
         (["custom", "--data", ".", "--image-size", "20"], ["images.image_size"]),

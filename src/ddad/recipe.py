@@ -14,7 +14,7 @@ from ddad.errors import SettingError
 
 Backbone = Literal["ae", "memae", "ae-u", "vae"]
 PresetName = Literal["fast", "paper"]
-DetectorName = Literal["ddad", "ae", "memae", "ae-u", "vae", "fpi", "pii", "normal-vs-unlabeled"]
+DetectorName = Literal["ddad", "ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled"]
 
 
 class _Section(BaseModel):
@@ -117,7 +117,7 @@ class Classification(_Section):
 
 
 class Segmentation(_Section):
-    """The network of the detectors `fpi` and `pii`; their patches are those of the section `synthesis`."""
+    """The networks of `draem`, `fpi` and `pii`; the patches of the latter two are those of `synthesis`."""
 
     width: int = Field(16, ge=4, le=256, description="channels of the first of four levels")
     epochs: int = Field(40, ge=1, description="passes over the normal images")

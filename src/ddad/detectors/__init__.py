@@ -2,12 +2,13 @@
 
 from ddad.detectors.base import Detector, FitContext, Scored
 from ddad.detectors.ddad import DDAD
+from ddad.detectors.draem import DRAEM
 from ddad.detectors.normal_vs_unlabeled import NormalVsUnlabeled
 from ddad.detectors.patch_regression import FPI, PII
 from ddad.detectors.reconstruction import AE, AEU, VAE, MemAE
 
 DETECTORS: dict[str, type[Detector]] = {
-    detector.name: detector for detector in (DDAD, AE, MemAE, AEU, VAE, FPI, PII, NormalVsUnlabeled)
+    detector.name: detector for detector in (DDAD, AE, MemAE, AEU, VAE, DRAEM, FPI, PII, NormalVsUnlabeled)
 }
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "AEU",
     "DDAD",
     "DETECTORS",
+    "DRAEM",
     "FPI",
     "PII",
     "VAE",

@@ -20,10 +20,10 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.down = nn.ModuleList(
-            _block(before, after) for before, after in zip([inputs, *widths], widths, strict=False)
+            block(before, after) for before, after in zip([inputs, *widths], widths, strict=False)
         )
         self.up = nn.ModuleList(
-            _block(below + here, here) for below, here in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            block(below + here, here) for below, here in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(width, outputs, kernel_size=1)
 
@@ -44,7 +44,8 @@ class UNet(nn.Module):
         return maps
 
 
-def _block(inputs: int, outputs: int) -> nn.Sequential:
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    """Two convolutions 3x3, each with batch normalisation and ReLU."""
     layers: list[nn.Module] = []
     for before in (inputs, outputs):
         layers += [

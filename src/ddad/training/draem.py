@@ -1,0 +1,71 @@
+"""Train DRAEM's two networks on texture anomalies (Zavrtanik et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddad.augmentation import apply_augmentations, draw_augmentations
+from ddad.networks.draem import DRAEMNetwork
+from ddad.networks.ssim import structural_similarity
+from ddad.recipe import Recipe
+from ddad.synthesis import apply_perlin, draw_perlin
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.pixels import ImagePool
+from ddad.training.refinement import focal_loss
+from ddad.training.seeds import derived_seed, torch_generator
+
+_FOCAL_GAMMA = 2.0
+
+
+def train_draem_job(
+    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
+) -> None:
+    """Do `train_draem` with arguments that travel as JSON."""
+    train_draem(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
+
+
+def train_draem(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]) -> None:
+    """Train both networks together and write their weights to `into`; go on from a checkpoint beside it.
+
+    The loss is that of the paper: squared error and SSIM of the reconstruction, focal loss of the map. Textures are
+    other training images, changed by the section `augmentation`, where the paper takes photographs of textures.
+
+    Args:
+        recipe: its `segmentation` and `augmentation` sections are followed.
+        normal: D_n, at least two images.
+        into: the safetensors file to write; its notes hold the training curve.
+        compute: device and precision.
+        report: called after each epoch with a line about it.
+    """
+    settings, size = recipe.segmentation, recipe.images.image_size
+    torch.manual_seed(derived_seed(recipe.seed, "draem", "weights"))
+    network = compute.place(DRAEMNetwork(recipe.images.channels, settings.width))
+    batch_size = min(settings.batch_size, len(normal))
+    steps_per_epoch = len(normal) // batch_size
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        generator = torch_generator(recipe.seed, "draem", "epoch", epoch)
+        order = torch.randperm(len(normal), generator=generator)
+        for step in range(steps_per_epoch):
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            draw = draw_perlin(chosen, len(normal), size, generator)
+            change = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
+            textures = apply_augmentations(normal.batch(draw.donors.numpy()), change)
+            images = normal.batch(chosen.numpy())
+            altered = compute.send(apply_perlin(images, textures, draw))
+            with compute.autocast():
+                reconstruction, logits = network(altered)
+            images = compute.send(images)
+            similarity = structural_similarity(reconstruction, images).mean()
+            error = functional.mse_loss(reconstruction, images)
+            yield error + (1 - similarity) + focal_loss(logits, draw.masks.to(logits), _FOCAL_GAMMA)
+
+    loop = LoopSettings(settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9)
+    train_epochs(network, batch_losses, loop, into, report)
