@@ -1,0 +1,91 @@
+"""`ddad benchmark`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddad.cli import options
+from ddad.cli.output import exit_if_skipped, print_json, warn
+
+
+def benchmark(
+    dataset: Annotated[
+        str, typer.Argument(help="brain-tumor, rsna, vindr-cxr, cxad, lag, or custom for any other folder.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="Benchmark folder: images/ and data.json.")],
+    split: options.Split = "data.json",
+    anomaly_rate: options.AnomalyRate = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--methods",
+            help="ddad, ae, memae, ae-u, vae, draem, fpi, pii, normal-vs-unlabeled, or all; repeatable. Default: ddad.",
+        ),
+    ] = None,
+    backbones: Annotated[
+        list[str] | None,
+        typer.Option("--backbone", help="Of ddad: ae, memae, ae-u or vae; repeatable. Default: ae-u."),
+    ] = None,
+    recipe: options.RecipeName = "fast",
+    settings: options.Settings = None,
+    image_size: options.ImageSize = None,
+    members: options.Members = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Fits with different seeds.")] = 3,
+    seed: options.Seed = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the tables; finished runs in it are not repeated.")
+    ] = Path("benchmark"),
+    device: options.Device = "auto",
+    precision: options.PrecisionName = None,
+    workers: options.Workers = None,
+    as_json: options.Json = False,
+) -> None:
+    """Fit and evaluate on a benchmark folder; print Table 3 with the paper's figures beside ours."""
+    from ddad.cli.terminal import say, terminal_progress
+    from ddad.experiments.benchmark import (
+        benchmark_cohort,
+        benchmark_recipes,
+        cells_of,
+        run_benchmark,
+        write_results,
+    )
+    from ddad.experiments.tables import summary, to_markdown
+
+    base = options.build_recipe(
+        recipe,
+        settings,
+        image_size=image_size,
+        members=members,
+        seed=seed,
+        precision=precision,
+        # As in the paper, every normal image trains: the test set is what nobody has seen.
+        preset_changes={"holdout": 0.0},
+    )
+    recipes = benchmark_recipes(base, methods or ["ddad"], backbones or ["ae-u"], seeds)
+    known, cohort = benchmark_cohort(dataset, data, split, anomaly_rate)
+    with terminal_progress() as progress:
+        records = run_benchmark(
+            cohort,
+            known,
+            recipes,
+            out,
+            split=split,
+            anomaly_rate=anomaly_rate,
+            device=device,
+            workers=workers,
+            progress=progress,
+        )
+    command = shlex.join(["ddad", *sys.argv[1:]])
+    write_results(records, known, command, out)
+    if as_json:
+        print_json({"cells": cells_of(records)})
+    else:
+        typer.echo(to_markdown(summary(cells_of(records))))
+        say(f"Written to {out / 'results.md'} and {out / 'results.csv'}; single runs in {out / 'runs'}.")
+    warn(list(dict.fromkeys(warning for record in records for warning in record["warnings"])))
+    exit_if_skipped(list(dict.fromkeys(tuple(pair) for record in records for pair in record["skipped"])))

@@ -1,0 +1,51 @@
+"""`ddad evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddad.cli import options
+from ddad.cli.output import exit_if_skipped, print_evaluation
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder of a fitted model.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the metrics and single scores.")] = None,
+    test_normal: options.TestNormal = None,
+    test_abnormal: options.TestAbnormal = None,
+    test_masks: options.TestMasks = None,
+    manifest: options.Manifest = None,
+    data: options.Data = None,
+    split: options.Split = "data.json",
+    device: options.Device = "auto",
+    precision: options.PrecisionName = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Measure a model on labelled test images: AUC and AP with intervals, pixel metrics where masks exist."""
+    from ddad.cli.terminal import terminal_progress
+    from ddad.experiments.evaluation import evaluate as evaluate_model
+    from ddad.experiments.evaluation import write_evaluation
+    from ddad.files import output_folder
+    from ddad.model import Model
+
+    if out is not None:
+        output_folder(out, overwrite=overwrite)
+    cohort = options.build_cohort(
+        test_normal=test_normal,
+        test_abnormal=test_abnormal,
+        test_masks=test_masks,
+        manifest=manifest,
+        data=data,
+        split=split,
+    )
+    fitted = Model.load(model)
+    with terminal_progress() as progress:
+        evaluation = evaluate_model(fitted, cohort, device=device, precision=precision or "auto", progress=progress)
+    if out is not None:
+        write_evaluation(evaluation, out, overwrite=overwrite)
+    print_evaluation(evaluation, as_json)
+    exit_if_skipped(evaluation.to_json()["skipped"])

@@ -1,0 +1,82 @@
+"""`ddad fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddad.cli import options
+from ddad.cli.output import exit_if_skipped, print_json, warn
+
+
+def fit(
+    out: Annotated[Path, typer.Option("--out", help="Folder to save the model in.")],
+    normal: options.Normal = None,
+    unlabeled: options.Unlabeled = None,
+    test_normal: options.TestNormal = None,
+    test_abnormal: options.TestAbnormal = None,
+    manifest: options.Manifest = None,
+    data: options.Data = None,
+    split: options.Split = "data.json",
+    anomaly_rate: options.AnomalyRate = None,
+    recipe: options.RecipeName = "fast",
+    settings: options.Settings = None,
+    detector: options.DetectorOption = None,
+    backbone: options.BackboneName = None,
+    image_size: options.ImageSize = None,
+    members: options.Members = None,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionName = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Fit a model on normal images and, if there are any, unlabeled ones.
+
+    Test images may be named too: they are not looked at, only checked not to be among the others.
+
+    A fit that was killed goes on where it was when the same command is run again.
+    """
+    from ddad.cli.terminal import say, terminal_progress
+    from ddad.fitting import fit as fit_model
+
+    chosen = options.build_recipe(
+        recipe,
+        settings,
+        detector=detector,
+        backbone=backbone,
+        image_size=image_size,
+        members=members,
+        seed=seed,
+        precision=precision,
+    )
+    cohort = options.build_cohort(
+        normal=normal,
+        unlabeled=unlabeled,
+        test_normal=test_normal,
+        test_abnormal=test_abnormal,
+        manifest=manifest,
+        data=data,
+        split=split,
+        anomaly_rate=anomaly_rate,
+    )
+    with terminal_progress() as progress:
+        model = fit_model(
+            cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress
+        )
+    card = model.card
+    if as_json:
+        print_json({"model": str(out), **{key: value for key, value in card.items() if key != "training_curves"}})
+    else:
+        seen = card["cohort"]
+        say(
+            f"{out}: fitted on {seen['normal']} normal and {seen['unlabeled']} unlabeled images in "
+            f"{card['seconds']:.0f} s; {seen['held_out_normal']} normals were held out. "
+            f"Main score: {card['primary_score']}."
+        )
+        say(f"Next: ddad score {out} IMAGES --out SCORES --heatmaps")
+    warn(card["cohort"]["warnings"])
+    exit_if_skipped(card["cohort"]["skipped"])

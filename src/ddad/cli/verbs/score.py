@@ -1,0 +1,55 @@
+"""`ddad score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddad.cli import options
+from ddad.cli.output import exit_if_skipped, print_json
+
+
+def score(
+    model: Annotated[Path, typer.Argument(help="Folder of a fitted model.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the findings.")],
+    heatmaps: Annotated[
+        bool, typer.Option("--heatmaps", help="Write heat maps and overlays as PNG, on one scale for all.")
+    ] = False,
+    device: options.Device = "auto",
+    precision: options.PrecisionName = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Score images: findings.csv and findings.parquet, with heat maps on request."""
+    from ddad.cli.terminal import say, terminal_progress
+    from ddad.model import Model
+    from ddad.report.findings import write_findings
+
+    fitted = Model.load(model)
+    with terminal_progress() as progress:
+        summary = write_findings(
+            fitted,
+            paths,
+            out,
+            heatmaps=heatmaps,
+            overwrite=overwrite,
+            device=device,
+            precision=precision or "auto",
+            progress=progress,
+        )
+    if as_json:
+        print_json(
+            {
+                "findings": str(out / "findings.csv"),
+                "score": fitted.primary_score,
+                "scored": summary.scored,
+                "skipped": [{"path": str(image.path), "reason": image.reason} for image in summary.skipped],
+            }
+        )
+    else:
+        doubtful = f" ({summary.doubtful} with a warning, see the column)" if summary.doubtful else ""
+        say(f"{out / 'findings.csv'}: {summary.scored} images scored{doubtful}.")
+    exit_if_skipped([(str(image.path), image.reason) for image in summary.skipped])
