@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ddad.experiments.tables import summary, to_markdown
+from ddad.experiments.tables import methods_table, scores_table, summary, to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -23,8 +23,9 @@ def main() -> None:
         file = ROOT / "benchmarks" / "results" / name / "results.csv"
         if file.exists():
             cells = pd.read_csv(file)
-            table = summary(cells.astype(object).where(cells.notna(), None).to_dict("records"))
-            parts.append(f"**{title}**\n\n{to_markdown(table)}")
+            rows = summary(cells.astype(object).where(cells.notna(), None).to_dict("records"))
+            tables = [methods_table(rows), scores_table(rows)]
+            parts.append(f"**{title}**\n\n" + "\n".join(to_markdown(table) for table in tables))
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
     note = (

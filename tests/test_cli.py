@@ -21,6 +21,7 @@ from PIL import Image
 import ddad
 from ddad import Cohort, Model, Recipe
 from ddad.cohorts.phantom import write_phantom
+from ddad.detectors import DETECTORS
 from ddad.detectors import ddad as detector_module
 from ddad.experiments.published import BENCHMARKS
 from ddad.report import findings as findings_module
@@ -365,11 +366,14 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
     shutil.rmtree(tmp_path / "b")
     done = run(*options)
     assert done.code == 0, done.err
-    rows = {line.split("|")[1].strip(): line for line in done.out.splitlines() if "| AE-U |" in line}
-    assert list(rows) == ["Rec.", "Rec. (ensemble)", "A_intra", "A_inter", "R_intra", "R_dual"]
-    for title, auc in zip(rows, ("94.0", "93.3", "84.5", "97.1", "94.2", "97.2"), strict=True):
-        assert auc in rows[title]
-    assert "95.2" in rows["R_dual"]
+    methods, scores = done.out.split("(Table 3)")
+    rows = {line.split("|")[1].strip(): line for line in scores.splitlines() if line.startswith("| ")}
+    assert list(rows) == ["Score", "Rec.", "Rec. (ensemble)", "A_intra", "A_inter", "R_intra", "R_dual"]
+    for title, auc in zip(list(rows)[1:], ("94.0", "93.3", "84.5", "97.1", "94.2", "97.2"), strict=True):
+        assert rows[title].endswith(f"| {auc} |")
+    (dual,) = [line for line in methods.splitlines() if "| yes | DDAD (AE-U) | R_dual |" in line]
+    assert "| 97.2 |" in dual
+    assert "| 95.2 |" in dual
     other = json.loads((benchmark / "data.json").read_text())
     (benchmark / "other.json").write_text(json.dumps(other))
     options = ["--data", benchmark, "--split", "other.json", "--seeds", 1, "--out", tmp_path / "b", *TINY, "--json"]
@@ -391,7 +395,15 @@ def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Pat
             for method in ("ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled")
         ),
     ]
-    assert "| Normal vs unlabeled | – |" in run(*options, "--methods", "all").out
+    out = run(*options, "--methods", "all").out
+    assert "| yes | Normal vs unlabeled |" in out
+    assert "| no | DDAD (AE-U) | R_intra |" in out
+    with (tmp_path / "b" / "comparisons.csv").open(newline="") as file:
+        pairs = list(csv.DictReader(file))
+    contenders = len(DETECTORS) + 1  # of DDAD two scores
+    assert [row["family"] for row in pairs].count("methods") == contenders * (contenders - 1) / 2
+    assert [row["family"] for row in pairs].count("scores of AE-U") == 15
+    assert "significantly better than" in (tmp_path / "b" / "results.md").read_text()
     single = next(cell for cell in cells if cell["score"] == "rec")
     assert next(cell for cell in cells if cell["method"] == "ae-u")["auc"] == single["auc"]
     refused = run(*options, "--methods", "svm")
@@ -743,6 +755,7 @@ def test_test_images_that_cannot_be_evaluated(
         (["brain", "--data", "."], ["brain", "brain-tumor"]),
         (["custom", "--data", ".", "--backbone", "unet"], ["reconstruction.backbone", "unet"]),
         (["custom", "--data", ".", "--seeds", "0"], ["--seeds"]),
+        (["custom", "--data", ".", "--jobs", "0"], ["--jobs"]),
         (["custom", "--data", ".", "--anomaly-rate", "2"], ["anomaly_rate", "2"]),
         (["custom", "--data", ".", "--image-size", "20"], ["images.image_size"]),
         (["custom", "--data", ".", "--split", "no test.json"], ["test"]),

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,35 @@ class Workspace:
     def remove(self) -> None:
         """Drop the workspace and what lies in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, *, wait: Callable[[], None] | None = None) -> Iterator[bool]:
+    """Hold a lock file, and yield whether it could be had.
+
+    The holder may delete the file once the work that it guards is stored, if whoever takes the lock next looks for
+    that work first.
+
+    Args:
+        path: the lock file, made if it is not there.
+        wait: called again and again while another process holds it; without it there is no waiting.
+
+    Raises:
+        OutputError: the place may not be written to.
+    """
+    with writing_to(path):
+        file = path.open("w")
+    with file:
+        while fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if wait is None:
+                    yield False
+                    return
+                wait()
+        yield True
 
 
 def sha256(path: Path) -> str:

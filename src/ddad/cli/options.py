@@ -103,6 +103,9 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Networks trained side by side; default: one a processor core."),
 ]
+Jobs = Annotated[
+    int, typer.Option("--jobs", help="Runs side by side, each in processes of its own; they share the processor cores.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 

@@ -1,51 +1,136 @@
-"""Benchmark cells as tables: the rows of Table 3 with the paper's figure beside ours."""
+"""Benchmark cells as tables in the paper's layout, with the paper's figure beside ours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ddad.evaluation import Interval
+from ddad.evaluation import Interval, Resampled
+from ddad.experiments.comparisons import Contender, backbone_title
 from ddad.experiments.evaluation import Evaluation
 from ddad.experiments.published import BACKBONE_TITLES, METHOD_TITLES, SCORE_TITLES
 
-COLUMNS = ("Method", "Backbone", "AUC", "AUC (paper)", "AP", "AP (paper)", "seeds", "time a run")
+Measures = dict[Contender, dict[str, Resampled]]
 
 
-def summary(cells: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Reduce cells to one row for each method: mean ± standard deviation over seeds, in percent.
+def summary(cells: Sequence[dict[str, Any]], measures: Measures | None = None) -> pd.DataFrame:
+    """Reduce cells to one row for each method, backbone and score, in the order of the paper's tables.
 
-    DDAD has a row for each backbone and score; the rivals, which have one score, stand below.
+    Args:
+        cells: from `cells_of`, or rows of `results.csv`.
+        measures: where given, each mean has its 95 % bootstrap interval over test images.
+
+    Returns:
+        Columns method, backbone, score, seeds; for `auc` and `ap` in percent the mean, `_sd` over seeds (missing
+        with one seed), `_low`, `_high`, `_paper`; and the means of seconds and memory_mb of a run.
     """
     table = pd.DataFrame(list(cells))
-    table["backbone"] = table["backbone"].fillna("")
-    own = [
-        ("ddad", backbone, score, score_title, backbone_title)
-        for backbone, backbone_title in BACKBONE_TITLES.items()
-        for score, score_title in SCORE_TITLES.items()
-    ]
-    rivals = [(method, "", "image", title, "–") for method, title in METHOD_TITLES.items() if method != "ddad"]
+    table["backbone"] = table["backbone"].astype(object).where(table["backbone"].notna(), None)
+    if "memory_mb" not in table:
+        table["memory_mb"] = None
     rows = []
-    for method, backbone, score, title, backbone_title in [*own, *rivals]:
-        chosen = table[(table["method"] == method) & (table["backbone"] == backbone) & (table["score"] == score)]
-        if chosen.empty:
-            continue
-        first = chosen.iloc[0]
-        rows.append(
-            (
-                title,
-                backbone_title,
-                _spread(chosen["auc"]),
-                _figure(first["auc_paper"]),
-                _spread(chosen["ap"]),
-                _figure(first["ap_paper"]),
-                len(chosen),
-                _duration(chosen["seconds"].mean()),
-            )
-        )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    for contender in _in_order(table):
+        chosen = table[
+            (table["method"] == contender.method)
+            & (table["backbone"].fillna("") == (contender.backbone or ""))
+            & (table["score"] == contender.score)
+        ]
+        row: dict[str, Any] = {**contender._asdict(), "seeds": len(chosen)}
+        for measure in ("auc", "ap"):
+            row[measure] = chosen[measure].mean()
+            row[f"{measure}_sd"] = chosen[measure].std() if len(chosen) > 1 else None
+            interval = measures[contender][measure].interval() if measures and contender in measures else None
+            row[f"{measure}_low"] = 100 * interval.low if interval else None
+            row[f"{measure}_high"] = 100 * interval.high if interval else None
+            row[f"{measure}_paper"] = chosen[f"{measure}_paper"].iloc[0]
+        row["seconds"] = chosen["seconds"].mean()
+        memory = pd.to_numeric(chosen["memory_mb"])
+        row["memory_mb"] = None if memory.isna().all() else memory.mean()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def methods_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 2: a row for each method; DDAD with R_intra, and with R_dual where it sees unlabeled images.
+
+    Of the methods that do not see them the best is **bold** and the second best <ins>underlined</ins>, of the others
+    the best is both, as in the paper.
+
+    Args:
+        rows: from `summary`.
+    """
+    contenders = [
+        Contender(row["method"], _text(row["backbone"]), row["score"])
+        for row in rows[["method", "backbone", "score"]].to_dict("records")
+    ]
+    table = pd.DataFrame(
+        {
+            "Unlabeled images": ["yes" if one.sees_unlabeled else "no" for one in contenders],
+            "Method": [_method_title(one) for one in contenders],
+            "Score": [SCORE_TITLES[one.score] if one.method == "ddad" else "" for one in contenders],
+            "AUC": _spreads(rows, "auc"),
+            "AUC (paper)": rows["auc_paper"].map(_figure),
+            "AP": _spreads(rows, "ap"),
+            "AP (paper)": rows["ap_paper"].map(_figure),
+            "Seeds": rows["seeds"],
+            "Time a run": rows["seconds"].map(_duration),
+            "Memory": rows["memory_mb"].map(_memory),
+        }
+    )
+    shown = pd.Series([one.in_table_2 for one in contenders], index=rows.index)
+    for sees, best, second in (("no", _bold, _underlined), ("yes", lambda text: _bold(_underlined(text)), None)):
+        group = shown & (table["Unlabeled images"] == sees)
+        for column, measure in (("AUC", "auc"), ("AP", "ap")):
+            _mark(table, column, rows[measure], group, best, second)
+    return _without_empty(table[shown].sort_values("Unlabeled images", kind="stable"))
+
+
+def scores_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table 3: DDAD's six scores by backbone, AUC.
+
+    The best score of each backbone is <ins>**underlined and bold**</ins>, the second best **bold**, as in the paper.
+
+    Args:
+        rows: from `summary`.
+    """
+    own = rows[rows["method"] == "ddad"]
+    table = pd.DataFrame({"Score": [title for score, title in SCORE_TITLES.items() if (own["score"] == score).any()]})
+    for backbone in dict.fromkeys(own["backbone"]):
+        chosen = own[own["backbone"] == backbone].copy()
+        chosen.index = pd.Index(chosen["score"].map(SCORE_TITLES))
+        chosen = chosen.reindex(table["Score"])
+        title = backbone_title(backbone)
+        marked = pd.DataFrame({title: _spreads(chosen, "auc")}, index=chosen.index)
+        everyone = chosen["auc"].notna()
+        _mark(marked, title, chosen["auc"], everyone, lambda text: _bold(_underlined(text)), _bold)
+        table[title] = marked[title].to_numpy()
+        table[f"{title} (paper)"] = chosen["auc_paper"].map(_figure).to_numpy()
+    return _without_empty(table)
+
+
+def significance_table(pairs: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Say of each contender of a family which ones it beats in AUC, and which it cannot be told apart from.
+
+    Args:
+        pairs: from `comparisons`.
+        family: which tests.
+    """
+    chosen = pairs[pairs["family"] == family]
+    names = dict.fromkeys([*chosen["first"], *chosen["second"]])
+    better: dict[str, list[str]] = {name: [] for name in names}
+    alike: dict[str, list[str]] = {name: [] for name in names}
+    for row in chosen.to_dict("records"):
+        pair = (row["first"], row["second"])
+        first, second = pair if row["auc_difference"] >= 0 else pair[::-1]
+        if row["auc_significant"]:
+            better[first].append(second)
+        else:
+            alike[first].append(second)
+            alike[second].append(first)
+    rows = [(name, ", ".join(better[name]) or "–", ", ".join(alike[name]) or "–") for name in better]
+    return pd.DataFrame(rows, columns=["Method", "significantly better than", "not told apart from"])
 
 
 def evaluation_table(evaluation: Evaluation) -> pd.DataFrame:
@@ -65,10 +150,6 @@ def evaluation_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _interval(interval: Interval) -> str:
-    return f"{100 * interval.estimate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
 def to_markdown(table: pd.DataFrame) -> str:
     """Write a table as Markdown."""
     header = "| " + " | ".join(table.columns) + " |"
@@ -77,14 +158,80 @@ def to_markdown(table: pd.DataFrame) -> str:
     return "\n".join([header, rule, *rows]) + "\n"
 
 
-def _spread(values: pd.Series[float]) -> str:
-    if len(values) == 1:
-        return f"{values.iloc[0]:.1f}"
-    return f"{values.mean():.1f} ± {values.std():.1f}"
+def _in_order(table: pd.DataFrame) -> list[Contender]:
+    """List what stands in the cells: rivals in the order of Table 2, then DDAD by backbone and score."""
+    rivals = [Contender(method, None, "image") for method in METHOD_TITLES if method != "ddad"]
+    own = [Contender("ddad", backbone, score) for backbone in BACKBONE_TITLES for score in SCORE_TITLES]
+    there = {
+        Contender(method, _text(backbone), score)
+        for method, backbone, score in zip(table["method"], table["backbone"], table["score"], strict=True)
+    }
+    return [contender for contender in (*rivals, *own) if contender in there]
+
+
+def _method_title(contender: Contender) -> str:
+    title = METHOD_TITLES[contender.method]
+    return f"{title} ({backbone_title(contender.backbone)})" if contender.method == "ddad" else title
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _spreads(rows: pd.DataFrame, measure: str) -> list[str]:
+    texts = []
+    for _, row in rows.iterrows():
+        text = _figure(row[measure])
+        if not pd.isna(row[f"{measure}_sd"]):
+            text += f" ± {row[f'{measure}_sd']:.1f}"
+        if not pd.isna(row[f"{measure}_low"]):
+            text += f" [{row[f'{measure}_low']:.1f}, {row[f'{measure}_high']:.1f}]"
+        texts.append(text)
+    return texts
+
+
+def _mark(
+    table: pd.DataFrame,
+    column: str,
+    values: pd.Series[float],
+    group: pd.Series[bool],
+    best: Callable[[str], str],
+    second: Callable[[str], str] | None,
+) -> None:
+    """Mark the best and the second best of a group, as they are printed: equal figures are marked alike."""
+    figures = values[group].round(1)
+    if figures.nunique() < 2:
+        return
+    first, next_best = figures.drop_duplicates().nlargest(2)
+    for figure, mark in ((first, best), (next_best, second)):
+        if mark is not None:
+            chosen = figures.index[figures == figure]
+            table.loc[chosen, column] = table.loc[chosen, column].map(mark)
+
+
+def _bold(text: str) -> str:
+    return f"**{text}**"
+
+
+def _underlined(text: str) -> str:
+    return f"<ins>{text}</ins>"
+
+
+def _without_empty(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out columns that say nothing: no figure of the paper, no memory, no score to choose from."""
+    return table[[name for name in table if not table[name].isin(("", "–")).all()]]
+
+
+def _interval(interval: Interval) -> str:
+    return f"{100 * interval.estimate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def _figure(value: float | None) -> str:
     return "–" if value is None or pd.isna(value) else f"{value:.1f}"
+
+
+def _memory(megabytes: float | None) -> str:
+    return "–" if megabytes is None or pd.isna(megabytes) else f"{megabytes / 1000:.1f} GB"
 
 
 def _duration(seconds: float) -> str:

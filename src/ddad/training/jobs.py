@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -28,7 +29,8 @@ class Job:
 
     Attributes:
         title: what the progress bar shows, e.g. `NDM network 1 of 3`.
-        function: `package.module:function`; it is called with `arguments` and a keyword `report`.
+        function: `package.module:function`; it is called with `arguments` and a keyword `report`, a function that
+            takes a line about each step, and how many steps it stands for if not one.
         arguments: JSON-serialisable keyword arguments.
         steps: how often the function reports.
         output: the file that it writes last; a job whose output is there is done.
@@ -48,7 +50,7 @@ class _Message:
     value: Any = None
 
 
-def call(job: Job, report: Callable[[str], None]) -> None:
+def call(job: Job, report: Callable[..., None]) -> None:
     """Run one job in this process."""
     module, _, name = job.function.partition(":")
     getattr(importlib.import_module(module), name)(**job.arguments, report=report)
@@ -77,9 +79,13 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
                 waiting.append(job)
         if workers == 0:
             for job in waiting:
-                call(job, lambda value, job=job: bar.advance(note=f"{job.title}  {value}"))  # type: ignore[misc]
+                call(job, partial(_advance, bar, job))
         else:
             _run_processes(waiting, workers, bar)
+
+
+def _advance(bar: Task, job: Job, value: str, steps: int = 1) -> None:
+    bar.advance(steps, note=f"{job.title}  {value}")
 
 
 def _run_processes(jobs: Sequence[Job], workers: int, bar: Task) -> None:
@@ -93,7 +99,7 @@ def _run_processes(jobs: Sequence[Job], workers: int, bar: Task) -> None:
                 running[number] = _start(jobs[number], messages.put, number)
             message = messages.get()
             if message.kind == "step":
-                bar.advance(note=f"{jobs[message.job].title}  {message.value}")
+                _advance(bar, jobs[message.job], message.value["value"], message.value["steps"])
             elif message.kind == "error":
                 raise _error(jobs[message.job], message.value)
             else:
@@ -137,7 +143,7 @@ def _listen(process: subprocess.Popen[str], tell: Callable[[_Message], None], nu
                 tell(_Message(number, "error", content))
                 finished = True
             elif content["kind"] == "step":
-                tell(_Message(number, "step", content["value"]))
+                tell(_Message(number, "step", content))
             else:
                 finished = True
                 tell(_Message(number, "done"))

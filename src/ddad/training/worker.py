@@ -23,10 +23,10 @@ def main() -> int:
     os.dup2(2, 1)
     torch.set_num_threads(1)
 
-    def report(value: str) -> None:
+    def report(value: str, steps: int = 1) -> None:
         if os.getppid() != request["parent"]:
             sys.exit("the process that asked for this work is gone")
-        _send(channel, {"kind": "step", "value": value})
+        _send(channel, {"kind": "step", "value": value, "steps": steps})
 
     try:
         call(job, report)

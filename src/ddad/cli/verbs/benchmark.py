@@ -40,21 +40,19 @@ def benchmark(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the tables; finished runs in it are not repeated.")
     ] = Path("benchmark"),
+    jobs: options.Jobs = 1,
     device: options.Device = "auto",
     precision: options.PrecisionName = None,
     workers: options.Workers = None,
     as_json: options.Json = False,
 ) -> None:
-    """Fit and evaluate on a benchmark folder; print Table 3 with the paper's figures beside ours."""
+    """Fit and evaluate on a benchmark folder; print Tables 2 and 3 with the paper's figures beside ours."""
     from ddad.cli.terminal import say, terminal_progress
-    from ddad.experiments.benchmark import (
-        benchmark_cohort,
-        benchmark_recipes,
-        cells_of,
-        run_benchmark,
-        write_results,
-    )
-    from ddad.experiments.tables import summary, to_markdown
+    from ddad.experiments.benchmark import benchmark_recipes, write_results
+    from ddad.experiments.grid import Run, run_grid
+    from ddad.experiments.published import benchmark_named
+    from ddad.experiments.run import cells_of
+    from ddad.experiments.setting import Setting
 
     base = options.build_recipe(
         recipe,
@@ -67,25 +65,21 @@ def benchmark(
         preset_changes={"holdout": 0.0},
     )
     recipes = benchmark_recipes(base, methods or ["ddad"], backbones or ["ae-u"], seeds)
-    known, cohort = benchmark_cohort(dataset, data, split, anomaly_rate)
+    setting = Setting(dataset, str(data), split, anomaly_rate)
     with terminal_progress() as progress:
-        records = run_benchmark(
-            cohort,
-            known,
-            recipes,
+        records = run_grid(
+            [Run(setting, each) for each in recipes],
             out,
-            split=split,
-            anomaly_rate=anomaly_rate,
+            jobs=jobs,
             device=device,
             workers=workers,
             progress=progress,
         )
-    command = shlex.join(["ddad", *sys.argv[1:]])
-    write_results(records, known, command, out)
+    tables = write_results(records, benchmark_named(dataset), shlex.join(["ddad", *sys.argv[1:]]), out)
     if as_json:
         print_json({"cells": cells_of(records)})
     else:
-        typer.echo(to_markdown(summary(cells_of(records))))
+        typer.echo(tables)
         say(f"Written to {out / 'results.md'} and {out / 'results.csv'}; single runs in {out / 'runs'}.")
     warn(list(dict.fromkeys(warning for record in records for warning in record["warnings"])))
     exit_if_skipped(list(dict.fromkeys(tuple(pair) for record in records for pair in record["skipped"])))

@@ -1,0 +1,74 @@
+"""Do two methods differ in AUC on the same images? The test of DeLong, DeLong and Clarke-Pearson (1988)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ddad.errors import CohortError
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A difference, its standard error, and the two-sided p-value of "there is none"."""
+
+    difference: float
+    standard_error: float
+    p_value: float
+
+
+def delong_test(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> PairedTest:
+    """Compare the AUC of two methods that scored the same images.
+
+    A method may have several fits, e.g. one for each seed. What is compared then is the mean of their AUCs: it
+    is a mean of U-statistics, so that its structural components are the means of those of the fits. The question is
+    whether other test images would decide otherwise; the fits are taken as they are.
+
+    The components are found from mid-ranks (Sun and Xu 2014).
+
+    Args:
+        labels: (N,), 0 for a normal image, 1 for an abnormal one.
+        first: (N,) or (fits, N), raw scores of one method, higher for more unusual.
+        second: the same of the other method; it may have another number of fits.
+
+    Raises:
+        CohortError: the shapes do not fit, or a class has fewer than two images.
+    """
+    abnormal = np.asarray(labels).astype(bool)
+    if min(int(abnormal.sum()), int((~abnormal).sum())) < 2:
+        raise CohortError(
+            f"DeLong's test needs two normal and two abnormal images; there are {int((~abnormal).sum())} and "
+            f"{int(abnormal.sum())}."
+        )
+    (own_abnormal, own_normal), (other_abnormal, other_normal) = (
+        _components(abnormal, np.atleast_2d(scores)) for scores in (first, second)
+    )
+    difference = float(own_abnormal.mean() - other_abnormal.mean())
+    variance = 0.0
+    for components in (own_abnormal - other_abnormal, own_normal - other_normal):
+        variance += float(components.var(ddof=1)) / len(components)
+    return PairedTest(difference, variance**0.5, two_sided_p(difference, variance**0.5))
+
+
+def two_sided_p(difference: float, standard_error: float) -> float:
+    """Return the p-value of a difference that is normally distributed around zero."""
+    if standard_error < 1e-12:
+        return 1.0 if abs(difference) < 1e-12 else 0.0
+    return float(2 * stats.norm.sf(abs(difference) / standard_error))
+
+
+def _components(
+    abnormal: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return for each abnormal image the share of normals below it, and for each normal that of abnormals above."""
+    if scores.ndim != 2 or scores.shape[1] != len(abnormal):
+        raise CohortError(f"{len(abnormal)} labels, but scores of shape {scores.shape}; give one score an image.")
+    counts = {True: int(abnormal.sum()), False: int((~abnormal).sum())}
+    ranks = stats.rankdata(scores, axis=1)
+    within = {side: stats.rankdata(scores[:, abnormal == side], axis=1) for side in (True, False)}
+    below = (ranks[:, abnormal] - within[True]) / counts[False]
+    above = 1 - (ranks[:, ~abnormal] - within[False]) / counts[True]
+    return below.mean(axis=0), above.mean(axis=0)

@@ -1,0 +1,147 @@
+"""Which methods differ on the same test images: intervals and paired tests from stored runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ddad.detectors import DETECTORS
+from ddad.evaluation import Interval, Resampled, delong_test, holm, paired_bootstrap
+from ddad.experiments.published import BACKBONE_TITLES, METHOD_TITLES, SCORE_TITLES
+
+METHODS = "methods"
+"""The family of tests between the rows of Table 2; each backbone's six scores are a family of their own."""
+LEVEL = 0.05
+
+
+class Contender(NamedTuple):
+    """One score of one method, over all seeds."""
+
+    method: str
+    backbone: str | None
+    score: str
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        if self.method != "ddad":
+            return METHOD_TITLES.get(self.method, self.method)
+        return f"DDAD ({backbone_title(self.backbone)}) {SCORE_TITLES[self.score]}"
+
+    @property
+    def sees_unlabeled(self) -> bool:
+        """Whether unlabeled images have part in it."""
+        if self.method == "ddad":
+            return self.score in ("a_inter", "r_dual")
+        return DETECTORS[self.method].needs_unlabeled
+
+    @property
+    def in_table_2(self) -> bool:
+        """Whether it is a row of Table 2, which has two of DDAD's scores."""
+        return self.method != "ddad" or self.score in ("r_intra", "r_dual")
+
+
+def backbone_title(backbone: str | None) -> str:
+    """Return a backbone's name in tables."""
+    return {str(name): title for name, title in BACKBONE_TITLES.items()}.get(str(backbone), str(backbone))
+
+
+class Scores(NamedTuple):
+    """What all contenders say of the same test images.
+
+    Attributes:
+        labels: (N,), 0 normal, 1 abnormal.
+        by_contender: (seeds, N) scores.
+        left_out: runs that scored other images, in words; they cannot be compared.
+    """
+
+    labels: list[int]
+    by_contender: dict[Contender, NDArray[np.float64]]
+    left_out: list[str]
+
+
+def pooled_scores(records: Sequence[dict[str, Any]]) -> Scores:
+    """Collect the scores of stored runs, as far as they are of the same images as the first run's."""
+    first = records[0]
+    fits: dict[Contender, list[list[float]]] = defaultdict(list)
+    left_out = []
+    for record in records:
+        cell = record["cells"][0]
+        if (record["cohort"], record["labels"]) != (first["cohort"], first["labels"]):
+            left_out.append(f"{METHOD_TITLES.get(cell['method'], cell['method'])}, seed {cell['seed']}")
+            continue
+        for score, values in record["scores"].items():
+            fits[Contender(cell["method"], cell["backbone"], score)].append(values)
+    return Scores(first["labels"], {one: np.array(values) for one, values in fits.items()}, left_out)
+
+
+def resampled(scores: Scores) -> dict[Contender, dict[str, Resampled]]:
+    """Measure every contender on the same bootstrap resamples of the test images."""
+    names = {"/".join(map(str, one)): one for one in scores.by_contender}
+    found = paired_bootstrap(scores.labels, {name: scores.by_contender[one] for name, one in names.items()})
+    return {names[name]: measures for name, measures in found.items()}
+
+
+def comparisons(scores: Scores, measures: dict[Contender, dict[str, Resampled]]) -> pd.DataFrame:
+    """Test all pairs of each family, with Holm's correction over the pairs of a family.
+
+    Returns:
+        A row for each pair, measures in percent: AUC by DeLong's test (`auc_p`, corrected `auc_p_holm`) and by the
+        bootstrap (`auc_p_bootstrap`, interval `auc_low` to `auc_high`), average precision by the bootstrap; and
+        whether each difference is significant at 5 % after correction.
+    """
+    families: dict[str, list[Contender]] = defaultdict(list, {METHODS: []})
+    for one in scores.by_contender:
+        if one.in_table_2:
+            families[METHODS].append(one)
+        if one.method == "ddad":
+            families[f"scores of {backbone_title(one.backbone)}"].append(one)
+    tables = [
+        _family(name, contenders, scores, measures) for name, contenders in families.items() if len(contenders) > 1
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _family(
+    name: str, contenders: Sequence[Contender], scores: Scores, measures: dict[Contender, dict[str, Resampled]]
+) -> pd.DataFrame:
+    rows = []
+    for first, second in combinations(contenders, 2):
+        exact = delong_test(scores.labels, scores.by_contender[first], scores.by_contender[second])
+        auc, auc_interval = measures[first]["auc"].against(measures[second]["auc"])
+        ap, ap_interval = measures[first]["ap"].against(measures[second]["ap"])
+        rows.append(
+            {
+                "family": name,
+                "first": _name(first, name),
+                "second": _name(second, name),
+                **_percent("auc", auc_interval),
+                "auc_p": exact.p_value,
+                "auc_p_bootstrap": auc.p_value,
+                **_percent("ap", ap_interval),
+                "ap_p": ap.p_value,
+            }
+        )
+    table = pd.DataFrame(rows)
+    for measure in ("auc", "ap"):
+        table[f"{measure}_p_holm"] = holm(table[f"{measure}_p"].to_numpy())
+        table[f"{measure}_significant"] = table[f"{measure}_p_holm"] < LEVEL
+    return table
+
+
+def _name(contender: Contender, family: str) -> str:
+    return contender.title if family == METHODS else SCORE_TITLES[contender.score]
+
+
+def _percent(measure: str, interval: Interval) -> dict[str, float]:
+    return {
+        f"{measure}_difference": round(100 * interval.estimate, 2),
+        f"{measure}_low": round(100 * interval.low, 2),
+        f"{measure}_high": round(100 * interval.high, 2),
+    }

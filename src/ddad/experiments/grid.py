@@ -1,0 +1,255 @@
+"""A grid of runs: each stored when it is done, side by side if wished, none done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddad import __version__
+from ddad.cohorts import Cohort
+from ddad.errors import SettingError, writing_to
+from ddad.experiments.evaluation import labelled_test_paths
+from ddad.experiments.published import Benchmark
+from ddad.experiments.run import run_cells, run_once
+from ddad.experiments.setting import Setting
+from ddad.files import locked, write_atomically
+from ddad.progress import Progress, SilentProgress, Task
+from ddad.recipe import Recipe
+from ddad.training.device import DeviceName
+from ddad.training.jobs import Job, run_jobs
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of a grid: a recipe to fit, and the images to fit and test it on."""
+
+    setting: Setting
+    recipe: Recipe
+
+
+def run_grid(
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    jobs: int = 1,
+    device: DeviceName = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Do every run that is not stored in `out/runs` yet, and return the records of all, in the order of `runs`.
+
+    A run that another process is at, in the same folder, is left to it and waited for at the end.
+
+    Args:
+        runs: recipes and settings.
+        out: folder for the stored runs.
+        jobs: runs side by side, each in a process of its own if more than 1.
+        device: `auto`, `cpu` or `cuda`.
+        workers: networks trained side by side in each run; default: the processor cores shared among the jobs.
+        progress: told what is being done.
+
+    Raises:
+        SettingError: `jobs` is less than 1.
+        CohortError: images cannot be assembled, or there are no normal or no abnormal test images.
+        DdadError: a run failed. Finished ones are kept, unfinished ones go on when the grid is run again.
+    """
+    if jobs < 1:
+        raise SettingError(f"--jobs {jobs}: give 1 or more.")
+    progress = progress or SilentProgress()
+    images = {setting: _Images(setting) for setting in dict.fromkeys(run.setting for run in runs)}
+    folder = out / "runs"
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    planned = [_Planned(run.recipe, images[run.setting], folder) for run in runs]
+    store = _Store(folder)
+    if jobs == 1:
+        _one_after_another(planned, store, device, workers, progress)
+    else:
+        workers = workers or max(1, (os.cpu_count() or 1) // jobs)
+        for wait in (False, True):
+            missing = [one.job(device, workers, jobs, wait) for one in planned if store.find(one) is None]
+            run_jobs(missing, workers=jobs, progress=progress, title="runs")
+    return [store.record(one) for one in planned]
+
+
+def run_job(
+    *,
+    setting: dict[str, Any],
+    recipe: dict[str, Any],
+    folder: str,
+    device: DeviceName,
+    workers: int,
+    jobs: int,
+    wait: bool,
+    report: Callable[..., None],
+) -> None:
+    """Do one run in this process; another that is at it is waited for, or left to finish it."""
+    planned = _Planned(Recipe.model_validate(recipe), _Images(Setting(**setting)), Path(folder))
+
+    def waiting() -> None:
+        report("another process is at it", 0)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    _do(planned, _Store(Path(folder)), device, workers, jobs, _Relay(report), waiting if wait else None)
+    report("done")
+
+
+class _Images:
+    """The images of a setting, opened once."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.benchmark: Benchmark | None
+        self.cohort: Cohort
+        self.benchmark, self.cohort = setting.open()
+        labelled_test_paths(self.cohort)
+        self.fingerprint = self.cohort.fingerprint()
+        self.name = self.benchmark.name if self.benchmark else self.cohort.name
+
+
+class _Planned:
+    """A run, and the file that it ends in."""
+
+    def __init__(self, recipe: Recipe, images: _Images, folder: Path) -> None:
+        self.recipe, self.images = recipe, images
+        self.identity: dict[str, Any] = {
+            "recipe": recipe.model_dump(mode="json"),
+            "cohort": images.fingerprint,
+            "ddad": __version__,
+        }
+        key = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
+        self.method = recipe.reconstruction.backbone if recipe.detector == "ddad" else recipe.detector
+        split = Path(images.setting.split).stem
+        self.stem = f"{images.name}-{split}-{recipe.preset_name}-{self.method}-seed{recipe.seed}-{key}"
+        self.file = folder / f"{self.stem}.json"
+
+    @property
+    def title(self) -> str:
+        return f"{self.method}, seed {self.recipe.seed}"
+
+    def job(self, device: DeviceName, workers: int, jobs: int, wait: bool) -> Job:
+        return Job(
+            title=self.title,
+            function="ddad.experiments.grid:run_job",
+            arguments={
+                "setting": self.images.setting.to_json(),
+                "recipe": self.recipe.model_dump(mode="json"),
+                "folder": str(self.file.parent),
+                "device": device,
+                "workers": workers,
+                "jobs": jobs,
+                "wait": wait,
+            },
+            steps=1,
+            output=self.file,
+        )
+
+
+class _Store:
+    """The finished runs in a folder; each file is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, dict[str, Any]] = {}
+
+    def find(self, planned: _Planned) -> dict[str, Any] | None:
+        """Return the finished run of the same recipe on the same images by the same version, if there is one.
+
+        Recipes are compared as they are understood now, so that a field that was added since, with a default that
+        changes nothing, does not repeat hours of work.
+        """
+        images = planned.images
+        wanted = (images.fingerprint, __version__, images.name, images.setting.split)
+        for file in sorted(self._folder.glob(f"*-seed{planned.recipe.seed}-*.json")):
+            if file not in self._read:
+                self._read[file] = json.loads(file.read_text(encoding="utf-8"))
+            record = self._read[file]
+            cell = record["cells"][0]
+            if (record["cohort"], record["ddad"], cell["dataset"], cell["split"]) != wanted:
+                continue
+            try:
+                if Recipe.model_validate(record["recipe"]) == planned.recipe:
+                    return record
+            except ValueError:
+                continue  # of an earlier version, with fields that are gone
+        return None
+
+    def record(self, planned: _Planned) -> dict[str, Any]:
+        record = self.find(planned)
+        assert record is not None
+        return record
+
+
+def _one_after_another(
+    planned: Sequence[_Planned], store: _Store, device: DeviceName, workers: int | None, progress: Progress
+) -> None:
+    postponed = []
+    for number, one in enumerate(planned, start=1):
+        if store.find(one) is None:
+            progress.message(f"run {number} of {len(planned)}: {one.title}")
+            if not _do(one, store, device, workers, 1, progress, None):
+                progress.message("another process is at it: left for later")
+                postponed.append(one)
+    for one in postponed:
+        _do(one, store, device, workers, 1, progress, lambda: time.sleep(_SECONDS_BETWEEN_LOOKS))
+
+
+def _do(
+    planned: _Planned,
+    store: _Store,
+    device: DeviceName,
+    workers: int | None,
+    jobs: int,
+    progress: Progress,
+    wait: Callable[[], None] | None,
+) -> bool:
+    """Do a run and store it, unless another process has; return whether it is stored."""
+    lock = planned.file.with_name(f".{planned.stem}.lock")
+    with locked(lock, wait=wait) as mine:
+        if not mine:
+            return False
+        if store.find(planned) is None:
+            images, recipe = planned.images, planned.recipe
+            model = planned.file.with_suffix(".model")
+            record = planned.identity | {"anomaly_rate": images.setting.anomaly_rate}
+            record |= run_once(images.cohort, recipe, model, device, workers, progress)
+            record["compute"]["jobs"] = jobs
+            record["cells"] = list(run_cells(record, recipe, images.name, images.benchmark, images.setting.split))
+            write_atomically(planned.file, (json.dumps(record) + "\n").encode())
+        lock.unlink(missing_ok=True)
+    return True
+
+
+class _Relay:
+    """Sends a run's progress to the process that asked for it, as notes beside its bar."""
+
+    def __init__(self, report: Callable[..., None]) -> None:
+        self._report = report
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        yield _RelayedTask(self._report, title, total)
+
+    def message(self, text: str) -> None:
+        self._report(text, 0)
+
+
+class _RelayedTask:
+    def __init__(self, report: Callable[..., None], title: str, total: int) -> None:
+        self._report, self._title, self._total = report, title, total
+        self._done, self._last = 0, 0.0
+
+    def advance(self, steps: int = 1, *, note: str = "") -> None:  # noqa: ARG002
+        self._done += steps
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LOOKS:
+            self._last = time.monotonic()
+            self._report(f"{self._title}: {self._done} of {self._total}", 0)

@@ -1,0 +1,113 @@
+"""One run of a grid: fit a recipe, evaluate its scores, and keep a record of both."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddad.cohorts import Cohort, Role
+from ddad.experiments.evaluation import evaluate
+from ddad.experiments.peak_memory import peak_memory
+from ddad.experiments.published import Benchmark
+from ddad.fitting import fit
+from ddad.progress import Progress
+from ddad.recipe import Recipe
+from ddad.training.device import DeviceName
+
+
+def run_once(
+    cohort: Cohort, recipe: Recipe, folder: Path, device: DeviceName, workers: int | None, progress: Progress
+) -> dict[str, Any]:
+    """Fit and evaluate, and return the record without its cells.
+
+    Args:
+        cohort: with labelled test images.
+        recipe: what to fit.
+        folder: for the model, which is not kept; unfinished work beside it is gone on with.
+        device: `auto`, `cpu` or `cuda`.
+        workers: networks trained side by side.
+        progress: told what is being done.
+    """
+    started = time.monotonic()
+    with peak_memory() as memory:
+        model = fit(cohort, recipe, out=folder, overwrite=True, device=device, workers=workers, progress=progress)
+        fitted = time.monotonic()
+        evaluation = evaluate(model, cohort, device=device, precision=recipe.precision, progress=progress)
+    done = time.monotonic()
+    shutil.rmtree(folder)
+    seen = model.card["cohort"]
+    metrics = evaluation.to_json()
+    skipped = [*seen["skipped"], *metrics.pop("skipped")]
+    warnings = dict.fromkeys([*seen["warnings"], *metrics.pop("warnings")])
+    return {
+        "versions": {"ddad": model.card["ddad"], **model.card["versions"]},
+        "compute": model.card["compute"],
+        "skipped": [[_within(path, cohort), _within(reason, cohort)] for path, reason in skipped],
+        "warnings": [_within(warning, cohort) for warning in warnings],
+        "counts": {key: seen[key] for key in ("normal", "held_out_normal", "unlabeled")},
+        # The model's own clock knows the time of a fit that was interrupted only from its last start.
+        "seconds": {"fit": round(fitted - started, 1), "evaluate": round(done - fitted, 1)},
+        "peak_memory_mb": round(memory.peak_bytes / 1e6),
+        "evaluation": metrics,
+        "labels": evaluation.labels,
+        "scores": {name: [round(s, 6) for s in values] for name, values in evaluation.scores.items()},
+    }
+
+
+def run_cells(
+    record: dict[str, Any], recipe: Recipe, dataset: str, benchmark: Benchmark | None, split: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the cells of a record: one for each score, with the paper's figures if they may stand beside it."""
+    method = recipe.detector
+    backbone = recipe.reconstruction.backbone if method == "ddad" else None
+    seconds = sum(record["seconds"].values())
+    published = None if benchmark is None or differs_from_published(record, benchmark, split) else benchmark
+    for score, metrics in record["evaluation"]["images"].items():
+        auc_paper, ap_paper = published.figures(method, backbone, score) if published else (None, None)
+        yield {
+            "dataset": dataset,
+            "split": split,
+            "method": method,
+            "backbone": backbone,
+            "score": score,
+            "seed": recipe.seed,
+            "auc": round(100 * metrics["auc"]["estimate"], 2),
+            "auc_low": round(100 * metrics["auc"]["low"], 2),
+            "auc_high": round(100 * metrics["auc"]["high"], 2),
+            "ap": round(100 * metrics["ap"]["estimate"], 2),
+            "ap_low": round(100 * metrics["ap"]["low"], 2),
+            "ap_high": round(100 * metrics["ap"]["high"], 2),
+            "auc_paper": auc_paper,
+            "ap_paper": ap_paper,
+            "seconds": round(seconds, 1),
+        }
+
+
+def cells_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cells of all records: one for each method, backbone, score and seed."""
+    # Records of earlier versions do not have the memory.
+    return [cell | {"memory_mb": record.get("peak_memory_mb")} for record in records for cell in record["cells"]]
+
+
+def differs_from_published(record: dict[str, Any], benchmark: Benchmark, split: str) -> list[str]:
+    """Say what keeps the paper's figures from standing beside a run; nothing if its setting is the published one."""
+    counts, labels, rate = record["counts"], record["labels"], record["anomaly_rate"]
+    compared = {
+        "split": (split, "data.json"),
+        "normal images": (counts["normal"] + counts["held_out_normal"], benchmark.normal),
+        "unlabeled images": (counts["unlabeled"], benchmark.unlabeled),
+        "test images, normal and abnormal": ((labels.count(0), labels.count(1)), benchmark.test),
+        "anomaly rate": (benchmark.anomaly_rate if rate is None else rate, benchmark.anomaly_rate),
+    }
+    return [f"{what}: {own}, in the paper {theirs}" for what, (own, theirs) in compared.items() if own != theirs]
+
+
+def _within(text: str, cohort: Cohort) -> str:
+    """Name files from the cohort's own folder on: a stored result says nothing of the machine it was made on."""
+    folder = os.path.commonpath([str(path.parent) for path in cohort.paths(Role.NORMAL)])
+    return re.sub(rf"(?<![\w./-]){re.escape(str(Path(folder).parent) + os.sep)}", "", text)

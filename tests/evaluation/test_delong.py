@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from ddad.errors import CohortError
+from ddad.evaluation import delong_test
+
+
+def by_definition(labels: list[int], *methods: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Difference in AUC and its standard error by the formulas of DeLong et al. 1988, pair by pair."""
+    abnormal = [index for index, label in enumerate(labels) if label]
+    normal = [index for index, label in enumerate(labels) if not label]
+    aucs, tens, ones = [], [], []
+    for scores in methods:
+        kernel = np.array(
+            [[(scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j]) for j in normal] for i in abnormal]
+        )
+        aucs.append(kernel.mean())
+        tens.append(kernel.mean(axis=1))
+        ones.append(kernel.mean(axis=0))
+    covariance = np.cov(tens) / len(abnormal) + np.cov(ones) / len(normal)
+    contrast = np.array([1, -1])
+    return aucs[0] - aucs[1], float(np.sqrt(max(contrast @ covariance @ contrast, 0)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees_with_the_formulas_of_the_paper(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation([0] * 17 + [1] * 11).tolist()
+    signal = rng.normal(size=28) + np.array(labels)
+    first, second = (np.round(signal + rng.normal(size=28), 1) for _ in range(2))  # rounded: with ties
+    difference, error = by_definition(labels, first, second)
+
+    found = delong_test(labels, first, second)
+
+    assert found.difference == pytest.approx(difference)
+    assert found.difference == pytest.approx(roc_auc_score(labels, first) - roc_auc_score(labels, second))
+    assert found.standard_error == pytest.approx(error)
+    assert found.p_value == pytest.approx(2 * (1 - stats.norm.cdf(abs(difference) / error)))
+
+
+def test_hand_computed() -> None:
+    # First: every abnormal above every normal. Second: one of four pairs is wrong.
+    found = delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 3, 2, 4])
+    # Components of the difference: abnormal (0.5, 0), normal (0, 0.5); each variance 1/8, over 2 images.
+    assert found.difference == 0.25
+    assert found.standard_error == pytest.approx((1 / 8) ** 0.5)
+
+
+def test_fits_are_averaged_before_the_comparison() -> None:
+    rng = np.random.default_rng(0)
+    labels = [0] * 10 + [1] * 10
+    fits, other = rng.normal(size=(3, 20)) + np.array(labels), rng.normal(size=20)
+    each = [delong_test(labels, one, other) for one in fits]
+    together = delong_test(labels, fits, other)
+    assert together.difference == pytest.approx(np.mean([one.difference for one in each]))
+    assert together.standard_error < max(one.standard_error for one in each)
+    assert delong_test(labels, np.stack([fits[0]] * 3), other).standard_error == pytest.approx(each[0].standard_error)
+
+
+def test_without_an_effect_p_values_are_uniform() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 60)
+    signal = labels + rng.normal(size=(400, 120))
+    noise = rng.normal(size=(2, 400, 120))
+    p_values = [delong_test(labels, *(one + extra for extra in noise[:, k])).p_value for k, one in enumerate(signal)]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=12))
+def test_is_antisymmetric_and_zero_for_the_same_scores(pairs: list[tuple[int, int]]) -> None:
+    labels = [index % 2 for index in range(len(pairs))]
+    first, second = (np.array(scores, dtype=float) for scores in zip(*pairs, strict=True))
+    one, other = delong_test(labels, first, second), delong_test(labels, second, first)
+    assert one.difference == pytest.approx(-other.difference)
+    assert one.p_value == pytest.approx(other.p_value)
+    assert delong_test(labels, first, 3 * first + 1).p_value == 1
+
+
+def test_complete_certainty_is_no_division_by_zero() -> None:
+    assert delong_test([0, 0, 1, 1], [1, 1, 2, 2], [2, 2, 1, 1]).p_value == 0
+
+
+def test_what_cannot_be_compared_is_named() -> None:
+    with pytest.raises(CohortError, match="two normal and two abnormal"):
+        delong_test([0, 0, 1], [1, 2, 3], [1, 2, 3])
+    with pytest.raises(CohortError, match="4 labels"):
+        delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3])

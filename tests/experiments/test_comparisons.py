@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddad.evaluation import delong_test
+from ddad.experiments.comparisons import comparisons, pooled_scores, resampled
+from ddad.experiments.run import cells_of
+from ddad.experiments.tables import methods_table, scores_table, significance_table, summary
+
+LABELS = [0] * 60 + [1] * 60
+SCORES = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
+
+
+def record(method: str, seed: int, strength: dict[str, float], labels: list[int] = LABELS) -> dict[str, Any]:
+    rng = np.random.default_rng([seed, len(method)])
+    backbone = "ae-u" if method == "ddad" else None
+    base = rng.normal(size=len(labels))
+    scores = {
+        score: (base + value * np.array(labels) + 0.2 * rng.normal(size=len(labels))).tolist()
+        for score, value in strength.items()
+    }
+    cells = [
+        {
+            "method": method, "backbone": backbone, "score": score, "seed": seed, "auc": 50 + 10 * value + seed,
+            "ap": 50.0, "auc_paper": None, "ap_paper": None, "seconds": 90.0,
+        }
+        for score, value in strength.items()
+    ]  # fmt: skip
+    return {"cohort": "c", "labels": labels, "scores": scores, "cells": cells, "peak_memory_mb": 1500}
+
+
+@pytest.fixture
+def records() -> list[dict[str, Any]]:
+    own = dict(zip(SCORES, (0.5, 0.5, 1.0, 2.0, 1.0, 3.0), strict=True))
+    return [
+        *(record("ddad", seed, own) for seed in (0, 1)),
+        *(record("ae", seed, {"image": 0.5}) for seed in (0, 1)),
+        record("normal-vs-unlabeled", 0, {"image": 2.9}),
+    ]
+
+
+def test_pairs_are_tested_on_the_mean_over_seeds(records: list[dict[str, Any]]) -> None:
+    scores = pooled_scores(records)
+    pairs = comparisons(scores, resampled(scores))
+    row = pairs[(pairs["first"] == "DDAD (AE-U) R_dual") & (pairs["second"] == "AE")].iloc[0]
+    exact = delong_test(
+        LABELS, [one["scores"]["r_dual"] for one in records[:2]], [one["scores"]["image"] for one in records[2:4]]
+    )
+    assert row["auc_difference"] == round(100 * exact.difference, 2)
+    assert row["auc_p"] == pytest.approx(exact.p_value)
+    assert row["auc_significant"]
+    assert row["auc_low"] < row["auc_difference"] < row["auc_high"]
+    assert (pairs["auc_p_holm"] >= pairs["auc_p"]).all()
+    assert pairs["family"].value_counts().to_dict() == {"scores of AE-U": 15, "methods": 6}
+
+
+def test_a_significant_difference_is_said_of_the_better_one(records: list[dict[str, Any]]) -> None:
+    scores = pooled_scores(records)
+    table = significance_table(comparisons(scores, resampled(scores)), "methods").set_index("Method")
+    assert table.loc["DDAD (AE-U) R_dual", "significantly better than"] == "DDAD (AE-U) R_intra, AE"
+    assert table.loc["DDAD (AE-U) R_dual", "not told apart from"] == "Normal vs unlabeled"
+    assert table.loc["AE", "significantly better than"] == "–"
+
+
+def test_runs_on_other_images_are_left_out_and_named(records: list[dict[str, Any]]) -> None:
+    records.append(record("fpi", 0, {"image": 1.0}, LABELS[1:]))
+    scores = pooled_scores(records)
+    assert scores.left_out == ["FPI, seed 0"]
+    assert "fpi" not in {one.method for one in scores.by_contender}
+
+
+def test_tables_are_marked_as_in_the_paper(records: list[dict[str, Any]]) -> None:
+    rows = summary(cells_of(records))
+    methods = methods_table(rows)
+    assert methods[["Unlabeled images", "Method", "Score", "AUC", "Memory"]].to_numpy().tolist() == [
+        ["no", "AE", "", "<ins>55.5 ± 0.7</ins>", "1.5 GB"],
+        ["no", "DDAD (AE-U)", "R_intra", "**60.5 ± 0.7**", "1.5 GB"],
+        ["yes", "Normal vs unlabeled", "", "79.0", "1.5 GB"],
+        ["yes", "DDAD (AE-U)", "R_dual", "**<ins>80.5 ± 0.7</ins>**", "1.5 GB"],
+    ]
+    assert scores_table(rows).to_numpy().tolist() == [
+        ["Rec.", "55.5 ± 0.7"],
+        ["Rec. (ensemble)", "55.5 ± 0.7"],
+        ["A_intra", "60.5 ± 0.7"],
+        ["A_inter", "**70.5 ± 0.7**"],
+        ["R_intra", "60.5 ± 0.7"],
+        ["R_dual", "**<ins>80.5 ± 0.7</ins>**"],
+    ]
+
+
+def test_records_of_earlier_versions_have_no_memory(records: list[dict[str, Any]]) -> None:
+    for one in records:
+        del one["peak_memory_mb"]
+    assert "Memory" not in methods_table(summary(cells_of(records)))
+    scores = pooled_scores(records)
+    text = methods_table(summary(cells_of(records), resampled(scores)))["AUC"].iloc[0]
+    assert text.startswith("<ins>55.5 ± 0.7 [")

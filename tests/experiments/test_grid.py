@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddad.errors import DdadError
+from ddad.experiments import grid as grid_module
+from ddad.experiments.grid import Run, run_grid
+from ddad.experiments.setting import Setting
+from ddad.files import locked
+from support import RecordedProgress, tiny_recipe, wait_for, write_images
+
+QUICK = {"detector": "ae", "reconstruction__ndm_epochs": 1, "holdout": 0}
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    folder = tmp_path / "benchmark é"
+    names = [path.name for path in write_images(folder / "images", 24)]
+    split = {
+        "train": {"0": names[:12], "unlabeled": {"0": names[12:14], "1": names[14:16]}},
+        "test": {"0": names[16:20], "1": names[20:]},
+    }
+    (folder / "data.json").write_text(json.dumps(split))
+    return Setting("custom", str(folder))
+
+
+def stored(out: Path) -> list[Path]:
+    return sorted((out / "runs").iterdir())
+
+
+def test_runs_side_by_side_end_as_one_after_another(setting: Setting, tmp_path: Path) -> None:
+    runs = [Run(setting, tiny_recipe(seed=seed, **QUICK)) for seed in (0, 1)]
+    beside = run_grid(runs, tmp_path / "beside", jobs=2, device="cpu")
+    after = run_grid(runs, tmp_path / "after", workers=0, device="cpu")
+    assert [record["scores"] for record in beside] == [record["scores"] for record in after]
+    assert [record["compute"]["jobs"] for record in (*beside, *after)] == [2, 2, 1, 1]
+    assert [path.name for path in stored(tmp_path / "beside")] == [path.name for path in stored(tmp_path / "after")]
+    assert {path.suffix for path in stored(tmp_path / "beside")} == {".json"}
+    assert all(record["peak_memory_mb"] > 50 for record in beside)
+
+
+def test_a_grid_that_was_interrupted_goes_on(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [Run(setting, tiny_recipe(seed=seed, **QUICK)) for seed in (0, 1)]
+    once = grid_module.run_once
+    done: list[int] = []
+
+    def failing(cohort: Any, recipe: Any, *rest: Any) -> dict[str, Any]:
+        if recipe.seed == 1 and len(done) == 1:
+            done.append(-1)
+            raise DdadError("the machine is gone")
+        done.append(recipe.seed)
+        return once(cohort, recipe, *rest)
+
+    monkeypatch.setattr(grid_module, "run_once", failing)
+    with pytest.raises(DdadError, match="machine is gone"):
+        run_grid(runs, tmp_path / "b", workers=0)
+    assert len([path for path in stored(tmp_path / "b") if path.suffix == ".json"]) == 1
+    records = run_grid(runs, tmp_path / "b", workers=0)
+    assert done == [0, -1, 1]
+    assert [record["cells"][0]["seed"] for record in records] == [0, 1]
+    assert len(stored(tmp_path / "b")) == 2  # no lock is left
+
+
+def test_what_another_process_does_is_left_to_it_and_waited_for(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [Run(setting, tiny_recipe(seed=seed, **QUICK)) for seed in (0, 1)]
+    run_grid(runs[:1], tmp_path / "elsewhere", workers=0)
+    (file,) = stored(tmp_path / "elsewhere")
+    folder = tmp_path / "b" / "runs"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(grid_module, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    progress = RecordedProgress()
+    order: list[str] = []
+
+    def work() -> None:
+        order.extend(
+            record["cells"][0]["score"] for record in run_grid(runs, tmp_path / "b", workers=0, progress=progress)
+        )
+
+    lock = folder / f".{file.stem}.lock"
+    thread = threading.Thread(target=work)
+    with locked(lock) as mine:
+        assert mine
+        thread.start()
+        assert wait_for(lambda: len(list(folder.glob("*-seed1-*.json"))) == 1)
+        time.sleep(0.2)
+        assert thread.is_alive()
+        shutil.copy(file, folder / file.name)
+        stamp = (folder / file.name).stat().st_mtime_ns
+    thread.join(30)
+    assert order == ["image", "image"]
+    assert (folder / file.name).stat().st_mtime_ns == stamp
+    assert "another process is at it: left for later" in progress.messages
+
+
+def test_a_lock_is_had_by_one(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock") as first, locked(tmp_path / "lock") as second:
+        assert (first, second) == (True, False)
+    with locked(tmp_path / "lock") as again:
+        assert again
