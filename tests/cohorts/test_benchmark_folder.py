@@ -148,3 +148,29 @@ def test_the_published_brain_tumor_split_leaks_and_the_other_does_not(datasets_f
     assert (official.counts()["normal"], official.counts()["unlabeled"], len(official)) == (1000, 1000, 3200)
     assert any("test images have an exact copy among the normal images" in text for text in official.warnings)
     assert Cohort.from_benchmark(folder, split="data.leakfree.json").warnings == ()
+
+
+def test_an_unseen_class_is_kept_out_of_the_unlabeled_and_tested_alone(folder: Path) -> None:
+    cohort = Cohort.from_benchmark(folder, unseen="?a1*")
+    assert {path.name for path in cohort.paths("test", 1)} == {"ta1.png"}
+    assert [path.name for path in cohort.paths("unlabeled")] == [
+        *names("un", 4), "ua0.png", *(f"ua{index}.png" for index in range(2, 6))
+    ]  # fmt: skip
+    assert cohort.counts()["test_normal"] == 2
+    rated = Cohort.from_benchmark(folder, unseen="?a1*", anomaly_rate=1.0)
+    assert {path.name for path in rated.paths("unlabeled")}.isdisjoint({"ua1.png"})
+    with pytest.raises(CohortError, match=r"no name in test\.1 fits the unseen class 'me\*'"):
+        Cohort.from_benchmark(folder, unseen="me*")
+
+
+def test_fewer_normals_are_part_of_more_and_follow_from_the_seed(folder: Path) -> None:
+    drawn = {
+        (count, seed): {path.name for path in Cohort.from_benchmark(folder, normals=(count, seed)).paths("normal")}
+        for count in (1, 2, 3)
+        for seed in range(6)
+    }
+    for seed in range(6):
+        assert drawn[1, seed] < drawn[2, seed] < drawn[3, seed] == set(names("n", 3))
+    assert len({frozenset(drawn[1, seed]) for seed in range(6)}) > 1
+    with pytest.raises(CohortError, match=r"4 normal images were asked for, but train\.0 has 3"):
+        Cohort.from_benchmark(folder, normals=(4, 0))

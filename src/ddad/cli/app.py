@@ -12,6 +12,7 @@ from ddad.cli.verbs.evaluate import evaluate
 from ddad.cli.verbs.fields import fields
 from ddad.cli.verbs.fit import fit
 from ddad.cli.verbs.score import score
+from ddad.cli.verbs.sweep import sweep
 
 app = typer.Typer(
     name="ddad",
@@ -38,5 +39,5 @@ def _main(
 ) -> None: ...
 
 
-for verb in (demo, fit, score, evaluate, benchmark, fields):
+for verb in (demo, fit, score, evaluate, benchmark, sweep, fields):
     app.command()(verb)

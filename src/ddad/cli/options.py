@@ -58,6 +58,16 @@ AnomalyRate = Annotated[
         rich_help_panel=_IMAGES,
     ),
 ]
+Unseen = Annotated[
+    str | None,
+    typer.Option(
+        "--unseen",
+        metavar="NAME=PATTERN",
+        help="Keep a class of anomaly out of the unlabeled images and test on it alone: a word for it, and a pattern "
+        "of its files' names, e.g. 'meningioma=*-me*'.",
+        rich_help_panel=_IMAGES,
+    ),
+]
 RecipeName = Annotated[
     str,
     typer.Option("--recipe", help="fast, paper, or a YAML or JSON file of recipe fields.", rich_help_panel=_RECIPE),

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ddad.cohorts.rows import Role, Row
+import numpy as np
+
+from ddad.cohorts.rows import Role, Row, listed
 from ddad.errors import CohortError
 
 _LISTS = ("train.0", "train.unlabeled.0", "train.unlabeled.1", "test.0", "test.1")
 
 
 def read_benchmark(
-    folder: Path, split: Path, anomaly_rate: float | None, unlabeled_total: int | None
+    folder: Path,
+    split: Path,
+    anomaly_rate: float | None,
+    unlabeled_total: int | None,
+    unseen: str | None = None,
+    normals: tuple[int, int] | None = None,
 ) -> tuple[list[Row], list[str]]:
     """Read the rows of a benchmark's split, and what is to be noted about it.
 
+    Args:
+        folder: with `images/` and the split.
+        split: the JSON file.
+        anomaly_rate: of the unlabeled images, or as listed.
+        unlabeled_total: how many unlabeled images, or all.
+        unseen: pattern of names of abnormal images; they are not among the unlabeled, and alone in the test set.
+        normals: how many normal images, and the seed that draws them; or all.
+
     Raises:
         CohortError: a folder or file is missing, the split is malformed or names an image twice, or the
-            anomaly rate cannot be had.
+            anomaly rate, the unseen class or the normal images cannot be had.
     """
     images = folder / "images"
     for place in (folder, images):
@@ -30,14 +46,18 @@ def read_benchmark(
     file = split if split.is_absolute() else folder / split
     names = _read_split(file)
     notes = []
+    if unseen is not None:
+        _set_apart(names, unseen, file)
+    if normals is not None:
+        names["train.0"] = _drawn(names["train.0"], *normals, file)
     if anomaly_rate is not None or unlabeled_total is not None:
-        normals, abnormals = names["train.unlabeled.0"], names["train.unlabeled.1"]
-        wanted = len(normals) + len(abnormals) if unlabeled_total is None else unlabeled_total
+        healthy, abnormal = names["train.unlabeled.0"], names["train.unlabeled.1"]
+        wanted = len(healthy) + len(abnormal) if unlabeled_total is None else unlabeled_total
         if anomaly_rate is None:
-            anomaly_rate = len(abnormals) / max(len(normals) + len(abnormals), 1)
-        counts = unlabeled_counts(len(normals), len(abnormals), anomaly_rate, wanted)
-        names["train.unlabeled.0"] = normals[: counts[0]]
-        names["train.unlabeled.1"] = abnormals[: counts[1]]
+            anomaly_rate = len(abnormal) / max(len(healthy) + len(abnormal), 1)
+        counts = unlabeled_counts(len(healthy), len(abnormal), anomaly_rate, wanted)
+        names["train.unlabeled.0"] = healthy[: counts[0]]
+        names["train.unlabeled.1"] = abnormal[: counts[1]]
         if sum(counts) < wanted:
             notes.append(
                 f"{file.name}: {sum(counts)} unlabeled images instead of {wanted}: the lists hold no more "
@@ -51,6 +71,26 @@ def read_benchmark(
         origin = f"{file.name}, {'train.unlabeled' if role == Role.UNLABELED else key}"
         rows += [Row(images / name, role, origin, label) for name in names[key]]
     return rows, notes
+
+
+def _set_apart(names: dict[str, list[str]], unseen: str, file: Path) -> None:
+    """Keep a class of anomaly out of the unlabeled images, and test on it alone."""
+    chosen = [name for name in names["test.1"] if fnmatchcase(name, unseen)]
+    if not chosen:
+        raise CohortError(
+            f"{file}: no name in test.1 fits the unseen class {unseen!r}; they are, for example, "
+            f"{listed(names['test.1'])}. A * stands for any letters."
+        )
+    names["test.1"] = chosen
+    names["train.unlabeled.1"] = [name for name in names["train.unlabeled.1"] if not fnmatchcase(name, unseen)]
+
+
+def _drawn(names: list[str], count: int, seed: int, file: Path) -> list[str]:
+    """Draw some names; of one seed, a smaller draw is part of a larger one."""
+    if not 1 <= count <= len(names):
+        raise CohortError(f"{file}: {count} normal images were asked for, but train.0 has {len(names)}.")
+    chosen = np.random.default_rng(seed).permutation(len(names))[:count]
+    return [names[index] for index in sorted(chosen)]
 
 
 def unlabeled_counts(normals: int, abnormals: int, rate: float, total: int) -> tuple[int, int]:

@@ -89,6 +89,8 @@ class Cohort:
         split: str | Path = "data.json",
         anomaly_rate: float | None = None,
         unlabeled_total: int | None = None,
+        unseen: str | None = None,
+        normals: tuple[int, int] | None = None,
     ) -> Self:
         """Read a folder as the paper's authors publish it: `images/` and a JSON file with the split.
 
@@ -99,12 +101,15 @@ class Cohort:
                 are taken. None takes all names.
             unlabeled_total: how many unlabeled images to take at that rate; all that the lists hold if
                 None. It shrinks where a list is too short.
+            unseen: pattern of names, such as `*-me_*`: a class of anomaly that is kept out of the unlabeled
+                images; the abnormal test images are then of this class alone.
+            normals: how many normal images to take, and the seed that draws them; all if None.
 
         Raises:
             CohortError: the folder, the split or an image is missing, the split is malformed or names an
-                image twice, or the anomaly rate cannot be had.
+                image twice, or the anomaly rate, unseen class or number of normals cannot be had.
         """
-        rows, notes = read_benchmark(Path(folder), Path(split), anomaly_rate, unlabeled_total)
+        rows, notes = read_benchmark(Path(folder), Path(split), anomaly_rate, unlabeled_total, unseen, normals)
         return cls._checked(rows, notes, Path(folder).resolve().name)
 
     @classmethod

@@ -99,7 +99,8 @@ def _title(record: dict[str, Any]) -> str:
     }
     changed = "".join(f", {name} {value}" for name, value in shown.items())
     cell = record["cells"][0]
-    return f"{cell['dataset']}, {cell['split']}, recipe {record['recipe']['preset_name']}{changed}"
+    unseen = f", unseen {record['unseen']}" if record.get("unseen") else ""
+    return f"{cell['dataset']}, {cell['split']}{unseen}, recipe {record['recipe']['preset_name']}{changed}"
 
 
 def _significance(scores: Scores, pairs: pd.DataFrame) -> str:

@@ -77,7 +77,8 @@ def run_grid(
         workers = workers or max(1, (os.cpu_count() or 1) // jobs)
         for wait in (False, True):
             missing = [one.job(device, workers, jobs, wait) for one in planned if store.find(one) is None]
-            run_jobs(missing, workers=jobs, progress=progress, title="runs")
+            if missing:
+                run_jobs(missing, workers=jobs, progress=progress, title="runs")
     return [store.record(one) for one in planned]
 
 
@@ -220,7 +221,10 @@ def _do(
         if store.find(planned) is None:
             images, recipe = planned.images, planned.recipe
             model = planned.file.with_suffix(".model")
-            record = planned.identity | {"anomaly_rate": images.setting.anomaly_rate}
+            record = planned.identity | {
+                "anomaly_rate": images.setting.anomaly_rate,
+                "unseen": images.setting.unseen,
+            }
             record |= run_once(images.cohort, recipe, model, device, workers, progress)
             record["compute"]["jobs"] = jobs
             record["cells"] = list(run_cells(record, recipe, images.name, images.benchmark, images.setting.split))

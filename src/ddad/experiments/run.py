@@ -103,6 +103,7 @@ def differs_from_published(record: dict[str, Any], benchmark: Benchmark, split: 
         "unlabeled images": (counts["unlabeled"], benchmark.unlabeled),
         "test images, normal and abnormal": ((labels.count(0), labels.count(1)), benchmark.test),
         "anomaly rate": (benchmark.anomaly_rate if rate is None else rate, benchmark.anomaly_rate),
+        "unseen class": (record.get("unseen") or "none", "none"),
     }
     return [f"{what}: {own}, in the paper {theirs}" for what, (own, theirs) in compared.items() if own != theirs]
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ddad.cohorts import Cohort
+from ddad.errors import SettingError
 from ddad.experiments.published import Benchmark, benchmark_named
 
 
@@ -18,12 +19,26 @@ class Setting:
         data: the benchmark folder.
         split: name of the split file.
         anomaly_rate: of the unlabeled images; None: the published rate, or for `custom` as listed.
+        unlabeled: how many unlabeled images; None: the published number, or for `custom` all.
+        unseen: `NAME=PATTERN`: a class of anomaly, by the names of its files, that is kept out of the unlabeled
+            images and tested on alone.
+        normals: how many normal images to take; None: all.
+        normals_seed: draws them.
     """
 
     dataset: str
     data: str
     split: str = "data.json"
     anomaly_rate: float | None = None
+    unlabeled: int | None = None
+    unseen: str | None = None
+    normals: int | None = None
+    normals_seed: int = 0
+
+    def __post_init__(self) -> None:
+        name, equals, pattern = (self.unseen or "").partition("=")
+        if self.unseen is not None and not (name and equals and pattern):
+            raise SettingError(f"--unseen {self.unseen}: write it as NAME=PATTERN, e.g. meningioma=*-me*.")
 
     def open(self) -> tuple[Benchmark | None, Cohort]:
         """Open the folder; a benchmark of the paper has the published anomaly rate and size of D_u.
@@ -38,7 +53,9 @@ class Setting:
             self.data,
             split=self.split,
             anomaly_rate=rate,
-            unlabeled_total=known.unlabeled if known else None,
+            unlabeled_total=known.unlabeled if known and self.unlabeled is None else self.unlabeled,
+            unseen=self.unseen.partition("=")[2] if self.unseen else None,
+            normals=None if self.normals is None else (self.normals, self.normals_seed),
         )
         return known, cohort
 

@@ -20,6 +20,7 @@ def benchmark(
     data: Annotated[Path, typer.Option("--data", help="Benchmark folder: images/ and data.json.")],
     split: options.Split = "data.json",
     anomaly_rate: options.AnomalyRate = None,
+    unseen: options.Unseen = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,7 +66,7 @@ def benchmark(
         preset_changes={"holdout": 0.0},
     )
     recipes = benchmark_recipes(base, methods or ["ddad"], backbones or ["ae-u"], seeds)
-    setting = Setting(dataset, str(data), split, anomaly_rate)
+    setting = Setting(dataset, str(data), split, anomaly_rate, unseen=unseen)
     with terminal_progress() as progress:
         records = run_grid(
             [Run(setting, each) for each in recipes],

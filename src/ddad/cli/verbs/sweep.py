@@ -1,0 +1,96 @@
+"""`ddad sweep`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ddad.cli import options
+from ddad.cli.output import exit_if_skipped, print_json, warn
+
+
+def sweep(
+    kind: Annotated[
+        Literal["anomaly-rate", "members", "normals", "latent-size"], typer.Argument(help="What is varied.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="Benchmark folder: images/ and data.json.")],
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", help="custom, or a benchmark of the paper: its anomaly rate and size of D_u."),
+    ] = "custom",
+    split: options.Split = "data.json",
+    anomaly_rate: options.AnomalyRate = None,
+    unseen: options.Unseen = None,
+    values: Annotated[
+        list[float] | None, typer.Option("--value", help="Take these values instead of the usual ones; repeatable.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--methods",
+            help="Detectors, repeatable. Default: ddad; over anomaly rates and normals normal-vs-unlabeled too.",
+        ),
+    ] = None,
+    backbones: Annotated[
+        list[str] | None,
+        typer.Option("--backbone", help="Of ddad: ae, memae, ae-u or vae; repeatable. Default: ae-u."),
+    ] = None,
+    recipe: options.RecipeName = "fast",
+    settings: options.Settings = None,
+    image_size: options.ImageSize = None,
+    members: options.Members = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Fits with different seeds.")] = 3,
+    seed: options.Seed = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for table, plot and runs. Default: sweep-KIND.")
+    ] = None,
+    jobs: options.Jobs = 1,
+    device: options.Device = "auto",
+    precision: options.PrecisionName = None,
+    workers: options.Workers = None,
+    as_json: options.Json = False,
+) -> None:
+    """Vary one thing and plot the AUC over it: the anomaly rate (Fig. 5), K, normal images, or the code's length."""
+    from ddad.cli.terminal import say, terminal_progress
+    from ddad.experiments.grid import run_grid
+    from ddad.experiments.run import cells_of
+    from ddad.experiments.setting import Setting
+    from ddad.experiments.sweep import sweep_runs, write_sweep
+
+    base = options.build_recipe(
+        recipe,
+        settings,
+        image_size=image_size,
+        members=members,
+        seed=seed,
+        precision=precision,
+        preset_changes={"holdout": 0.0},
+    )
+    planned = sweep_runs(
+        kind,
+        Setting(dataset, str(data), split, anomaly_rate, unseen=unseen),
+        base,
+        values=values or (),
+        methods=methods or (),
+        backbones=backbones or ("ae-u",),
+        seeds=seeds,
+    )
+    folder = out or Path(f"sweep-{kind}")
+    with terminal_progress() as progress:
+        records = run_grid(
+            [run for _, run in planned], folder, jobs=jobs, device=device, workers=workers, progress=progress
+        )
+    swept = [value for value, _ in planned]
+    table = write_sweep(kind, swept, records, shlex.join(["ddad", *sys.argv[1:]]), folder)
+    if as_json:
+        found = zip(swept, records, strict=True)
+        print_json({"cells": [{"value": value, **cell} for value, record in found for cell in cells_of([record])]})
+    else:
+        typer.echo(table)
+        say(f"Written to {folder}: sweep.md, sweep.csv, and the plot as sweep.pdf, .svg and .png.")
+    warn(list(dict.fromkeys(warning for record in records for warning in record["warnings"])))
+    exit_if_skipped(list(dict.fromkeys(tuple(pair) for record in records for pair in record["skipped"])))

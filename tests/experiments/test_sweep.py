@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ddad.cohorts import Role
+from ddad.errors import CohortError, SettingError
+from ddad.experiments.grid import run_grid
+from ddad.experiments.setting import Setting
+from ddad.experiments.sweep import SWEEPS, draw_sweep, sweep_runs, write_sweep
+from support import tiny_recipe, write_images
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    folder = tmp_path / "benchmark"
+    names = [path.name for path in write_images(folder / "images", 34)]
+    split = {
+        "train": {"0": names[:12], "unlabeled": {"0": names[12:16], "1": names[16:26]}},
+        "test": {"0": names[26:30], "1": names[30:]},
+    }
+    (folder / "data.json").write_text(json.dumps(split))
+    return Setting("custom", str(folder))
+
+
+def test_over_anomaly_rates_the_number_of_unlabeled_images_stays(setting: Setting) -> None:
+    runs = sweep_runs("anomaly-rate", setting, tiny_recipe(), values=(0, 0.5, 1), methods=["ddad"], seeds=1)
+    counts = []
+    for _, run in runs:
+        cohort = run.setting.open()[1]
+        abnormal = set(json.loads((Path(setting.data) / "data.json").read_text())["train"]["unlabeled"]["1"])
+        unlabeled = [path.name for path in cohort.paths(Role.UNLABELED)]
+        counts.append((len(unlabeled), len(abnormal & set(unlabeled))))
+    assert counts == [(4, 0), (4, 2), (4, 4)]
+    assert [value for value, _ in runs] == [0, 0.5, 1]
+
+
+def test_other_sweeps_change_the_recipe_or_the_normals(setting: Setting) -> None:
+    members = sweep_runs("members", setting, tiny_recipe(), seeds=1)
+    assert [run.recipe.reconstruction.members for _, run in members] == list(SWEEPS["members"].values)
+    codes = sweep_runs("latent-size", setting, tiny_recipe(), values=(4, 8), seeds=2)
+    assert [(run.recipe.reconstruction.latent_size, run.recipe.seed) for _, run in codes] == [
+        (4, 0), (4, 1), (8, 0), (8, 1)
+    ]  # fmt: skip
+    normals = sweep_runs("normals", setting, tiny_recipe(), methods=["ddad"], seeds=2)
+    assert [(value, run.setting.normals_seed) for value, run in normals] == [(10, 0), (10, 1)]  # 20 are not there
+
+
+def test_values_that_cannot_be_used(setting: Setting) -> None:
+    with pytest.raises(SettingError, match=r"--value 2\.5"):
+        sweep_runs("members", setting, tiny_recipe(), values=(2.5,))
+    with pytest.raises(CohortError, match="20 normal images"):
+        sweep_runs("normals", setting, tiny_recipe(), values=(20,))[0][1].setting.open()
+    with pytest.raises(SettingError, match="NAME=PATTERN"):
+        Setting("custom", setting.data, unseen="meningioma")
+
+
+def test_a_sweep_ends_in_a_table_and_a_plot(setting: Setting, tmp_path: Path) -> None:
+    recipe = tiny_recipe(reconstruction__ndm_epochs=1, reconstruction__udm_epochs=1, holdout=0)
+    planned = sweep_runs("members", setting, recipe, values=(1, 2), seeds=1)
+    records = run_grid([run for _, run in planned], tmp_path / "s", workers=0, device="cpu")
+    table = write_sweep("members", [value for value, _ in planned], records, "ddad sweep", tmp_path / "s")
+    lines = table.splitlines()
+    assert lines[0] == "| K, networks in each ensemble | R_dual | R_intra | A_inter | A_intra | Rec. |"
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["1", "2"]
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {
+        "runs", "sweep.csv", "sweep.md", "sweep.pdf", "sweep.svg", "sweep.png"
+    }  # fmt: skip
+    written = pd.read_csv(tmp_path / "s" / "sweep.csv")
+    assert written["value"].tolist() == [1] * 6 + [2] * 6
+
+
+def test_the_plot_has_a_curve_for_each_method_with_its_means() -> None:
+    rows: list[dict[str, Any]] = [
+        {"name": name, "value": value, "auc": auc + 10 * value, "auc_sd": 1.0}
+        for name, auc in (("R_dual", 80), ("Normal vs unlabeled", 70))
+        for value in (0.0, 0.5, 1.0)
+    ]
+    (axes,) = draw_sweep(pd.DataFrame(rows), "anomaly-rate").axes
+    curves = {line.get_label(): line for line in axes.lines}
+    assert list(curves) == ["R_dual", "Normal vs unlabeled"]
+    assert list(curves["R_dual"].get_xdata()) == [0, 50, 100]
+    assert list(curves["R_dual"].get_ydata()) == [80, 85, 90]
+    assert len({line.get_color() for line in axes.lines}) == 2
