@@ -10,6 +10,7 @@ from ddad.cli.verbs.benchmark import benchmark
 from ddad.cli.verbs.demo import demo
 from ddad.cli.verbs.evaluate import evaluate
 from ddad.cli.verbs.fields import fields
+from ddad.cli.verbs.figures import figures
 from ddad.cli.verbs.fit import fit
 from ddad.cli.verbs.score import score
 from ddad.cli.verbs.sweep import sweep
@@ -39,5 +40,5 @@ def _main(
 ) -> None: ...
 
 
-for verb in (demo, fit, score, evaluate, benchmark, sweep, fields):
+for verb in (demo, fit, score, evaluate, benchmark, sweep, figures, fields):
     app.command()(verb)

@@ -1,0 +1,62 @@
+"""`ddad figures`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddad.cli import options
+from ddad.cli.output import print_json
+from ddad.errors import SettingError
+
+
+def figures(
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Folders that ddad benchmark wrote: histograms of their scores.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="Fitted model: maps of some test images.")] = None,
+    test_normal: options.TestNormal = None,
+    test_abnormal: options.TestAbnormal = None,
+    test_masks: options.TestMasks = None,
+    manifest: options.Manifest = None,
+    data: options.Data = None,
+    split: options.Split = "data.json",
+    images: Annotated[int, typer.Option("--images", min=1, help="With --model: how many, drawn by chance.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of that chance.")] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the figures; those of the same name are replaced.")
+    ] = Path("figures"),
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Draw the paper's Fig. 6 from stored runs, and its Fig. 7 from a model and test images: PDF, SVG and PNG."""
+    from ddad.cli.terminal import say
+    from ddad.errors import writing_to
+    from ddad.experiments.histograms import write_histograms
+    from ddad.experiments.score_maps import write_score_maps
+    from ddad.model import Model
+
+    if not results and model is None:
+        raise SettingError("figures: give folders of benchmark results, or --model with test images, or both.")
+    cohort = None
+    if model is not None:
+        cohort = options.build_cohort(
+            test_normal=test_normal,
+            test_abnormal=test_abnormal,
+            test_masks=test_masks,
+            manifest=manifest,
+            data=data,
+            split=split,
+        )
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+    written = [path for folder in results or () for path in write_histograms(folder, out)]
+    if model is not None and cohort is not None:
+        written += write_score_maps(Model.load(model), cohort, out, count=images, seed=seed, device=device)
+    if as_json:
+        print_json({"figures": [str(path) for path in written]})
+    else:
+        for path in written:
+            say(str(path))

@@ -1,0 +1,172 @@
+"""Images with their score maps, alone and laid over the image (Fig. 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
+from numpy.typing import NDArray
+
+from ddad.cohorts import Cohort, Role, read_mask
+from ddad.errors import CohortError, ImageError
+from ddad.experiments import drawing
+from ddad.experiments.published import SCORE_TITLES
+from ddad.images import read_image
+from ddad.model import Finding, Model
+from ddad.training.device import DeviceName
+
+_MAPS = ("rec", "a_intra", "a_inter", "r_dual")
+_COLOURS = "inferno"
+_STRONGEST_OVERLAY = 0.65
+_ROW_INCHES = 1.3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of the figure.
+
+    Attributes:
+        picture: (H, W, C) in [0, 1].
+        finding: with its maps.
+        mask: (H, W), true where abnormal, or None.
+        label: 0 normal, 1 abnormal.
+    """
+
+    picture: NDArray[np.float32]
+    finding: Finding
+    mask: NDArray[np.bool_] | None
+    label: int
+
+
+def choose_images(cohort: Cohort, count: int, seed: int = 0) -> list[Path]:
+    """Draw test images by chance, three abnormal ones for each normal one, abnormal ones first.
+
+    Raises:
+        CohortError: there are not so many test images.
+    """
+    chosen: list[Path] = []
+    normal = count // 4
+    for label, number in ((1, count - normal), (0, normal)):
+        paths = cohort.paths(Role.TEST, label)
+        if len(paths) < number:
+            raise CohortError(
+                f"{cohort.name}: {number} test images with label {label} to be drawn, {len(paths)} are there."
+            )
+        order = np.random.default_rng([seed, label]).permutation(len(paths))[:number]
+        chosen += [paths[index] for index in order]
+    return chosen
+
+
+def write_score_maps(
+    model: Model, cohort: Cohort, out: Path, *, count: int = 4, seed: int = 0, device: DeviceName = "auto"
+) -> list[Path]:
+    """Score some test images, draw their maps, and write the figure `score-maps`.
+
+    Args:
+        model: with the scales of its maps.
+        cohort: with labelled test images, and masks if there are any.
+        out: folder for the figure.
+        count: how many images.
+        seed: draws them.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        CohortError: there are too few test images.
+        ImageError: a chosen image cannot be read.
+    """
+    paths = choose_images(cohort, count, seed)
+    labels = dict(zip(cohort.table["path"], cohort.table["label"], strict=True))
+    masks = dict(zip(cohort.table["path"], cohort.table["mask"], strict=True))
+
+    def refuse(skipped: object) -> None:
+        raise ImageError(getattr(skipped, "path", ""), getattr(skipped, "reason", ""))
+
+    shown = []
+    for finding in model.score(paths, device=device, on_skipped=refuse):
+        mask = masks[finding.path]
+        shown.append(
+            Shown(
+                picture=_picture(finding.path),
+                finding=finding,
+                mask=None if pd.isna(mask) else read_mask(mask, finding.source_size),
+                label=int(labels[finding.path]),
+            )
+        )
+    names = [name for name in _MAPS if name in shown[0].finding.maps] or list(shown[0].finding.maps)
+    with drawing.style():
+        return drawing.save(draw_score_maps(shown, {name: model.map_scale(name) for name in names}), out, "score-maps")
+
+
+def draw_score_maps(shown: Sequence[Shown], scales: dict[str, tuple[float, float]]) -> Figure:
+    """Draw two rows for each image: the maps, and the maps over the image. Each column has one scale for all images.
+
+    Args:
+        shown: the images.
+        scales: by map, the values at the dark and at the bright end.
+    """
+    rows, columns = 2 * len(shown), 1 + len(scales)
+    figure = Figure(figsize=(drawing.PAGE_INCHES * columns / 5, _ROW_INCHES * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    grid[0, 0].set_title("image")
+    for column, (name, (low, high)) in enumerate(scales.items(), start=1):
+        grid[0, column].set_title(SCORE_TITLES.get(name, "map"))
+        for number, one in enumerate(shown):
+            above, below = grid[2 * number, column], grid[2 * number + 1, column]
+            score_map, extent = one.finding.maps[name], _extent(one)
+            draw = partial(
+                Axes.imshow, X=score_map, cmap=_COLOURS, vmin=low, vmax=high, extent=extent, interpolation="bilinear"
+            )
+            drawn = draw(above)
+            below.imshow(_colours(one.picture), extent=extent)
+            opacity = _STRONGEST_OVERLAY * np.clip((score_map - low) / max(high - low, 1e-12), 0, 1)
+            below.imshow(
+                score_map, _COLOURS, vmin=low, vmax=high, extent=extent, alpha=opacity, interpolation="bilinear"
+            )
+            _outline(above, one)
+            _outline(below, one)
+        bar = figure.colorbar(drawn, ax=list(grid[:, column]), location="bottom", shrink=0.85, aspect=14, pad=0.01)
+        bar.set_ticks([low, high], labels=[f"{low:.2g}", f"{high:.2g}"])
+        bar.outline.set_visible(False)
+    for number, one in enumerate(shown):
+        top, bottom = grid[2 * number, 0], grid[2 * number + 1, 0]
+        top.imshow(_colours(one.picture), extent=_extent(one))
+        top.set_ylabel("abnormal" if one.label else "normal")
+        _outline(top, one)
+        bottom.set_visible(False)
+    return figure
+
+
+def _picture(path: str) -> NDArray[np.float32]:
+    image = read_image(path)
+    low, high = image.value_range
+    picture: NDArray[np.float32] = np.clip((image.pixels - low) / (high - low), 0, 1)
+    return picture
+
+
+def _colours(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
+
+
+def _extent(one: Shown) -> tuple[float, float, float, float]:
+    rows, columns = one.finding.source_size
+    return 0, columns, rows, 0
+
+
+def _outline(axes: Axes, one: Shown) -> None:
+    """Draw the border of the mask: a white line on a black one is seen on every colour."""
+    if one.mask is None or not one.mask.any():
+        return
+    rows, columns = np.mgrid[: one.mask.shape[0], : one.mask.shape[1]] + 0.5
+    lines = axes.contour(columns, rows, one.mask.astype(float), [0.5], colors="white", linewidths=0.8)
+    lines.set_path_effects([Stroke(linewidth=1.8, foreground="black"), Normal()])

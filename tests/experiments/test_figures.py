@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import ddad
+from ddad import Cohort
+from ddad.cohorts.phantom import write_phantom
+from ddad.errors import CohortError, OutputError
+from ddad.experiments.histograms import Histogram, draw_histograms, histogram, write_histograms
+from ddad.experiments.score_maps import choose_images, write_score_maps
+from support import run_cli, tiny_recipe
+
+
+def test_chi_square_by_hand() -> None:
+    # (0.5 - 0.25)² / 0.75 + (0.5 - 0.75)² / 1.25, halved; a bin that is empty in both does not count.
+    found = Histogram(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.75, 0.0])).chi_square
+    assert found == pytest.approx(0.5 * (0.0625 / 0.75 + 0.0625 / 1.25))
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
+def test_distance_is_between_none_and_all(scores: list[float]) -> None:
+    labels = [index % 2 for index in range(len(scores))]
+    found = histogram(labels, scores)
+    assert found.normal.sum() == pytest.approx(1)
+    assert found.abnormal.sum() == pytest.approx(1)
+    assert 0 <= found.chi_square <= 1 + 1e-9
+
+
+def test_separate_scores_have_distance_one_whatever_one_extreme_does() -> None:
+    labels, scores = [0] * 500 + [1] * 500, [*np.linspace(0, 1, 500), *np.linspace(3, 4, 500)]
+    assert histogram(labels, scores).chi_square == pytest.approx(1)
+    scores[-1] = 1e6
+    assert histogram(labels, scores).chi_square == pytest.approx(1)
+
+
+def test_panels_share_their_scales() -> None:
+    panels = {
+        f"score {number}": histogram([0, 1] * 30, np.random.default_rng(number).normal(size=60)) for number in range(4)
+    }
+    figure = draw_histograms(panels)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == list(panels)
+    assert len({axes.get_ylim() for axes in shown}) == 1
+    assert all(f"{panels[axes.get_title()].chi_square:.2f}" in axes.texts[0].get_text() for axes in shown)
+
+
+def write_run(folder: Path, method: str, backbone: str | None, scores: list[str], seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=20).tolist()
+    record = {
+        "cohort": "c",
+        "labels": [0, 1] * 10,
+        "scores": dict.fromkeys(scores, values),
+        "cells": [{"method": method, "backbone": backbone, "split": "data.json", "seed": seed}],
+    }
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    (folder / "runs" / f"{method}-{backbone}-{seed}.json").write_text(json.dumps(record))
+
+
+def test_stored_runs_become_a_figure_a_backbone_and_one_for_the_rivals(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / "official", "ddad", "ae", ["rec", "rec_ensemble", "r_dual"], seed)
+        write_run(tmp_path / "official", "fpi", None, ["image"], seed)
+    out = tmp_path / "figures"
+    out.mkdir()
+    written = write_histograms(tmp_path / "official", out)
+    assert {path.name for path in written} == {
+        f"histograms-official-{group}.{suffix}" for group in ("ae", "rivals") for suffix in ("pdf", "svg", "png")
+    }
+    text = (out / "histograms-official-ae.svg").read_text()
+    assert "R_dual" in text
+    assert "ensemble" not in text
+    before = {path: path.read_bytes() for path in written}
+    write_histograms(tmp_path / "official", out)
+    assert {path: path.read_bytes() for path in written} == before
+    with pytest.raises(OutputError, match="no stored run"):
+        write_histograms(tmp_path, out)
+
+
+def test_score_maps_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phantom = tmp_path / "phantom"
+    write_phantom(
+        phantom, normals=10, unlabeled_normals=2, unlabeled_abnormals=2, test_normals=2, test_abnormals=3, size=48
+    )
+    cohort = Cohort.from_manifest(phantom / "manifest.csv")
+    model = ddad.fit(cohort, tiny_recipe(), workers=0, out=tmp_path / "model", device="cpu")
+    written = write_score_maps(model, cohort, tmp_path, count=4, seed=1)
+    assert [path.name for path in written] == ["score-maps.pdf", "score-maps.svg", "score-maps.png"]
+    text = written[1].read_text()
+    assert all(title in text for title in ("Rec.", "A_intra", "A_inter", "R_dual", "abnormal"))
+    with Image.open(written[2]) as picture:
+        assert picture.size[0] > 1500
+    chosen = choose_images(cohort, 4, seed=1)
+    assert chosen == choose_images(cohort, 4, seed=1)
+    labels = [path in cohort.paths("test", 1) for path in chosen]
+    assert labels == [True, True, True, False]
+    with pytest.raises(CohortError, match="6 test images with label 1"):
+        choose_images(cohort, 8)
+
+    done = run_cli(
+        monkeypatch, capsys, "figures", "--model", tmp_path / "model", "--manifest", phantom / "manifest.csv",
+        "--images", 2, "--out", tmp_path / "figures", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert [Path(path).name for path in done.json["figures"]] == [path.name for path in written]
+    assert run_cli(monkeypatch, capsys, "figures").code == 1
