@@ -69,7 +69,11 @@ def read_benchmark(
         # The labels of unlabeled images serve only to set the anomaly rate: they end here.
         label = int(key[-1]) if role == Role.TEST else None
         origin = f"{file.name}, {'train.unlabeled' if role == Role.UNLABELED else key}"
-        rows += [Row(images / name, role, origin, label) for name in names[key]]
+        masks = [folder / "masks" / f"{Path(name).stem}.png" if key == "test.1" else None for name in names[key]]
+        rows += [
+            Row(images / name, role, origin, label, mask=mask if mask and mask.is_file() else None)
+            for name, mask in zip(names[key], masks, strict=True)
+        ]
     return rows, notes
 
 

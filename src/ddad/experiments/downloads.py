@@ -1,0 +1,128 @@
+"""The paper's public data sets as their publishers ship them: which images there are, and what is said of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ddad.cohorts import find_images
+from ddad.errors import CohortError
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels of the source."""
+NORMAL = "normal"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image of a download.
+
+    Attributes:
+        path: the file.
+        kind: `normal`, or the class of anomaly.
+        patient: whose it is; the file itself where the publisher does not say.
+        boxes: around findings, where the publisher has them.
+    """
+
+    path: Path
+    kind: str
+    patient: str
+    boxes: tuple[Box, ...] = ()
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether nothing abnormal was found in it."""
+        return self.kind == NORMAL
+
+
+def rsna(folder: Path) -> list[Source]:
+    """RSNA Pneumonia Detection Challenge: DICOM; what is neither normal nor shows opacities is left out."""
+    classes = _table(folder, "stage_2_detailed_class_info.csv", ("patientId", "class"))
+    labels = _table(folder, "stage_2_train_labels.csv", ("patientId", "x", "y", "width", "height", "Target"))
+    boxes: dict[str, list[Box]] = {}
+    for row in labels[labels["Target"] == 1].to_dict("records"):
+        x, y = float(row["x"]), float(row["y"])
+        boxes.setdefault(row["patientId"], []).append((x, y, x + float(row["width"]), y + float(row["height"])))
+    files = _by_stem(folder / "stage_2_train_images", (".dcm",))
+    kinds = {"Normal": NORMAL, "Lung Opacity": "lung-opacity"}
+    chosen = classes[classes["class"].isin(list(kinds))].drop_duplicates()
+    return [
+        Source(_file(files, name, folder), kinds[kind], name, tuple(boxes.get(name, ())))
+        for name, kind in zip(chosen["patientId"], chosen["class"], strict=True)
+    ]
+
+
+def vindr(folder: Path) -> list[Source]:
+    """VinDr-CXR, from Kaggle or PhysioNet: DICOM; normal is what no radiologist found anything in."""
+    name = "train.csv" if (folder / "train.csv").is_file() else "annotations/annotations_train.csv"
+    table = _table(folder, name, ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max"))
+    files = _by_stem(folder / "train", (".dicom", ".dcm"))
+    sources = []
+    for image, rows in table.groupby("image_id", sort=True):
+        findings = rows[rows["class_name"] != "No finding"]
+        boxes = findings[["x_min", "y_min", "x_max", "y_max"]].dropna().astype(float)
+        kind = NORMAL if findings.empty else "finding"
+        found: Iterable[Box] = boxes.itertuples(index=False, name=None)
+        sources.append(Source(_file(files, str(image), folder), kind, str(image), tuple(found)))
+    return sources
+
+
+def lag(folder: Path) -> list[Source]:
+    """LAG: folders `non_glaucoma` and `suspicious_glaucoma`; attention maps are left out."""
+    return _from_folders(folder, {"non_glaucoma": NORMAL, "suspicious_glaucoma": "glaucoma"}, without="attention_map")
+
+
+def brain_tumor(folder: Path) -> list[Source]:
+    """Brain Tumor MRI (Nickparvar): folders by class in `Training` and `Testing`; pituitary tumours are left out."""
+    return _from_folders(folder, {"notumor": NORMAL, "glioma": "glioma", "meningioma": "meningioma"})
+
+
+DOWNLOADS: dict[str, tuple[str, Callable[[Path], list[Source]]]] = {
+    "rsna": ("rsna", rsna),
+    "vindr": ("vindr-cxr", vindr),
+    "lag": ("lag", lag),
+    "brain-tumor": ("brain-tumor", brain_tumor),
+}
+"""By name on the command line: the paper's benchmark, and how its download is read."""
+
+
+def _table(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    file = folder / name
+    try:
+        table = pd.read_csv(file, dtype={columns[0]: "string"})
+    except FileNotFoundError as error:
+        raise CohortError(f"{file}: there is no such file. Name the folder of the unpacked download.") from error
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise CohortError(f"{file}: is not a CSV file ({error}). Download it again.") from error
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise CohortError(f"{file}: lacks the column {', '.join(missing)}. Download it again.")
+    return table
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise CohortError(f"{folder}: there is no such folder. Name the folder of the unpacked download.")
+    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in suffixes}
+
+
+def _file(files: dict[str, Path], stem: str, folder: Path) -> Path:
+    if stem not in files:
+        raise CohortError(
+            f"{folder}: the table names image {stem}, but there is no such file. Unpack the download again."
+        )
+    return files[stem]
+
+
+def _from_folders(folder: Path, kinds: dict[str, str], without: str = "") -> list[Source]:
+    sources = []
+    for name, kind in kinds.items():
+        places = sorted(path for path in folder.rglob(name) if path.is_dir())
+        if not places:
+            raise CohortError(f"{folder}: holds no folder {name}. Name the folder of the unpacked download.")
+        files = [path for place in places for path in find_images(place) if path.parent.name != without]
+        sources += [Source(path, kind, str(path.relative_to(folder))) for path in files]
+    return sources

@@ -1,0 +1,243 @@
+"""From a public download to a benchmark folder: images, a split with Table 1's counts, masks from boxes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ddad.cohorts import SkippedImage
+from ddad.cohorts.rows import listed
+from ddad.errors import CohortError, ImageError, writing_to
+from ddad.experiments.downloads import NORMAL, Source
+from ddad.experiments.published import Benchmark
+from ddad.files import Workspace, output_folder, take_place, write_atomically
+from ddad.images import read_image
+from ddad.progress import Progress, SilentProgress
+
+LARGEST_SIDE = 512
+"""Of prepared DICOM images: the largest input that a recipe can ask for."""
+_AS_THEY_ARE = (".png", ".jpg", ".jpeg")
+
+
+@dataclass
+class Prepared:
+    """What was made of a download.
+
+    Attributes:
+        counts: images by list of the split.
+        authors_split: whether the split is the authors' `data.json`.
+        skipped: files that could not be read; they are in no list.
+    """
+
+    counts: dict[str, int]
+    authors_split: bool
+    skipped: list[SkippedImage] = field(default_factory=list)
+
+
+def prepare(
+    sources: Sequence[Source],
+    folder: Path,
+    out: Path,
+    benchmark: Benchmark,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Write `images/`, `data.json`, and `masks/` where there are boxes around findings.
+
+    PNG and JPEG files are copied as they are. Others become 16-bit grey PNG in the range that the file declares, the
+    longer side at most 512 pixels. A preparation that was interrupted goes on.
+
+    Args:
+        sources: from a function in `downloads`.
+        folder: the download; a `data.json` in it, as the authors publish it, is taken as the split.
+        out: the benchmark folder.
+        benchmark: with the counts of Table 1.
+        seed: of the split, if it is made here.
+        overwrite: whether a folder that `ddad` wrote may be replaced.
+        progress: told of every image.
+
+    Raises:
+        CohortError: there are too few images, two have one name, or the authors' split names others.
+        OutputError: `out` exists and may not be replaced, or the disk is full.
+    """
+    target = output_folder(out, overwrite=overwrite, inputs=[folder])
+    named = _named(sources)
+    authors = folder / "data.json"
+    split = _authors_split(authors, named) if authors.is_file() else make_split(named, benchmark, seed)
+    chosen = [name for names in _lists(split).values() for name in names]
+    prepared = Prepared({}, authors.is_file())
+    plan = {"split": split, "folder": str(folder.resolve())}
+    with Workspace.beside(target).claimed(plan, overwrite=overwrite) as workspace:
+        for part in ("images", "masks"):
+            (workspace / part).mkdir(exist_ok=True)
+        with (
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+            (progress or SilentProgress()).task("preparing images", len(chosen)) as bar,
+        ):
+            for skipped in pool.map(lambda name: _write(name, named[name], workspace), chosen):
+                if skipped:
+                    prepared.skipped.append(skipped)
+                bar.advance()
+        if len(prepared.skipped) == len(chosen):
+            first = prepared.skipped[0]
+            raise CohortError(f"{folder}: no image can be used, the first: {first.path}: {first.reason}.")
+        lost = {str(skipped.path) for skipped in prepared.skipped}
+        lists = _lists(split)
+        for names in lists.values():
+            names[:] = [name for name in names if str(named[name].path) not in lost]
+        prepared.counts = {key: len(names) for key, names in lists.items()}
+        write_atomically(workspace / "data.json", (json.dumps(split, indent=1) + "\n").encode())
+        if not any((workspace / "masks").iterdir()):
+            (workspace / "masks").rmdir()
+        take_place(workspace, target)
+        for leftover in ("plan.json", "lock"):
+            (target / leftover).unlink()
+    return prepared
+
+
+def make_split(named: dict[str, Source], benchmark: Benchmark, seed: int) -> dict[str, Any]:
+    """Draw a split with Table 1's counts: no patient in both training and test.
+
+    The abnormal test images are shared equally among the classes of anomaly, as the paper has 300 gliomas and 300
+    meningiomas. What is neither tested nor known normal becomes the pool of unlabeled images.
+
+    Args:
+        named: images by name.
+        benchmark: with the counts.
+        seed: the same seed gives the same split.
+
+    Raises:
+        CohortError: there are too few images.
+    """
+    kinds = sorted({source.kind for source in named.values() if not source.is_normal})
+    wanted = Counter({NORMAL: benchmark.test[0]})
+    for number, kind in enumerate(kinds):
+        wanted[kind] = (benchmark.test[1] + number) // len(kinds)
+    patients: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(named):
+        patients[named[name].patient].append(name)
+    order = sorted(patients)
+    tested: list[str] = []
+    rest: list[str] = []
+    for index in np.random.default_rng(seed).permutation(len(order)):
+        names = patients[order[index]]
+        own = Counter(named[name].kind for name in names)
+        # A patient is tested with all images, if there is still room for each of them.
+        if own <= wanted:
+            wanted -= own
+            tested += names
+        else:
+            rest += names
+    normal = [name for name in rest if named[name].is_normal]
+    if +wanted or len(normal) < benchmark.normal:
+        there = Counter(source.kind for source in named.values())
+        raise CohortError(
+            f"{benchmark.title}: Table 1 needs {benchmark.normal} normal images to train on, "
+            f"{benchmark.test[0]} normal and {benchmark.test[1]} abnormal ones to test; found: "
+            f"{', '.join(f'{count} {kind}' for kind, count in sorted(there.items()))}. Is the download complete?"
+        )
+    return {
+        "train": {
+            "0": normal[: benchmark.normal],
+            "unlabeled": {
+                "0": normal[benchmark.normal :],
+                "1": [name for name in rest if not named[name].is_normal],
+            },
+        },
+        "test": {
+            "0": [name for name in tested if named[name].is_normal],
+            "1": [name for name in tested if not named[name].is_normal],
+        },
+    }
+
+
+def _named(sources: Sequence[Source]) -> dict[str, Source]:
+    """Name the prepared images: as their files, or with the class before it where two files have one name."""
+    stems = Counter(source.path.stem for source in sources)
+    named: dict[str, Source] = {}
+    for source in sources:
+        suffix = source.path.suffix if source.path.suffix.lower() in _AS_THEY_ARE else ".png"
+        stem = source.path.stem if stems[source.path.stem] == 1 else f"{source.kind}_{source.path.stem}"
+        if f"{stem}{suffix}" in named:
+            raise CohortError(f"{source.path} and {named[f'{stem}{suffix}'].path} have one name. Rename one of them.")
+        named[f"{stem}{suffix}"] = source
+    return named
+
+
+def _authors_split(file: Path, named: dict[str, Source]) -> dict[str, Any]:
+    """Read the authors' split, its names replaced by those of the prepared images, which may have another suffix."""
+    try:
+        split: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        lists = _lists(split)
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CohortError(f"{file}: is no split as the paper's authors publish it. Download it again.") from error
+    by_stem = {Path(name).stem: name for name in named}
+    missing = [str(name) for names in lists.values() for name in names if Path(str(name)).stem not in by_stem]
+    if missing:
+        raise CohortError(f"{file}: {len(missing)} of its images are not in the download: {listed(missing)}.")
+    for names in lists.values():
+        names[:] = [by_stem[Path(name).stem] for name in names]
+    return split
+
+
+def _lists(split: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the five lists of a split, not copies of them."""
+    train, test = split["train"], split["test"]
+    return {
+        "train.0": train["0"],
+        "train.unlabeled.0": train["unlabeled"]["0"],
+        "train.unlabeled.1": train["unlabeled"]["1"],
+        "test.0": test["0"],
+        "test.1": test["1"],
+    }
+
+
+def _write(name: str, source: Source, folder: Path) -> SkippedImage | None:
+    """Write an image, and a mask if there are boxes; say why if the image cannot be used."""
+    image, mask = folder / "images" / name, folder / "masks" / f"{Path(name).stem}.png"
+    if image.exists() and (mask.exists() or not source.boxes):
+        return None
+    try:
+        pixels = read_image(source.path)
+    except ImageError as error:
+        return SkippedImage(source.path, error.reason)
+    size = pixels.width, pixels.height
+    if source.path.suffix.lower() in _AS_THEY_ARE:
+        with writing_to(image):
+            partial = image.with_name(f".{name}.partial")
+            shutil.copyfile(source.path, partial)
+            partial.replace(image)
+    else:
+        scale = min(1.0, LARGEST_SIDE / max(size))
+        size = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        low, high = pixels.value_range
+        grey = np.clip((pixels.pixels.mean(axis=2) - low) / (high - low), 0, 1)
+        resized = np.asarray(Image.fromarray(grey.astype(np.float32)).resize(size, Image.Resampling.BOX))
+        _write_png(image, np.rint(np.clip(resized, 0, 1) * 65535).astype(np.uint16))
+    if source.boxes:
+        marked = np.zeros((size[1], size[0]), dtype=np.uint8)
+        for left, top, right, bottom in source.boxes:
+            across, down = size[0] / pixels.width, size[1] / pixels.height
+            columns = slice(int(left * across), max(int(left * across) + 1, round(right * across)))
+            marked[int(top * down) : max(int(top * down) + 1, round(bottom * down)), columns] = 255
+        _write_png(mask, marked)
+    return None
+
+
+def _write_png(path: Path, pixels: np.ndarray[Any, Any]) -> None:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    write_atomically(path, content.getvalue())
