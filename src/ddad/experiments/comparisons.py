@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -52,6 +52,14 @@ def backbone_title(backbone: str | None) -> str:
     return {str(name): title for name, title in BACKBONE_TITLES.items()}.get(str(backbone), str(backbone))
 
 
+def in_order(contenders: Iterable[Contender]) -> list[Contender]:
+    """Sort contenders as tables have them: rivals in the order of Table 2, then DDAD by backbone and score."""
+    rivals = [Contender(method, None, "image") for method in METHOD_TITLES if method != "ddad"]
+    own = [Contender("ddad", backbone, score) for backbone in BACKBONE_TITLES for score in SCORE_TITLES]
+    there = set(contenders)
+    return [contender for contender in (*rivals, *own) if contender in there]
+
+
 class Scores(NamedTuple):
     """What all contenders say of the same test images.
 
@@ -78,7 +86,7 @@ def pooled_scores(records: Sequence[dict[str, Any]]) -> Scores:
             continue
         for score, values in record["scores"].items():
             fits[Contender(cell["method"], cell["backbone"], score)].append(values)
-    return Scores(first["labels"], {one: np.array(values) for one, values in fits.items()}, left_out)
+    return Scores(first["labels"], {one: np.array(fits[one]) for one in in_order(fits)}, left_out)
 
 
 def resampled(scores: Scores) -> dict[Contender, dict[str, Resampled]]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ddad.cohorts import find_images
 from ddad.errors import CohortError
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the source."""
 NORMAL = "normal"
+_PICTURES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,6 @@ def _from_folders(folder: Path, kinds: dict[str, str], without: str = "") -> lis
         places = sorted(path for path in folder.rglob(name) if path.is_dir())
         if not places:
             raise CohortError(f"{folder}: holds no folder {name}. Name the folder of the unpacked download.")
-        files = [path for place in places for path in find_images(place) if path.parent.name != without]
-        sources += [Source(path, kind, str(path.relative_to(folder))) for path in files]
+        files = sorted(path for place in places for path in place.rglob("*") if path.suffix.lower() in _PICTURES)
+        sources += [Source(path, kind, str(path.relative_to(folder))) for path in files if path.parent.name != without]
     return sources

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from ddad.evaluation import Interval, Resampled
-from ddad.experiments.comparisons import Contender, backbone_title
+from ddad.experiments.comparisons import Contender, backbone_title, in_order
 from ddad.experiments.evaluation import Evaluation
-from ddad.experiments.published import BACKBONE_TITLES, METHOD_TITLES, SCORE_TITLES
+from ddad.experiments.published import METHOD_TITLES, SCORE_TITLES
 
 Measures = dict[Contender, dict[str, Resampled]]
 
@@ -31,7 +31,8 @@ def summary(cells: Sequence[dict[str, Any]], measures: Measures | None = None) -
     if "memory_mb" not in table:
         table["memory_mb"] = None
     rows = []
-    for contender in _in_order(table):
+    there = zip(table["method"], table["backbone"].map(_text), table["score"], strict=True)
+    for contender in in_order(Contender(*names) for names in there):
         chosen = table[
             (table["method"] == contender.method)
             & (table["backbone"].fillna("") == (contender.backbone or ""))
@@ -156,17 +157,6 @@ def to_markdown(table: pd.DataFrame) -> str:
     rule = "|" + "---|" * len(table.columns)
     rows = ["| " + " | ".join(str(value) for value in row) + " |" for row in table.itertuples(index=False)]
     return "\n".join([header, rule, *rows]) + "\n"
-
-
-def _in_order(table: pd.DataFrame) -> list[Contender]:
-    """List what stands in the cells: rivals in the order of Table 2, then DDAD by backbone and score."""
-    rivals = [Contender(method, None, "image") for method in METHOD_TITLES if method != "ddad"]
-    own = [Contender("ddad", backbone, score) for backbone in BACKBONE_TITLES for score in SCORE_TITLES]
-    there = {
-        Contender(method, _text(backbone), score)
-        for method, backbone, score in zip(table["method"], table["backbone"], table["score"], strict=True)
-    }
-    return [contender for contender in (*rivals, *own) if contender in there]
 
 
 def _method_title(contender: Contender) -> str:
