@@ -31,8 +31,8 @@ def summary(cells: Sequence[dict[str, Any]], measures: Measures | None = None) -
     if "memory_mb" not in table:
         table["memory_mb"] = None
     rows = []
-    there = zip(table["method"], table["backbone"].map(_text), table["score"], strict=True)
-    for contender in in_order(Contender(*names) for names in there):
+    there = zip(table["method"], table["backbone"], table["score"], strict=True)
+    for contender in in_order(Contender(method, _text(backbone), score) for method, backbone, score in there):
         chosen = table[
             (table["method"] == contender.method)
             & (table["backbone"].fillna("") == (contender.backbone or ""))
