@@ -20,13 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
 from ddad.cohorts import Role, decode, hold_out
+from ddad.cohorts.near_copies import near_copy_groups
 from ddad.detectors import FitContext
 from ddad.detectors.ddad import DDAD, SCORES
 from ddad.evaluation import image_metrics
@@ -34,28 +32,12 @@ from ddad.experiments.tables import to_markdown
 from ddad.training.device import Compute
 
 SHARE = 0.2
-NEAR_COPY = 0.97  # correlation of 32x32 thumbnails, as in the leak-free split
 PUBLISHED_RATE = {"learning_rate": 1e-4, "schedule": "constant", "momentum": 0.5}
 STAGE_2: dict[str, dict[str, Any]] = {
     "anchored, 3 epochs (fast)": {},
     "published, 3 epochs at 1e-3": {"network": "published"},
     "published, 10 epochs at 1e-4": {"network": "published", "epochs": 10, **PUBLISHED_RATE},
 }
-
-
-def near_copy_groups(images: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Number the groups of near copies, mirrored ones too, among images (N, C, S, S)."""
-    count, _, size, _ = images.shape
-    thumbnails = images.mean(axis=1).reshape(count, 32, size // 32, 32, size // 32).mean(axis=(2, 4))
-
-    def standardised(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        flat = pictures.reshape(count, -1)
-        flat = flat - flat.mean(axis=1, keepdims=True)
-        return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-
-    upright = standardised(thumbnails)
-    same = np.maximum(upright @ upright.T, upright @ standardised(thumbnails[:, :, ::-1]).T) > NEAR_COPY
-    return connected_components(csr_array(same), directed=False)[1].astype(np.int64)
 
 
 def main() -> None:

@@ -392,7 +392,7 @@ def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Pat
         *(("ddad", "ae-u", score) for score in SCORES),
         *(
             (method, None, "image")
-            for method in ("ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled")
+            for method in ("ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled", "ddad+")
         ),
     ]
     out = run(*options, "--methods", "all").out

@@ -14,7 +14,7 @@ from ddad.errors import SettingError
 
 Backbone = Literal["ae", "memae", "ae-u", "vae"]
 PresetName = Literal["fast", "paper"]
-DetectorName = Literal["ddad", "ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled"]
+DetectorName = Literal["ddad", "ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled", "ddad+"]
 
 
 class _Section(BaseModel):
@@ -125,6 +125,15 @@ class Segmentation(_Section):
     learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
 
 
+class Fusion(_Section):
+    """How the detector `ddad+` joins DDAD with classifiers of normal against unlabeled images."""
+
+    folds: int = Field(4, ge=2, le=20, description="classifiers, each trained without one part of the images")
+    holdout: float = Field(
+        0.2, gt=0, le=0.5, description="share of the images that DDAD leaves out, to find the weights"
+    )
+
+
 class Recipe(_Section):
     """All settings of a fit.
 
@@ -153,6 +162,7 @@ class Recipe(_Section):
     augmentation: Augmentation = Augmentation()
     classification: Classification = Classification()
     segmentation: Segmentation = Segmentation()
+    fusion: Fusion = Fusion()
 
     @classmethod
     def preset(cls, name: str) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -48,23 +48,7 @@ class NormalVsUnlabeled(Detector):
         if unlabeled is None:
             raise SettingError(f"detector {self.name}: it needs unlabeled images. Give some, or take --detector ddad.")
         paths = [context.workspace / f"classifier-{k}.safetensors" for k in range(len(self.classifiers))]
-        jobs = [
-            Job(
-                title=f"classifier {k + 1} of {len(paths)}",
-                function="ddad.training.classification:train_classifier_job",
-                arguments={
-                    "recipe": self.recipe.model_dump(mode="json"),
-                    "normal": str(normal),
-                    "unlabeled": str(unlabeled),
-                    "member": k,
-                    "into": str(path),
-                    "compute": context.compute.to_json(),
-                },
-                steps=self.recipe.classification.epochs,
-                output=path,
-            )
-            for k, path in enumerate(paths)
-        ]
+        jobs = [classifier_job(self.recipe, k, paths, normal, unlabeled, context) for k in range(len(paths))]
         run_jobs(jobs, workers=context.workers, progress=context.progress, title="classifiers")
         curves: Curves = {}
         for k, path in enumerate(paths):
@@ -90,3 +74,30 @@ class NormalVsUnlabeled(Detector):
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `state_dict` returned."""
         self._load_modules(tensors)
+
+
+def classifier_job(
+    recipe: Recipe,
+    member: int,
+    paths: Sequence[Path],
+    normal: Path,
+    unlabeled: Path,
+    context: FitContext,
+    kept: tuple[list[int], list[int]] | None = None,
+) -> Job:
+    """Describe the training of one classifier of several; `kept` are its places in both files, None for all."""
+    return Job(
+        title=f"classifier {member + 1} of {len(paths)}",
+        function="ddad.training.classification:train_classifier_job",
+        arguments={
+            "recipe": recipe.model_dump(mode="json"),
+            "normal": str(normal),
+            "unlabeled": str(unlabeled),
+            "member": member,
+            "into": str(paths[member]),
+            "compute": context.compute.to_json(),
+            "kept": kept,
+        },
+        steps=recipe.classification.epochs,
+        output=paths[member],
+    )

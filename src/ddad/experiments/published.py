@@ -27,6 +27,7 @@ METHOD_TITLES: dict[str, str] = {
     "fpi": "FPI",
     "pii": "PII",
     "normal-vs-unlabeled": "Normal vs unlabeled",
+    "ddad+": "DDAD+",
 }
 """The methods of Table 2 that are here, and what the paper does not have."""
 

@@ -21,13 +21,15 @@ from ddad.training.seeds import derived_seed, torch_generator
 
 def train_classifier_job(
     *, recipe: dict[str, Any], normal: str, unlabeled: str, member: int, into: str,
-    compute: dict[str, Any], report: Callable[[str], None],
+    compute: dict[str, Any], report: Callable[[str], None], kept: tuple[list[int], list[int]] | None = None,
 ) -> None:  # fmt: skip
-    """Do `train_classifier` with arguments that travel as JSON."""
+    """Do `train_classifier` with arguments that travel as JSON; `kept` are places in both files, None for all."""
+    pools = ImagePool.open([normal]), ImagePool.open([unlabeled])
+    if kept is not None:
+        pools = pools[0].subset(kept[0]), pools[1].subset(kept[1])
     train_classifier(
         Recipe.model_validate(recipe),
-        ImagePool.open([normal]),
-        ImagePool.open([unlabeled]),
+        *pools,
         member,
         Path(into),
         Compute(**compute),
@@ -58,7 +60,7 @@ def train_classifier(
     settings, size = recipe.classification, recipe.images.image_size
     torch.manual_seed(derived_seed(recipe.seed, "classifier", member, "weights"))
     network = compute.place(Classifier(recipe.images.channels, settings.width))
-    images = ImagePool([*normal.arrays, *unlabeled.arrays])
+    images = normal + unlabeled
     batch_size = min(settings.batch_size, len(images))
     steps_per_epoch = len(images) // batch_size
     # Both sides weigh the same, however many images each has.

@@ -12,11 +12,18 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Several arrays of images, (N, C, S, S) float32 in [-1, 1], addressed as one without joining them."""
+    """Several arrays of images, (N, C, S, S) float32 in [-1, 1], addressed as one without joining them.
 
-    def __init__(self, arrays: Sequence[NDArray[np.float32]]) -> None:
+    Args:
+        arrays: the images.
+        chosen: places, counted over all arrays, of the images that belong to the pool; None for all.
+    """
+
+    def __init__(self, arrays: Sequence[NDArray[np.float32]], chosen: NDArray[np.int64] | None = None) -> None:
         self.arrays = list(arrays)
         self._ends = np.cumsum([len(array) for array in self.arrays])
+        total = int(self._ends[-1]) if self.arrays else 0
+        self._chosen = np.arange(total) if chosen is None else chosen
 
     @classmethod
     def open(cls, paths: Sequence[str | Path]) -> ImagePool:
@@ -24,14 +31,23 @@ class ImagePool:
         return cls([np.load(path, mmap_mode="r", allow_pickle=False) for path in paths])
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if self.arrays else 0
+        return len(self._chosen)
+
+    def __add__(self, other: ImagePool) -> ImagePool:
+        total = sum(len(array) for array in self.arrays)
+        return ImagePool([*self.arrays, *other.arrays], np.concatenate([self._chosen, other._chosen + total]))
+
+    def subset(self, indices: Sequence[int]) -> ImagePool:
+        """Return the pool of some of its images, in the order of `indices`."""
+        return ImagePool(self.arrays, self._chosen[np.asarray(indices, dtype=np.int64)])
 
     def batch(self, indices: NDArray[np.int64]) -> Tensor:
         """Copy the images at `indices` into a new tensor (len(indices), C, S, S), in that order."""
         images = np.empty((len(indices), *self.arrays[0].shape[1:]), np.float32)
-        sources = np.searchsorted(self._ends, indices, side="right")
+        places = self._chosen[indices]
+        sources = np.searchsorted(self._ends, places, side="right")
         for number, array in enumerate(self.arrays):
             here = np.flatnonzero(sources == number)
             start = self._ends[number] - len(array)
-            images[here] = array[indices[here] - start]
+            images[here] = array[places[here] - start]
         return torch.from_numpy(images)

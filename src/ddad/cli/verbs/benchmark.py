@@ -25,7 +25,8 @@ def benchmark(
         list[str] | None,
         typer.Option(
             "--methods",
-            help="ddad, ae, memae, ae-u, vae, draem, fpi, pii, normal-vs-unlabeled, or all; repeatable. Default: ddad.",
+            help="ddad, ddad+, ae, memae, ae-u, vae, draem, fpi, pii, normal-vs-unlabeled, or all; repeatable. "
+            "Default: ddad.",
         ),
     ] = None,
     backbones: Annotated[
