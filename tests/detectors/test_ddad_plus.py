@@ -72,5 +72,5 @@ def test_without_unlabeled_images_it_is_r_intra(tmp_path: Path) -> None:
 def test_weights_without_their_other_half_are_refused(tmp_path: Path) -> None:
     detector = fit_in(tmp_path)
     tensors = {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith("classifier_")}
-    with pytest.raises(ModelError, match="not the weights of a DDAD"):
+    with pytest.raises(ModelError, match="not those of a DDAD"):
         DDADPlus(detector.recipe).load_state_dict(tensors)

@@ -145,12 +145,18 @@ class DDADPlus(Detector):
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `state_dict` returned; classifiers are there if their tensors are."""
         present = {name.split(".", 1)[0] for name in tensors}
-        self.classifiers = [self._classifier() for name in present if name.startswith("classifier_")]
-        self.ddad.load_state_dict(
-            {name.removeprefix("ddad_"): tensor for name, tensor in tensors.items() if name.startswith("ddad_")}
+        foreign = (
+            f"weights: they do not fit the recipe, or are not those of a DDAD+ model (found parts {sorted(present)})."
         )
+        self.classifiers = [self._classifier() for name in present if name.startswith("classifier_")]
+        try:
+            self.ddad.load_state_dict(
+                {name.removeprefix("ddad_"): tensor for name, tensor in tensors.items() if name.startswith("ddad_")}
+            )
+        except ModelError as error:
+            raise ModelError(foreign) from error
         if present != set(self.modules()) or bool(self.classifiers) != ("ddad_udm" in present):
-            raise ModelError(f"weights: these are not the weights of a DDAD+ model (found parts {sorted(present)}).")
+            raise ModelError(foreign)
         self._load_modules(tensors)
 
 
