@@ -219,7 +219,13 @@ def test_score_writes_a_row_for_each_image(run: Run, model: Path, phantom: Path,
     out = tmp_path / "résultats 1"
     done = run("score", model, phantom / "test_normal", phantom / "test_abnormal" / "00001.png", "--out", out, "--json")
     assert done.code == 0, done.err
-    assert done.json == {"findings": str(out / "findings.csv"), "score": "r_dual", "scored": 5, "skipped": []}
+    assert done.json == {
+        "findings": str(out / "findings.csv"),
+        "score": "r_dual",
+        "scored": 5,
+        "skipped": [],
+        "passed_over": [],
+    }
     assert names(out) == {"findings.csv", "findings.parquet", ".ddad"}
     rows = findings(out)
     assert list(rows[0])[:4] == ["path", "score", "p_value", "flagged"]

@@ -19,6 +19,7 @@ from ddad.detectors import DETECTORS, Detector
 from ddad.detectors.base import block_size
 from ddad.errors import ModelError, SettingError
 from ddad.files import sha256, whole_folder, write_atomically
+from ddad.images import ALL, Selection
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.checkpoint import load_tensors, save_tensors
@@ -99,6 +100,7 @@ class Model:
         workers: int = 2,
         progress: Progress | None = None,
         on_skipped: Callable[[SkippedImage], None] | None = None,
+        selection: Selection = ALL,
     ) -> Iterator[Finding]:
         """Score files one after another, in order, with memory that does not grow.
 
@@ -109,12 +111,13 @@ class Model:
             workers: threads that decode.
             progress: told of every image.
             on_skipped: called for each file that cannot be scored; without it a warning is issued.
+            selection: which slices of files with several.
 
         Raises:
             CohortError: no path was given, or a folder holds no image.
             SettingError: the device is not there.
         """
-        files = find_images(paths)
+        files = find_images(paths, selection).images
         compute = Compute.choose(device, precision)
         skip = on_skipped or _warn
         size = block_size(self.recipe.images.image_size)

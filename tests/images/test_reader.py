@@ -34,7 +34,7 @@ def test_suffixes_are_lower_case() -> None:
     [
         (b"", "the file is empty: copy it again"),
         (b"\x89PNG\r\n\x1a\n", "truncated or damaged PNG"),
-        (b"path,role\na.png,normal\n", "not an image, or of an unknown format: PNG, JPEG and TIFF are read"),
+        (b"path,role\na.png,normal\n", "not an image, or of an unknown format: PNG, JPEG, TIFF and DICOM are read"),
         (b"GIF89a" + bytes(50), "GIF files are not read: convert it to PNG or TIFF"),
         (bytes(344) + b"n+1\0" + bytes(10), "NIfTI files are not read"),
         (b"\xff\xd8\xff\xe0garbage", "truncated or damaged JPEG"),

@@ -12,6 +12,7 @@ from ddad.cli.verbs.evaluate import evaluate
 from ddad.cli.verbs.fields import fields
 from ddad.cli.verbs.figures import figures
 from ddad.cli.verbs.fit import fit
+from ddad.cli.verbs.inspect import inspect
 from ddad.cli.verbs.prepare import prepare
 from ddad.cli.verbs.score import score
 from ddad.cli.verbs.sweep import sweep
@@ -41,5 +42,5 @@ def _main(
 ) -> None: ...
 
 
-for verb in (demo, fit, score, evaluate, benchmark, sweep, figures, prepare, fields):
+for verb in (demo, inspect, fit, score, evaluate, benchmark, sweep, figures, prepare, fields):
     app.command()(verb)

@@ -68,6 +68,19 @@ Unseen = Annotated[
         rich_help_panel=_IMAGES,
     ),
 ]
+Slices = Annotated[
+    str,
+    typer.Option(
+        "--slices",
+        metavar="all|middle|every:N",
+        help="Which slices or frames of files that hold several.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Volume = Annotated[
+    int,
+    typer.Option("--volume", min=1, help="Which volume of four-dimensional files.", rich_help_panel=_IMAGES),
+]
 RecipeName = Annotated[
     str,
     typer.Option("--recipe", help="fast, paper, or a YAML or JSON file of recipe fields.", rich_help_panel=_RECIPE),
@@ -184,6 +197,8 @@ def build_cohort(
     data: Path | None = None,
     split: str = "data.json",
     anomaly_rate: float | None = None,
+    slices: str = "all",
+    volume: int = 1,
 ) -> Cohort:
     """Assemble the cohort from whichever of the three forms was given.
 
@@ -192,13 +207,17 @@ def build_cohort(
         SettingError: the anomaly rate is given without a benchmark folder.
     """
     from ddad.cohorts import Cohort
+    from ddad.images import ALL, Selection
 
+    selection = Selection(slices, volume)
     folders = any((normal, unlabeled, test_normal, test_abnormal, test_masks))
     if sum((folders, manifest is not None, data is not None)) != 1:
         raise CohortError(
             "images: give folders (--normal, --unlabeled, --test-normal, --test-abnormal), or --manifest, or --data; "
             "exactly one of the three."
         )
+    if selection != ALL and not folders:
+        raise SettingError("--slices, --volume: go with folders; a manifest names each slice by itself, as FILE#12.")
     if anomaly_rate is not None and data is None:
         raise SettingError("--anomaly-rate: goes with --data, whose lists say which unlabeled images are abnormal.")
     if manifest is not None:
@@ -211,4 +230,5 @@ def build_cohort(
         test_normal=test_normal,
         test_abnormal=test_abnormal,
         test_masks=test_masks,
+        selection=selection,
     )

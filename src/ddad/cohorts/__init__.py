@@ -1,10 +1,10 @@
 """Which images, what for, and their pixels."""
 
 from ddad.cohorts.cohort import Cohort
-from ddad.cohorts.folders import find_images
+from ddad.cohorts.listing import Listing, find_images
 from ddad.cohorts.masks import read_mask
-from ddad.cohorts.pixels import DecodedImage, DecodedImages, ImageWarning, SkippedImage, decode, iterate
-from ddad.cohorts.rows import Role
+from ddad.cohorts.pixels import DecodedImage, DecodedImages, ImageWarning, decode, iterate
+from ddad.cohorts.rows import Role, SkippedImage
 from ddad.cohorts.split import hold_out
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "DecodedImage",
     "DecodedImages",
     "ImageWarning",
+    "Listing",
     "Role",
     "SkippedImage",
     "decode",

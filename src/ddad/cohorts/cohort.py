@@ -18,6 +18,7 @@ from ddad.cohorts.folders import Folders, read_folders
 from ddad.cohorts.manifest import read_manifest
 from ddad.cohorts.rows import Role, Row, listed
 from ddad.errors import CohortError
+from ddad.images import ALL, Address, Selection
 
 __all__ = ["COLUMNS", "Cohort", "Role"]
 
@@ -30,7 +31,8 @@ class Cohort:
 
     Attributes:
         table: one row an image, columns `path`, `role`, `label` (0, 1 or missing; missing outside the
-            test images), `group` (the patient; the path where none was given), `mask` (or missing).
+            test images), `group` (the patient; where none was given the file, so that
+            its slices stay together), `mask` (or missing).
         name: the cohort in a word, for titles and file names.
         origins: where each row was named, for messages; may be empty.
         notes: what was left out or adapted while reading, one sentence each.
@@ -50,10 +52,11 @@ class Cohort:
         test_normal: Folders = None,
         test_abnormal: Folders = None,
         test_masks: Folders = None,
+        selection: Selection = ALL,
     ) -> Self:
-        """Take all images in folders, and in folders within them.
+        """Take all images in folders, in folders and ZIP archives within them, and all slices of files with several.
 
-        Hidden files and files without an image's suffix are left out and counted in `notes`;
+        Hidden files and files that are no image are left out and counted in `notes`;
         links to folders are not followed.
 
         Args:
@@ -62,11 +65,12 @@ class Cohort:
             test_normal: normal images to evaluate on.
             test_abnormal: abnormal images to evaluate on.
             test_masks: masks of abnormal images, each named as its image but for the suffix.
+            selection: which slices of files with several.
 
         Raises:
             CohortError: a folder is missing, empty or a file, a file has two roles, or a mask is ambiguous.
         """
-        rows, notes, name = read_folders(normal, unlabeled, test_normal, test_abnormal, test_masks)
+        rows, notes, name = read_folders(normal, unlabeled, test_normal, test_abnormal, test_masks, selection)
         return cls._checked(rows, notes, name)
 
     @classmethod
@@ -119,7 +123,7 @@ class Cohort:
                 "path": pd.array([str(row.path) for row in rows], "string"),
                 "role": pd.array([row.role.value for row in rows], "string"),
                 "label": pd.array([row.label for row in rows], "Int64"),
-                "group": pd.array([row.group or str(row.path) for row in rows], "string"),
+                "group": pd.array([row.group or Address.parse(row.path).container for row in rows], "string"),
                 "mask": pd.array([None if row.mask is None else str(row.mask) for row in rows], "string"),
             }
         )
@@ -192,7 +196,7 @@ class Cohort:
             [
                 role,
                 "" if pd.isna(label) else str(label),
-                Path(path).name if group == path else group,
+                Path(path).name if group == Address.parse(path).container else group,
                 Path(path).name,
                 self._digest(path),
                 "" if pd.isna(mask) else self._digest(mask),
@@ -212,8 +216,14 @@ class Cohort:
     def _digest(self, path: str) -> str:
         if path not in self._digests:
             try:
-                with Path(path).open("rb") as file:
-                    self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+                address = Address.parse(path)
+                with address.file.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                if str(address.file) != path:
+                    # One of several images in a file: its own digest is that of the file and its place in it.
+                    place = path.removeprefix(str(address.file))
+                    digest = hashlib.sha256(f"{digest}{place}".encode()).hexdigest()
+                self._digests[path] = digest
             except OSError as error:
                 # Decoding will report it; a fingerprint is due all the same.
                 self._digests[path] = f"unreadable: {error.strerror}"
@@ -244,7 +254,7 @@ class Cohort:
             missing = [
                 path + (f" ({self.origins[index]})" if self.origins else "")
                 for index, path in named
-                if not Path(path).is_file()
+                if not Address.parse(path).file.is_file()
             ]
             if missing:
                 what = "images" if column == "path" else "masks"
@@ -286,7 +296,7 @@ class Cohort:
         by_size: dict[int, list[int]] = defaultdict(list)
         paths, roles = self.table["path"].tolist(), self.table["role"].tolist()
         for index, path in enumerate(paths):
-            by_size[Path(path).stat().st_size].append(index)
+            by_size[Address.parse(path).file.stat().st_size].append(index)
         by_content: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for same_size in by_size.values():
             # Files of a size that is found in one role only need not be read.

@@ -14,20 +14,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ddad.cohorts.rows import SkippedImage
 from ddad.errors import ImageError, OutputError, writing_to
 from ddad.images import find_warnings, prepare, read_image
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Preprocessing
 
 _BATCH = 16
-
-
-@dataclass(frozen=True)
-class SkippedImage:
-    """A file that could not be used, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,22 @@ class Role(StrEnum):
     """Never trained on; evaluated where a label is known."""
 
 
+class SkippedImage(NamedTuple):
+    """A file that could not be used, and why."""
+
+    path: Path
+    reason: str
+
+
 class Row(NamedTuple):
     """One image of a cohort.
 
     Attributes:
-        path: the image file.
+        path: the image file, or the address of an image within it.
         role: what it is for.
         origin: where it was named, for messages: `manifest.csv, line 7`.
         label: of test images, 0 (normal), 1 (abnormal) or unknown.
-        group: what must not be split, such as the patient; unknown: the image stands alone.
+        group: what must not be split, such as the patient; unknown: the file, with all its slices.
         mask: an image that is non-zero where something is abnormal.
     """
 

@@ -1,14 +1,23 @@
 """Image files: one reader a format behind `read_image`, and the way from pixels to network input."""
 
+from ddad.images.address import ALL, Address, Selection
+from ddad.images.archive import list_members
 from ddad.images.medical_image import MedicalImage
-from ddad.images.prepare import find_warnings, prepare, range_warning, size_warning
-from ddad.images.reader import IMAGE_SUFFIXES, decode_file, read_image
+from ddad.images.prepare import find_warnings, normalise, prepare, range_warning, size_warning
+from ddad.images.reader import IMAGE_SUFFIXES, decode_file, expand, is_image, read_image
 
 __all__ = [
+    "ALL",
     "IMAGE_SUFFIXES",
+    "Address",
     "MedicalImage",
+    "Selection",
     "decode_file",
+    "expand",
     "find_warnings",
+    "is_image",
+    "list_members",
+    "normalise",
     "prepare",
     "range_warning",
     "read_image",

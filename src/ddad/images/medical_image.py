@@ -14,12 +14,15 @@ class MedicalImage:
 
     Attributes:
         pixels: float32 array of shape (H, W, C), C = 1 (grey) or 3 (red, green, blue).
-        value_range: the darkest and the brightest value that the stored type can mean,
-            e.g. (0, 255) for 8-bit files; pixels lie within it.
-        source: the path it was read from, with `#frame` behind it where a file holds several.
-        file_format: `png`, `jpeg`, `tiff`, ...
+        value_range: the values that are shown as darkest and brightest: what the stored type can mean,
+            e.g. (0, 255) for 8-bit files, or the file's window. Pixels may lie beyond a window.
+        source: the address it was read from, with `#frame` behind the path where a file holds several.
+        file_format: `png`, `jpeg`, `tiff`, `dicom`.
         bits: bits stored per sample.
         spacing: millimetres between rows and between columns, where the file knows.
+        warnings: what is doubtful about it.
+        range_origin: where `value_range` is from: `stored range`, `window`, `VOI LUT`, `percentiles`, ...
+        orientation: the plane of the body, where the file knows: `axial`, `coronal`, `sagittal`, `oblique`.
     """
 
     pixels: NDArray[np.float32]
@@ -29,6 +32,8 @@ class MedicalImage:
     bits: int
     spacing: tuple[float, float] | None = None
     warnings: tuple[str, ...] = field(default=())
+    range_origin: str = "stored range"
+    orientation: str | None = None
 
     @property
     def height(self) -> int:

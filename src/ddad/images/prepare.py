@@ -21,13 +21,7 @@ def prepare(image: MedicalImage, preprocessing: Preprocessing) -> NDArray[np.flo
     Where the percentiles coincide (a few bright pixels on an even ground), the extremes take their place;
     an image without any contrast becomes -1 throughout.
     """
-    pixels = _with_channels(image.pixels, preprocessing.channels)
-    low, high = _limits(pixels, image.value_range, preprocessing.intensity)
-    span = high - low
-    if span > np.finfo(np.float32).tiny:
-        scaled = np.clip((pixels - np.float32(low)) / np.float32(span), 0, 1)
-    else:
-        scaled = np.zeros_like(pixels)
+    scaled = normalise(image, preprocessing)
     size = (preprocessing.image_size, preprocessing.image_size)
     planes = []
     for channel in range(scaled.shape[2]):
@@ -38,6 +32,20 @@ def prepare(image: MedicalImage, preprocessing: Preprocessing) -> NDArray[np.flo
     # Rounding in the resampling may step over the border by a hair.
     prepared: NDArray[np.float32] = np.clip(2 * np.stack(planes) - 1, -1, 1)
     return prepared
+
+
+def normalise(image: MedicalImage, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return the image at its own size as (H, W, C) float32 in [0, 1]: channels and intensities as the recipe says.
+
+    Grey that is wanted in colour stays one channel: the three are equal.
+    """
+    pixels = _with_channels(image.pixels, preprocessing.channels)
+    low, high = _limits(pixels, image.value_range, preprocessing.intensity)
+    span = high - low
+    if span <= np.finfo(np.float32).tiny:
+        return np.zeros_like(pixels)
+    scaled: NDArray[np.float32] = np.clip((pixels - np.float32(low)) / np.float32(span), 0, 1)
+    return scaled
 
 
 def size_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | None:
@@ -73,7 +81,6 @@ def find_warnings(image: MedicalImage, preprocessing: Preprocessing) -> tuple[st
 
 
 def _with_channels(pixels: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    # Grey that is wanted in colour stays one channel until the end: the three are equal.
     if channels == 1 and pixels.shape[2] == 3:
         return (pixels @ _LUMA)[..., None]
     return pixels

@@ -26,10 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from ddad.errors import ImageError
+from ddad.images.decoding import check_size, decoding
 from ddad.images.medical_image import MedicalImage
-
-LARGEST_PIXEL_COUNT = 2**28
-"""Images with more pixels than this are refused from their header, before anything is decoded."""
 
 _ORIENTATION_TAG = 274
 _TRANSPARENT = "has transparent pixels, which were set on black"
@@ -44,7 +42,7 @@ def read_png(path: Path) -> MedicalImage:
     Raises:
         ImageError: the file is damaged, truncated, or absurdly large.
     """
-    with _decoding(path, "PNG"), path.open("rb") as file:
+    with decoding(path, "PNG"), path.open("rb") as file:
         width, height, depth = _png_header(file)
         check_size(path, width, height)
         with _quietly():
@@ -64,7 +62,7 @@ def read_jpeg(path: Path) -> MedicalImage:
     Raises:
         ImageError: the file is damaged, truncated, or absurdly large.
     """
-    with _decoding(path, "JPEG"), path.open("rb") as file:
+    with decoding(path, "JPEG"), path.open("rb") as file:
         with _quietly():
             image = JpegImagePlugin.JpegImageFile(file)
             orientation = _exif_orientation(image)
@@ -81,7 +79,7 @@ def read_tiff(path: Path) -> MedicalImage:
     Raises:
         ImageError: the file is damaged, truncated, absurdly large, or neither grey nor RGB.
     """
-    with _decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+    with decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
         check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
         notes = _frame_notes(max(len(tiff.pages), page.imagedepth), "pages")
@@ -91,22 +89,6 @@ def read_tiff(path: Path) -> MedicalImage:
         if page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.bool_):
             return _read_tiff_with_pillow(path, notes, bits=page.bitspersample)
         return _read_deep_tiff(path, page, notes)
-
-
-def check_size(path: Path, width: int, height: int) -> None:
-    """Refuse empty and absurdly large images by what their header says.
-
-    Raises:
-        ImageError: there is no pixel, or there are more than `LARGEST_PIXEL_COUNT`.
-    """
-    if width < 1 or height < 1:
-        raise ImageError(path, f"has no pixels ({width}×{height}): export it again from its source")
-    if width * height > LARGEST_PIXEL_COUNT:
-        raise ImageError(
-            path,
-            f"claims {width}×{height} pixels, more than the {LARGEST_PIXEL_COUNT} that are read: "
-            "the header is damaged, or the image must be made smaller or cut into tiles",
-        )
 
 
 def _read_tiff_with_pillow(path: Path, notes: tuple[str, ...], bits: int) -> MedicalImage:
@@ -287,21 +269,3 @@ def _quietly() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-@contextmanager
-def _decoding(path: Path, name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on a bad file into an `ImageError`."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except PermissionError as error:
-        raise ImageError(path, "may not be read: ask for permission, or copy it") from error
-    except MemoryError as error:
-        raise ImageError(path, "too large for this machine's memory: make the image smaller") from error
-    except Exception as error:
-        # Decoders raise nearly anything on bad bytes: SyntaxError, struct.error, zlib.error, ...
-        detail = " ".join(str(error).split())
-        detail = detail if " " in detail else type(error).__name__
-        raise ImageError(path, f"truncated or damaged {name} ({detail}): copy it again from its source") from error

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ddad.errors import ImageError
+from ddad.images.address import ALL, Address, Frame, Selection
+from ddad.images.archive import read_member_head, unpacked
+from ddad.images.dicom import count_dicom_frames, is_dicom, read_dicom
 from ddad.images.medical_image import MedicalImage
 from ddad.images.raster import read_jpeg, read_png, read_tiff
 
@@ -16,20 +20,41 @@ _HEAD_LENGTH = 352
 # Programs mark missing pixels with the largest float there is: as good as infinite.
 _LARGEST_VALUE = 1e30
 
+_Read = Callable[[Path, Frame | None], MedicalImage]
+_Count = Callable[[Path], int]
+
 
 @dataclass(frozen=True)
 class _Format:
-    """How a format is recognised, listed and read; a new format is one more line in the table."""
+    """How a format is recognised, listed and read; a new format is one more line in the table.
+
+    `read` takes a file and the frame, None for the only or the first one; `count_frames` says how many images
+    a file holds.
+    """
 
     recognises: Callable[[bytes], bool]
     suffixes: tuple[str, ...]
-    read: Callable[[Path], MedicalImage]
+    read: _Read
+    count_frames: _Count
+
+
+def _single(read: Callable[[Path], MedicalImage]) -> tuple[_Read, _Count]:
+    """Make a reader of whole files refuse frames."""
+
+    def read_only_image(path: Path, frame: Frame | None) -> MedicalImage:
+        if frame is not None:
+            raise ImageError(path, f"holds a single image, without a frame {frame.number}: leave out #{frame.number}")
+        return read(path)
+
+    return read_only_image, lambda _: 1
 
 
 _FORMATS = (
-    _Format(lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), (".png",), read_png),
-    _Format(lambda head: head.startswith(b"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif"), read_jpeg),
-    _Format(lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff"), read_tiff),
+    # First, because the preamble of a DICOM file may look like a TIFF (PS3.10, 7.1).
+    _Format(is_dicom, (".dcm", ".dicom", ".ima"), read_dicom, count_dicom_frames),
+    _Format(lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), (".png",), *_single(read_png)),
+    _Format(lambda head: head.startswith(b"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif"), *_single(read_jpeg)),
+    _Format(lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff"), *_single(read_tiff)),
 )
 
 IMAGE_SUFFIXES = frozenset(suffix for known in _FORMATS for suffix in known.suffixes)
@@ -37,7 +62,6 @@ IMAGE_SUFFIXES = frozenset(suffix for known in _FORMATS for suffix in known.suff
 
 # Formats that people do bring along: naming them tells more than "unknown".
 _OTHER_FORMATS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
-    ("DICOM", lambda head: head[128:132] == b"DICM"),
     ("NIfTI", lambda head: head[344:347] in (b"n+1", b"ni1") or head[4:7] == b"n+2"),
     ("gzip", lambda head: head.startswith(b"\x1f\x8b")),
     ("GIF", lambda head: head.startswith(b"GIF8")),
@@ -76,22 +100,72 @@ def read_image(path: str | Path) -> MedicalImage:
 def decode_file(path: str | Path) -> MedicalImage:
     """Read one file as it is, without judging its pixels: masks may well be constant.
 
+    Args:
+        path: a file, or the address of a frame in it or of a file in an archive.
+
     Raises:
         ImageError: the file is missing, unreadable, damaged or of an unknown format.
     """
-    path = Path(path)
+    address = Address.parse(path)
+    with _on_disk(path, address) as file:
+        return replace(_format_of(file).read(file, address.frame), source=str(path))
+
+
+def expand(path: Path, selection: Selection = ALL) -> list[Path]:
+    """Return the addresses of the images in a file: the file itself if it holds one.
+
+    Raises:
+        ImageError: the file is unreadable, damaged or of an unknown format.
+    """
+    address = Address.parse(path)
+    if address.frame is not None:
+        return [path]
+    with _on_disk(path, address) as file:
+        count = _format_of(file).count_frames(file)
+    return [path] if count == 1 else [address.at(frame) for frame in selection.frames(count)]
+
+
+def is_image(path: Path) -> bool:
+    """Tell, by its first bytes, whether a file or a file in an archive may be an image that is read.
+
+    Raises:
+        ImageError: the file is missing, empty or unreadable.
+    """
     head = _head_of(path)
+    return any(known.recognises(head) for known in _FORMATS)
+
+
+@contextmanager
+def _on_disk(path: str | Path, address: Address) -> Iterator[Path]:
+    """Yield the file to read, unpacked if it is in an archive; errors bear the address that was asked for."""
+    try:
+        if address.member is None:
+            yield address.file
+        else:
+            with unpacked(address.file, address.member) as copy:
+                yield copy
+    except ImageError as error:
+        raise ImageError(path, error.reason) from error
+
+
+def _format_of(file: Path) -> _Format:
+    head = _head_of(file)
     for known in _FORMATS:
         if known.recognises(head):
-            return known.read(path)
+            return known
     for name, recognises in _OTHER_FORMATS:
         if recognises(head):
-            raise ImageError(path, f"{name} files are not read: convert it to PNG or TIFF")
-    raise ImageError(path, "not an image, or of an unknown format: PNG, JPEG and TIFF are read")
+            raise ImageError(file, f"{name} files are not read: convert it to PNG or TIFF")
+    raise ImageError(file, "not an image, or of an unknown format: PNG, JPEG, TIFF and DICOM are read")
 
 
 def _head_of(path: Path) -> bytes:
+    address = Address.parse(path)
+    if address.member is not None:
+        return read_member_head(address.file, address.member, _HEAD_LENGTH)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ImageError(path, "is no file but a device, a pipe or a socket: name a file")
         with path.open("rb") as file:
             head = file.read(_HEAD_LENGTH)
     except FileNotFoundError as error:

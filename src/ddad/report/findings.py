@@ -14,6 +14,7 @@ from ddad import __version__
 from ddad.cohorts import SkippedImage, find_images
 from ddad.errors import CohortError, writing_to
 from ddad.files import Workspace, output_folder, take_place, write_atomically
+from ddad.images import ALL, Selection
 from ddad.model import Finding, Model
 from ddad.progress import Progress
 from ddad.report.heatmaps import picture_name, write_pictures
@@ -24,12 +25,13 @@ _TYPES = {"path": "string", "score": "float64", "p_value": "float64", "flagged":
 
 @dataclass
 class ScoringSummary:
-    """What a scoring run did: how many images it scored, and which it had to skip."""
+    """What a scoring run did: how many images it scored, which it had to skip, and which files are no images."""
 
     scored: int = 0
     flagged: int = 0
     doubtful: int = 0
     skipped: list[SkippedImage] = field(default_factory=list)
+    passed_over: list[SkippedImage] = field(default_factory=list)
 
 
 def write_findings(
@@ -42,6 +44,7 @@ def write_findings(
     device: DeviceName = "auto",
     precision: Precision = "auto",
     progress: Progress | None = None,
+    selection: Selection = ALL,
 ) -> ScoringSummary:
     """Score files and write `findings.csv`, `findings.parquet`, `skipped.csv` and, on request, pictures.
 
@@ -56,7 +59,8 @@ def write_findings(
         CohortError: no image could be scored; nothing is left behind then.
     """
     target = output_folder(out, overwrite=overwrite, inputs=paths)
-    files = find_images(paths)
+    listing = find_images(paths, selection)
+    files = listing.images
     compute = Compute.choose(device, precision)
     plan = {
         "model": model.fingerprint(),
@@ -74,6 +78,7 @@ def write_findings(
             scored=len(done),
             flagged=sum(row["flagged"] == "True" for row in done.values()),
             doubtful=sum(bool(row["warnings"]) for row in done.values()),
+            passed_over=listing.passed_over,
         )
         findings = model.score(
             rest, device=device, precision=precision, progress=progress, on_skipped=summary.skipped.append
@@ -88,15 +93,15 @@ def write_findings(
             summary.doubtful += bool(finding.warnings)
         if not summary.scored:
             workspace.remove()
-            first = summary.skipped[0]
+            left_out = summary.skipped + summary.passed_over
             raise CohortError(
-                f"score: no image could be scored. Skipped: {len(summary.skipped)}, "
-                f"the first: {first.path}: {first.reason}"
+                f"score: no image could be scored. Skipped: {len(left_out)}, "
+                f"the first: {left_out[0].path}: {left_out[0].reason}"
             )
         with writing_to(folder):
             pd.read_csv(folder / "findings.csv", dtype=_TYPES).to_parquet(folder / "findings.parquet", index=False)
-        if summary.skipped:
-            skipped = pd.DataFrame([(str(s.path), s.reason) for s in summary.skipped], columns=["path", "reason"])
+        if left_out := summary.skipped + summary.passed_over:
+            skipped = pd.DataFrame([(str(s.path), s.reason) for s in left_out], columns=["path", "reason"])
             write_atomically(folder / "skipped.csv", skipped.to_csv(index=False).encode())
         take_place(folder, target)
         for leftover in ("plan.json", "lock"):

@@ -20,6 +20,8 @@ def evaluate(
     manifest: options.Manifest = None,
     data: options.Data = None,
     split: options.Split = "data.json",
+    slices: options.Slices = "all",
+    volume: options.Volume = 1,
     device: options.Device = "auto",
     precision: options.PrecisionName = None,
     overwrite: options.Overwrite = False,
@@ -41,6 +43,8 @@ def evaluate(
         manifest=manifest,
         data=data,
         split=split,
+        slices=slices,
+        volume=volume,
     )
     fitted = Model.load(model)
     with terminal_progress() as progress:

@@ -20,6 +20,8 @@ def fit(
     manifest: options.Manifest = None,
     data: options.Data = None,
     split: options.Split = "data.json",
+    slices: options.Slices = "all",
+    volume: options.Volume = 1,
     anomaly_rate: options.AnomalyRate = None,
     recipe: options.RecipeName = "fast",
     settings: options.Settings = None,
@@ -61,6 +63,8 @@ def fit(
         manifest=manifest,
         data=data,
         split=split,
+        slices=slices,
+        volume=volume,
         anomaly_rate=anomaly_rate,
     )
     with terminal_progress() as progress:

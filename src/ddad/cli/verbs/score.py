@@ -18,6 +18,8 @@ def score(
     heatmaps: Annotated[
         bool, typer.Option("--heatmaps", help="Write heat maps and overlays as PNG, on one scale for all.")
     ] = False,
+    slices: options.Slices = "all",
+    volume: options.Volume = 1,
     device: options.Device = "auto",
     precision: options.PrecisionName = None,
     overwrite: options.Overwrite = False,
@@ -25,9 +27,11 @@ def score(
 ) -> None:
     """Score images: findings.csv and findings.parquet, with heat maps on request."""
     from ddad.cli.terminal import say, terminal_progress
+    from ddad.images import Selection
     from ddad.model import Model
     from ddad.report.findings import write_findings
 
+    selection = Selection(slices, volume)
     fitted = Model.load(model)
     with terminal_progress() as progress:
         summary = write_findings(
@@ -39,6 +43,7 @@ def score(
             device=device,
             precision=precision or "auto",
             progress=progress,
+            selection=selection,
         )
     if as_json:
         print_json(
@@ -47,9 +52,12 @@ def score(
                 "score": fitted.primary_score,
                 "scored": summary.scored,
                 "skipped": [{"path": str(image.path), "reason": image.reason} for image in summary.skipped],
+                "passed_over": [{"path": str(file.path), "reason": file.reason} for file in summary.passed_over],
             }
         )
     else:
         doubtful = f" ({summary.doubtful} with a warning, see the column)" if summary.doubtful else ""
         say(f"{out / 'findings.csv'}: {summary.scored} images scored{doubtful}.")
+        if summary.passed_over:
+            say(f"{out / 'skipped.csv'}: {len(summary.passed_over)} files are no images and were passed over.")
     exit_if_skipped([(str(image.path), image.reason) for image in summary.skipped])

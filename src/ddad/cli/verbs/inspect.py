@@ -1,0 +1,51 @@
+"""`ddad inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddad.cli import options
+from ddad.cli.output import exit_if_skipped, print_json
+
+
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, or ZIP archives.")],
+    save_pixels: Annotated[
+        Path | None,
+        typer.Option("--save-pixels", help="Folder for images as the network sees them, before resizing: 16-bit PNG."),
+    ] = None,
+    contact_sheet: Annotated[
+        Path | None, typer.Option("--contact-sheet", help="PNG file to write, with a small picture of every image.")
+    ] = None,
+    slices: options.Slices = "all",
+    volume: options.Volume = 1,
+    recipe: options.RecipeName = "fast",
+    settings: options.Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each file.")] = False,
+) -> None:
+    """Say what would be read of images: format, size, depth, window, orientation, problems."""
+    from ddad.cli.terminal import say
+    from ddad.images import Selection
+    from ddad.report.contact_sheet import ContactSheet
+    from ddad.report.inspection import inspect_images
+
+    images = options.build_recipe(recipe, settings).images
+    sheet = ContactSheet() if contact_sheet is not None else None
+    skipped: list[tuple[str, str]] = []
+    read = passed_over = 0
+    for inspected in inspect_images(paths, images, Selection(slices, volume), save_pixels=save_pixels, sheet=sheet):
+        read += inspected.status == "ok"
+        if inspected.status == "skipped" and inspected.is_image:
+            skipped.append((inspected.path, inspected.reason or ""))
+        passed_over += not inspected.is_image
+        if as_json:
+            print_json(inspected.to_json())
+        else:
+            typer.echo(inspected.to_text())
+    if sheet is not None and contact_sheet is not None:
+        sheet.save(contact_sheet)
+    say(f"{read} images can be read; {passed_over} files are no images and were passed over.")
+    exit_if_skipped(skipped)

@@ -1,0 +1,143 @@
+"""What lies in folders and archives: the images, and every file that is passed over, with the reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ddad.cohorts.rows import SkippedImage
+from ddad.errors import CohortError, ImageError
+from ddad.images import ALL, IMAGE_SUFFIXES, Selection, expand, is_image, list_members
+
+
+@dataclass
+class Listing:
+    """What was found.
+
+    Attributes:
+        images: addresses of images, each file's slices in order. Whether they can be read is not yet known.
+        passed_over: files that are not taken for images, and why.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    passed_over: list[SkippedImage] = field(default_factory=list)
+
+    def add(self, other: Listing) -> None:
+        """Take over what another listing found."""
+        self.images += other.images
+        self.passed_over += other.passed_over
+
+
+def list_images(folder: Path, argument: str, selection: Selection = ALL) -> Listing:
+    """List the images in a folder and in all folders and archives within it, sorted.
+
+    A file is taken by its suffix, and without a suffix that says so by its first bytes, as DICOM files often have
+    none. Links to folders are not followed.
+
+    Raises:
+        CohortError: the folder is missing, a file, unreadable, or holds no image.
+    """
+    if not folder.exists():
+        raise CohortError(f"{argument}: {folder} does not exist. Check the path.")
+    if not folder.is_dir():
+        raise CohortError(f"{argument}: {folder} is a file. Name the folder that holds it.")
+    listing = Listing()
+    try:
+        for path in sorted(_files_in(folder, listing)):
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            listing.add(Listing(passed_over=[SkippedImage(path, "hidden")]) if hidden else _look_at(path, selection))
+    except OSError as error:
+        raise CohortError(f"{argument}: {folder} cannot be listed ({error.strerror}).") from error
+    if not listing.images:
+        others = f"none of its {len(listing.passed_over)} files is one" if listing.passed_over else "it is empty"
+        raise CohortError(f"{argument}: {folder} holds no images: {others}. Name the folder that holds the images.")
+    return listing
+
+
+def find_images(paths: str | Path | Sequence[str | Path], selection: Selection = ALL) -> Listing:
+    """List images to score: in the files that are named, and in the folders that are named.
+
+    A named file is taken whatever its suffix, and even if it is missing: reading it will say so.
+
+    Raises:
+        CohortError: nothing was named, or a folder holds no image.
+    """
+    several = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    listing = Listing()
+    for path in several:
+        if path.is_dir():
+            listing.add(list_images(path, "paths", selection))
+        elif path.suffix.lower() == ".zip":
+            listing.add(_look_into_archive(path, selection))
+        else:
+            listing.images += _images_in(path, selection)
+    if not several:
+        raise CohortError("paths: no image was named. Give files, or folders that hold images.")
+    listing.images = list(dict.fromkeys(listing.images))
+    return listing
+
+
+def _files_in(folder: Path, listing: Listing) -> list[Path]:
+    """Return the files within a folder; what is neither file nor folder is passed over."""
+    found = []
+
+    def refuse(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        listing.passed_over.append(SkippedImage(Path(error.filename), f"cannot be opened ({error.strerror})"))
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        for name in folders:
+            if (Path(parent) / name).is_symlink():
+                listing.passed_over.append(SkippedImage(Path(parent) / name, "a link to a folder: not followed"))
+        for name in files:
+            path = Path(parent) / name
+            if path.is_file():
+                found.append(path)
+            else:
+                what = "a link that leads nowhere" if path.is_symlink() else "no file but a device, a pipe or a socket"
+                listing.passed_over.append(SkippedImage(path, what))
+    return found
+
+
+def _look_at(path: Path, selection: Selection) -> Listing:
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        return _look_into_archive(path, selection)
+    if suffix in IMAGE_SUFFIXES:
+        return Listing(_images_in(path, selection))
+    reason = "not an image: neither its suffix nor its content is that of a format that is read"
+    try:
+        if path.name.upper() == "DICOMDIR":
+            return Listing(passed_over=[SkippedImage(path, "an index: the files that it lists are read themselves")])
+        if is_image(path):
+            return Listing(_images_in(path, selection))
+    except ImageError as error:
+        reason = f"not an image: {error.reason}"
+    return Listing(passed_over=[SkippedImage(path, reason)])
+
+
+def _look_into_archive(archive: Path, selection: Selection) -> Listing:
+    try:
+        members = list_members(archive)
+    except ImageError:
+        return Listing([archive])  # reading it will say what is wrong
+    listing = Listing()
+    for member in members:
+        address = Path(f"{archive}#{member}")
+        if Path(member).suffix.lower() == ".zip":
+            listing.passed_over.append(SkippedImage(address, "an archive within an archive: unpack it"))
+        elif any(part.startswith((".", "__MACOSX")) for part in Path(member).parts):
+            listing.passed_over.append(SkippedImage(address, "hidden"))
+        else:
+            listing.add(_look_at(address, selection))
+    return listing
+
+
+def _images_in(path: Path, selection: Selection) -> list[Path]:
+    try:
+        return expand(path, selection)
+    except ImageError:
+        return [path]  # reading it will say what is wrong

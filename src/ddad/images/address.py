@@ -1,0 +1,121 @@
+"""Addresses of images: a file, a frame or slice within it, or a file within a ZIP archive.
+
+An address is written as a path, with `#` behind the file:
+
+- `scan.dcm#12`: frame 12, counted from 1, as DICOM counts its frames;
+- `brain.nii.gz#40` and `brain.nii.gz#40,3`: slice 40, of volume 3;
+- `study.zip#series/scan.dcm` and `study.zip#series/scan.dcm#12`: a file within an archive.
+
+A file whose own name holds a `#` is taken as it is, if it exists.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ddad.errors import SettingError
+
+_FRAME = re.compile(r"(?:^|#)(\d+)(?:,(\d+))?$")
+_SLICES = re.compile(r"all|middle|every:[1-9]\d*")
+
+
+class Frame(NamedTuple):
+    """One two-dimensional image within a file; both numbers count from 1."""
+
+    number: int
+    volume: int = 1
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an image lies.
+
+    Attributes:
+        file: the file on disk.
+        member: the file within it, if it is a ZIP archive.
+        frame: the frame or slice, if the file holds several.
+    """
+
+    file: Path
+    member: str | None = None
+    frame: Frame | None = None
+
+    @classmethod
+    def parse(cls, path: str | Path) -> Address:
+        """Read an address; a path without `#`, or of an existing file, is that file."""
+        text = str(path)
+        if "#" not in text or _exists(Path(text)):
+            return cls(Path(text))
+        cuts = [match.start() for match in re.finditer("#", text)]
+        # A `#` may be part of a folder's or a file's name: the first prefix that is a file counts.
+        cut = next((cut for cut in cuts if _exists(Path(text[:cut]))), None)
+        if cut is None:
+            found = _FRAME.search(text)
+            cut = found.start() if found else len(text)
+        file, rest = Path(text[:cut]), text[cut + 1 :]
+        found = _FRAME.search(rest)
+        frame = Frame(int(found[1]), int(found[2] or 1)) if found else None
+        member = rest[: found.start()] if found else rest
+        if member and file.suffix.lower() != ".zip":
+            return cls(Path(text))
+        return cls(file, member or None, frame)
+
+    @property
+    def container(self) -> str:
+        """The address without the frame: what must not be split, because its slices look alike."""
+        return str(self.file) if self.member is None else f"{self.file}#{self.member}"
+
+    @property
+    def label(self) -> str:
+        """A part of the address that names the image within its folder: `scan.dcm`, `a.dcm`, without the frame."""
+        return Path(self.member or self.file).name
+
+    def at(self, frame: Frame) -> Path:
+        """Return the address of a frame of the same file, as a path."""
+        volume = "" if frame.volume == 1 else f",{frame.volume}"
+        return Path(f"{self.container}#{frame.number}{volume}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images of a file with several are taken.
+
+    Attributes:
+        slices: `all`, `middle`, or `every:N` (every Nth, around the middle one).
+        volume: of a four-dimensional file, which volume, counted from 1.
+    """
+
+    slices: str = "all"
+    volume: int = 1
+
+    def __post_init__(self) -> None:
+        if not _SLICES.fullmatch(self.slices):
+            raise SettingError(f"--slices: {self.slices!r} is unknown. Use all, middle, or every:N, such as every:5.")
+        if self.volume < 1:
+            raise SettingError(f"--volume: {self.volume} is no volume. They are counted from 1.")
+
+    def frames(self, count: int) -> list[Frame]:
+        """Return the chosen ones of `count` frames, in order."""
+        middle = count // 2
+        if self.slices == "all":
+            chosen = range(count)
+        elif self.slices == "middle":
+            chosen = range(middle, middle + 1)
+        else:
+            step = int(self.slices.partition(":")[2])
+            chosen = range(middle % step, count, step)
+        return [Frame(index + 1, self.volume) for index in chosen]
+
+
+ALL = Selection()
+"""Every slice of the first volume."""
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

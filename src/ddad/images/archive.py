@@ -1,0 +1,83 @@
+"""Files within ZIP archives, unpacked one at a time, and never more than a bound."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ddad.errors import ImageError
+from ddad.images.decoding import LARGEST_BYTE_COUNT, decoding
+
+LARGEST_MEMBER_COUNT = 100_000
+"""Archives that list more files than this are refused."""
+
+_PIECE = 2**20
+
+
+def list_members(archive: Path) -> list[str]:
+    """Return the names of the files in an archive, sorted; nothing is unpacked.
+
+    Raises:
+        ImageError: the archive is damaged, or lists more files than `LARGEST_MEMBER_COUNT`.
+    """
+    with decoding(archive, "ZIP"), zipfile.ZipFile(archive) as opened:
+        names = {info.filename for info in opened.infolist() if not info.is_dir()}
+        if len(names) > LARGEST_MEMBER_COUNT:
+            raise ImageError(archive, f"lists {len(names)} files, more than {LARGEST_MEMBER_COUNT}: unpack it")
+        return sorted(names)
+
+
+def read_member_head(archive: Path, member: str, length: int) -> bytes:
+    """Return the first bytes of a file in an archive.
+
+    Raises:
+        ImageError: the archive is damaged or encrypted, or holds no such file.
+    """
+    with _opened(archive, member) as file:
+        return file.read(length)
+
+
+@contextmanager
+def unpacked(archive: Path, member: str) -> Iterator[Path]:
+    """Yield a temporary copy of a file in an archive; it is gone when the block ends.
+
+    Raises:
+        ImageError: the archive is damaged or encrypted, holds no such file, or the file is larger than
+            `LARGEST_BYTE_COUNT`, whatever the archive says of it.
+    """
+    # The name keeps its suffix, which tells NIfTI's kinds apart.
+    suffix = "".join(Path(member).suffixes[-2:])[-16:]
+    handle, name = tempfile.mkstemp(suffix=suffix)
+    copy = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as target, _opened(archive, member) as source:
+            written = 0
+            while piece := source.read(_PIECE):
+                written += len(piece)
+                if written > LARGEST_BYTE_COUNT:
+                    raise ImageError(
+                        f"{archive}#{member}", f"unpacks to more than {LARGEST_BYTE_COUNT} bytes: leave it out"
+                    )
+                target.write(piece)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    address = Path(f"{archive}#{member}")
+    with decoding(address, "ZIP"), zipfile.ZipFile(archive) as opened:
+        try:
+            info = opened.getinfo(member)
+        except KeyError as error:
+            raise ImageError(address, "there is no such file in the archive: check its name") from error
+        if info.flag_bits & 1:
+            raise ImageError(address, "encrypted: unpack the archive with its password")
+        with opened.open(info) as file:
+            yield file

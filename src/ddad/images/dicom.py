@@ -1,0 +1,318 @@
+"""DICOM files as `MedicalImage`.
+
+Only the elements in `_ELEMENTS` are ever read from a file: no name, no number and no date of a patient is among them.
+
+What the standard or the files leave open:
+
+- *Values*: grey pixels are modality values (rescaled, or by the modality LUT), such as Hounsfield units. The window
+  is the `value_range`. A VOI LUT or a sigmoid is a curve, not a range: it is applied.
+- *Windows*: a VOI LUT before a window, the first of several windows. Without either, the 0.5th and the 99.5th
+  percentile of the image.
+- *MONOCHROME1* is inverted, so that low is dark. Colour becomes RGB.
+- *Padding* becomes the darkest value, and has no part in percentiles.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from ddad.errors import ImageError
+from ddad.images.address import Frame
+from ddad.images.codestream import check_codestream
+from ddad.images.decoding import LARGEST_BYTE_COUNT, check_size, decoding
+from ddad.images.medical_image import MedicalImage
+from ddad.images.orientation import plane_of
+
+_ELEMENTS: list[Any] = [
+    *("SOPClassUID", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *("PixelSpacing", "ImagerPixelSpacing", "ImageOrientationPatient"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
+    *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    "PaletteColorLookupTableUID",
+]
+_PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PERCENTILES = (0.5, 99.5)
+# Each functional group that is of use here, and what lies in it (PS3.3 C.7.6.16.2).
+_FUNCTIONAL_GROUPS = {
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+    "PixelMeasuresSequence": ("PixelSpacing",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+}
+
+# What pydicom says of odd files goes to the application's log if it has one, not to the terminal.
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+
+
+def is_dicom(head: bytes) -> bool:
+    """Tell a DICOM file by its first bytes; without a preamble, by its first element."""
+    if head[128:132] == b"DICM":
+        return True
+    for order in ("little", "big"):
+        group, element = int.from_bytes(head[:2], order), int.from_bytes(head[2:4], order)
+        known_first = group in (0x0002, 0x0008) and element <= 0x0070 and len(head) >= 8
+        if known_first and (head[4:6].isalpha() and head[4:6].isupper()):
+            return True
+        if known_first and order == "little" and int.from_bytes(head[4:8], "little") <= 256:
+            return True
+    return False
+
+
+def count_dicom_frames(path: Path) -> int:
+    """Return how many frames a file says that it holds; at least 1.
+
+    Raises:
+        ImageError: the file is damaged, or holds no image.
+    """
+    with decoding(path, "DICOM"):
+        return _frame_count(_header(path))
+
+
+def read_dicom(path: Path, frame: Frame | None = None) -> MedicalImage:
+    """Read one frame of a DICOM file, the first if none is named.
+
+    Raises:
+        ImageError: the file is damaged, truncated, absurdly large, or no image, or it has no such frame.
+    """
+    with decoding(path, "DICOM"):
+        header = _header(path)
+        count = _frame_count(header)
+        number = frame.number if frame else 1
+        if not 1 <= number <= count or (frame and frame.volume != 1):
+            raise ImageError(path, f"has no frame {number}: it holds {count}, counted from 1")
+        notes: tuple[str, ...] = ()
+        if frame is None and count > 1:
+            notes = (f"holds {count} frames, only the first is read",)
+        settings = _settings_of_frame(header, number - 1)
+        stored = _decode(path, header, number - 1)
+        if stored.ndim == 3 or settings.PhotometricInterpretation == "PALETTE COLOR":
+            pixels, value_range = _colour(stored, settings)
+            origin = "stored range"
+        else:
+            pixels, value_range, origin, more = _grey(stored, settings)
+            notes += more
+        return MedicalImage(
+            pixels=pixels,
+            value_range=value_range,
+            source=str(path),
+            file_format="dicom",
+            bits=int(settings.get("BitsStored") or settings.BitsAllocated),
+            spacing=_spacing(settings),
+            warnings=notes,
+            range_origin=origin,
+            orientation=plane_of(settings.get("ImageOrientationPatient")),
+        )
+
+
+def _header(path: Path) -> pydicom.Dataset:
+    """Read what precedes the pixels, of what is in `_ELEMENTS`; refuse what is no image or absurd.
+
+    Raises:
+        ImageError: the file holds no image, or more pixels than are read.
+    """
+    _check_deflated(path)
+    header: pydicom.Dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_ELEMENTS)
+    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        raise ImageError(path, "a DICOMDIR, which lists other files: the files themselves are read")
+    if "Rows" not in header or "Columns" not in header:
+        kind = header.get("SOPClassUID")
+        name = f"{kind.name}, " if kind is not None and kind.name != kind else ""
+        raise ImageError(path, f"DICOM without an image ({name}no Rows and Columns): leave it out")
+    samples, bits = int(header.get("SamplesPerPixel", 1)), int(header.get("BitsAllocated", 8))
+    # A pixel takes at least the 4 bytes of the float that it becomes.
+    check_size(path, int(header.Columns), int(header.Rows), max(samples, 1) * max(bits // 8, 4))
+    return header
+
+
+def _check_deflated(path: Path) -> None:
+    """Unpack a deflated file piece by piece, to know that all of it may be unpacked at once."""
+    with path.open("rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            return
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    unpacked, inflater = 0, zlib.decompressobj(-zlib.MAX_WBITS)
+    with path.open("rb") as file:
+        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        while piece := file.read(2**16):
+            while piece:
+                unpacked += len(inflater.decompress(piece, 2**20))
+                piece = inflater.unconsumed_tail
+                if unpacked > LARGEST_BYTE_COUNT:
+                    raise ImageError(path, f"deflated to hide more than {LARGEST_BYTE_COUNT} bytes: leave it out")
+
+
+def _frame_count(header: pydicom.Dataset) -> int:
+    return max(int(header.get("NumberOfFrames") or 1), 1)
+
+
+def _settings_of_frame(header: pydicom.Dataset, index: int) -> pydicom.Dataset:
+    """Return the header with what an enhanced object says of this frame in its place."""
+    groups = [*header.get("SharedFunctionalGroupsSequence", [])[:1]]
+    groups += header.get("PerFrameFunctionalGroupsSequence", [])[index : index + 1]
+    settings = pydicom.Dataset()
+    settings.file_meta = header.file_meta
+    settings.set_original_encoding(*header.original_encoding)
+    for element in header:
+        if element.keyword not in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+            settings.add(element)
+    for group in groups:
+        for sequence, keywords in _FUNCTIONAL_GROUPS.items():
+            for item in group.get(sequence, [])[:1]:
+                for keyword in keywords:
+                    if keyword in item:
+                        settings[keyword] = item[keyword]
+    return settings
+
+
+def _decode(path: Path, header: pydicom.Dataset, index: int) -> NDArray[Any]:
+    """Return the stored pixels of a frame: (H, W), or (H, W, 3) in RGB."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    says_how = syntax is not None and syntax.is_implicit_VR == header.original_encoding[0]
+    if syntax is not None and syntax.is_encapsulated:
+        says_how &= check_codestream(path, index, _frame_count(header), int(header.Columns), int(header.Rows))
+    if not says_how or syntax == DeflatedExplicitVRLittleEndian:
+        # Only in files that are written as they say can pydicom find a single frame by itself.
+        return _decode_whole(path, index)
+    try:
+        stored: NDArray[Any] = pixel_array(path, index=index)
+    except AttributeError as error:
+        if "no pixel data" not in str(error).lower() and "must contain" not in str(error).lower():
+            raise
+        raise ImageError(path, "DICOM without an image (no pixel data): leave it out") from error
+    except RuntimeError as error:
+        if "missing dependencies" not in str(error) and "all available plugins" not in str(error):
+            raise
+        raise ImageError(
+            path, f"{syntax.name}: no decoder here reads it, or the file is damaged; try `pip install 'ddad[dicom]'`"
+        ) from error
+    return stored
+
+
+def _decode_whole(path: Path, index: int) -> NDArray[Any]:
+    """Decode a file that must be read as a whole; without a meta header, pydicom guesses how it is written."""
+    data = pydicom.dcmread(path, force=True, specific_tags=[*_ELEMENTS, *_PIXEL_DATA])
+    if not any(keyword in data for keyword in _PIXEL_DATA):
+        raise ImageError(path, "DICOM without an image (no pixel data): leave it out")
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit, little = data.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    stored: NDArray[Any] = pixel_array(data, index=index)
+    return stored
+
+
+def _colour(stored: NDArray[Any], settings: pydicom.Dataset) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    if settings.PhotometricInterpretation == "PALETTE COLOR":
+        stored = apply_color_lut(stored, settings)[..., :3]
+        return stored.astype(np.float32), (0.0, float(np.iinfo(stored.dtype).max))
+    bits = int(settings.get("BitsStored") or settings.BitsAllocated)
+    return stored.astype(np.float32), (0.0, float(2**bits - 1))
+
+
+def _grey(
+    stored: NDArray[Any], settings: pydicom.Dataset
+) -> tuple[NDArray[np.float32], tuple[float, float], str, tuple[str, ...]]:
+    """Return modality values (H, W, 1), the range that becomes dark to bright, where it is from, and notes."""
+    padding = _padding(stored, settings)
+    values = apply_modality_lut(stored, settings)
+    notes: tuple[str, ...] = ()
+    value_range: tuple[float, float] | None = None
+    origin = "percentiles"
+    function = str(settings.get("VOILUTFunction") or "LINEAR").upper()
+    window = _window(settings)
+    if settings.get("VOILUTSequence"):
+        values = apply_voi(np.rint(values).astype(np.int64), settings)
+        value_range, origin = (0.0, float(2 ** int(settings.VOILUTSequence[0].LUTDescriptor[2]) - 1)), "VOI LUT"
+    elif window is not None:
+        centre, width = window
+        if function == "SIGMOID" and width > 0:
+            with np.errstate(over="ignore"):
+                values = 1 / (1 + np.exp(-4 * (values - centre) / width))
+            value_range, origin = (0.0, 1.0), "sigmoid window"
+        elif function != "SIGMOID" and width >= (1 if function == "LINEAR" else 1e-6):
+            value_range, origin = _linear_range(centre, width, function), "window"
+        else:
+            notes = (f"its window is {width:g} wide: percentiles are used instead",)
+    # Doubles beyond the reach of float32 become infinite, which the reader refuses.
+    with np.errstate(over="ignore"):
+        pixels = values.astype(np.float32)[..., None]
+    shown = pixels if padding is None else pixels[~padding]
+    value_range = value_range or _robust_range(shown)
+    if settings.PhotometricInterpretation == "MONOCHROME1":
+        pixels = np.float32(sum(value_range)) - pixels
+        shown = np.float32(sum(value_range)) - shown
+    if padding is not None and len(shown):
+        pixels[padding] = min(value_range[0], float(shown.min()))
+    return pixels, value_range, origin, notes
+
+
+def _window(settings: pydicom.Dataset) -> tuple[float, float] | None:
+    """Centre and width of the first window."""
+    pair = []
+    for keyword in ("WindowCenter", "WindowWidth"):
+        value = settings.get(keyword)
+        if isinstance(value, pydicom.multival.MultiValue):
+            value = value[0] if len(value) else None
+        if value is None or value == "":
+            return None
+        pair.append(float(value))
+    return (pair[0], pair[1]) if np.isfinite(pair).all() else None
+
+
+def _linear_range(centre: float, width: float, function: str) -> tuple[float, float]:
+    """Values that become dark and bright (PS3.3 C.11.2.1.2): LINEAR is meant for whole numbers, LINEAR_EXACT not."""
+    if function == "LINEAR_EXACT":
+        return centre - width / 2, centre + width / 2
+    low = centre - 0.5 - (width - 1) / 2
+    # A width of 1 is a threshold.
+    return low, low + max(width - 1, 1e-3)
+
+
+def _robust_range(pixels: NDArray[np.float32]) -> tuple[float, float]:
+    if not pixels.size:
+        return 0.0, 1.0
+    low, high = (float(level) for level in np.percentile(pixels, _PERCENTILES))
+    return (low, high) if high > low else (float(pixels.min()), float(pixels.max()))
+
+
+def _padding(stored: NDArray[Any], settings: pydicom.Dataset) -> NDArray[np.bool_] | None:
+    """Return where the stored pixels are padding, None if nowhere."""
+    value = settings.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    limit = settings.get("PixelPaddingRangeLimit")
+    low, high = sorted((value, limit if isinstance(limit, int) else value))
+    padding: NDArray[np.bool_] = (stored >= low) & (stored <= high)
+    return padding if padding.any() else None
+
+
+def _spacing(settings: pydicom.Dataset) -> tuple[float, float] | None:
+    spacing = settings.get("PixelSpacing") or settings.get("ImagerPixelSpacing")
+    if spacing is None or len(spacing) != 2 or not all(float(step) > 0 for step in spacing):
+        return None
+    return float(spacing[0]), float(spacing[1])

@@ -1,0 +1,57 @@
+"""A contact sheet: small pictures of many images on one page."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from ddad.files import write_atomically
+
+_SIDE = 144
+_LABEL = 14
+_GAP = 6
+_COLUMNS = 8
+_MOST = 400
+_LONGEST_NAME = 23
+
+
+class ContactSheet:
+    """Takes images one at a time, keeps a thumbnail of each of the first 400, and saves them as one PNG."""
+
+    def __init__(self) -> None:
+        self._thumbnails: list[tuple[Image.Image, str]] = []
+
+    def add(self, pixels: NDArray[np.float32], name: str) -> None:
+        """Take an image (H, W, 1 or 3) in [0, 1]; its aspect ratio is kept."""
+        if len(self._thumbnails) == _MOST:
+            return
+        levels = np.rint(pixels * 255).astype(np.uint8)
+        picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).convert("RGB")
+        picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+        # The end of a name tells more: it has the frame.
+        shown = name if len(name) <= _LONGEST_NAME else f"...{name[-_LONGEST_NAME + 3 :]}"
+        self._thumbnails.append((picture, shown))
+
+    def save(self, path: Path) -> None:
+        """Write the sheet.
+
+        Raises:
+            OutputError: the disk is full, or the place may not be written to.
+        """
+        columns = min(_COLUMNS, max(len(self._thumbnails), 1))
+        rows = max(math.ceil(len(self._thumbnails) / columns), 1)
+        width, height = _SIDE + _GAP, _SIDE + _LABEL + _GAP
+        sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), (48, 48, 48))
+        draw = ImageDraw.Draw(sheet)
+        for number, (picture, name) in enumerate(self._thumbnails):
+            left, top = _GAP + number % columns * width, _GAP + number // columns * height
+            sheet.paste(picture, (left + (_SIDE - picture.width) // 2, top + (_SIDE - picture.height) // 2))
+            draw.text((left, top + _SIDE + 1), name, fill=(220, 220, 220), font_size=11)
+        buffer = io.BytesIO()
+        sheet.save(buffer, "PNG")
+        write_atomically(path, buffer.getvalue())

@@ -1,0 +1,156 @@
+"""What would be read of files, image by image, without a model."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddad.cohorts import find_images
+from ddad.errors import ImageError, writing_to
+from ddad.files import write_atomically
+from ddad.images import ALL, MedicalImage, Selection, find_warnings, normalise, read_image
+from ddad.recipe import Preprocessing
+from ddad.report.contact_sheet import ContactSheet
+from ddad.report.heatmaps import picture_name
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What is known of a file, or of one image in it.
+
+    Attributes:
+        path: its address.
+        status: whether it would be used.
+        reason: why not.
+        is_image: False if it was found in a folder and is not taken for an image at all.
+        format: `png`, `jpeg`, `tiff`, `dicom`.
+        shape: rows and columns; and 3 behind them, if it has colours.
+        bits: stored per sample.
+        minimum: of its pixels.
+        maximum: of its pixels.
+        value_range: what is shown as darkest and brightest.
+        range_origin: where that is from.
+        spacing: millimetres between rows and between columns.
+        orientation: plane of the body.
+        warnings: what is doubtful.
+        pixels: the PNG that was written of it.
+    """
+
+    path: str
+    status: Literal["ok", "skipped"]
+    reason: str | None = None
+    is_image: bool = True
+    format: str | None = None
+    shape: tuple[int, ...] | None = None
+    bits: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    value_range: tuple[float, float] | None = None
+    range_origin: str | None = None
+    spacing: tuple[float, float] | None = None
+    orientation: str | None = None
+    warnings: tuple[str, ...] = ()
+    pixels: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but `is_image`, for one line of JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "is_image"}
+
+    def to_text(self) -> str:
+        """Return one line for a person."""
+        if self.status == "skipped":
+            return f"{self.path}: skipped, {self.reason}"
+        assert self.shape is not None
+        assert self.value_range is not None
+        parts = [
+            f"{self.format} {self.shape[1]}×{self.shape[0]}{' colour' if len(self.shape) == 3 else ''} {self.bits} bit",
+            f"values {self.minimum:g} to {self.maximum:g}",
+            f"shown {self.value_range[0]:.7g} to {self.value_range[1]:.7g} ({self.range_origin})",
+        ]
+        if self.spacing is not None:
+            parts.append(f"{self.spacing[0]:g}×{self.spacing[1]:g} mm")
+        parts += [self.orientation] if self.orientation else []
+        return f"{self.path}: {', '.join([*parts, *(f'warning: {text}' for text in self.warnings)])}"
+
+
+def inspect_images(
+    paths: Sequence[str | Path],
+    preprocessing: Preprocessing,
+    selection: Selection = ALL,
+    *,
+    save_pixels: Path | None = None,
+    sheet: ContactSheet | None = None,
+) -> Iterator[Inspected]:
+    """Look at every file that scoring would look at, and at those it would pass over.
+
+    Args:
+        paths: files and folders.
+        preprocessing: what makes pixels of an image.
+        selection: which slices of files with several.
+        save_pixels: folder for images as the network sees them, at their own size, as 16-bit PNG.
+        sheet: takes a small picture of each.
+
+    Raises:
+        CohortError: nothing was named, or a folder holds no image.
+        OutputError: a picture cannot be written.
+    """
+    listing = find_images(paths, selection)
+    if save_pixels is not None:
+        with writing_to(save_pixels):
+            save_pixels.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(listing.images):
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            yield Inspected(str(path), "skipped", error.reason)
+            continue
+        pixels = normalise(image, preprocessing)
+        file = None if save_pixels is None else save_pixels / f"{picture_name(number, str(path))}.png"
+        if file is not None:
+            write_atomically(file, encode_png16(pixels))
+        if sheet is not None:
+            sheet.add(pixels, path.name)
+        yield _described(path, image, find_warnings(image, preprocessing), file)
+    for passed_over in listing.passed_over:
+        yield Inspected(str(passed_over.path), "skipped", passed_over.reason, is_image=False)
+
+
+def encode_png16(pixels: NDArray[np.float32]) -> bytes:
+    """Return an image (H, W, 1 or 3) in [0, 1] as PNG of 16 bits a sample, which Pillow cannot write in colour.
+
+    The form is that of the PNG specification (W3C, third edition), every row unfiltered.
+    """
+    height, width, channels = pixels.shape
+    samples = np.rint(np.clip(pixels, 0, 1) * 65535).astype(">u2")
+    rows = np.zeros((height, 1 + 2 * width * channels), np.uint8)
+    rows[:, 1:] = samples.reshape(height, -1).view(np.uint8)
+    header = struct.pack(">IIBBBBB", width, height, 16, 0 if channels == 1 else 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def _described(path: Path, image: MedicalImage, warnings: tuple[str, ...], file: Path | None) -> Inspected:
+    return Inspected(
+        path=str(path),
+        status="ok",
+        format=image.file_format,
+        shape=image.pixels.shape[:2] if image.channels == 1 else image.pixels.shape,
+        bits=image.bits,
+        minimum=float(image.pixels.min()),
+        maximum=float(image.pixels.max()),
+        value_range=image.value_range,
+        range_origin=image.range_origin,
+        spacing=image.spacing,
+        orientation=image.orientation,
+        warnings=warnings,
+        pixels=None if file is None else str(file),
+    )

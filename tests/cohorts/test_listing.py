@@ -1,0 +1,118 @@
+"""Mixed folders: what is taken, and what is passed over and why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from ddad.cohorts import Cohort, find_images
+from ddad.cohorts.listing import list_images
+from ddad.errors import CohortError, ImageError, SettingError
+from ddad.images import Selection, read_image
+from ddad.images import archive as archive_module
+from support import write_images
+
+BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    folder = tmp_path / "mixed"
+    write_images(folder / "png", 2)
+    shutil.copy(BUNDLED / "CT_small.dcm", folder / "IM0001")
+    shutil.copy(BUNDLED / "rtdose.dcm", folder / "dose.dcm")
+    shutil.copy(BUNDLED / "dicomdirtests" / "DICOMDIR", folder / "DICOMDIR")
+    (folder / "notes.txt").write_text("nothing")
+    (folder / ".hidden.png").write_bytes(b"x")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with zipfile.ZipFile(folder / "study.zip", "w") as archive:
+        archive.write(BUNDLED / "MR_small.dcm", "series/IM1")
+        archive.write(BUNDLED / "rtdose.dcm", "dose #1.dcm")
+        archive.writestr("readme", "nothing")
+        archive.writestr("inner.zip", b"PK")
+    (folder / "loop").symlink_to(folder)
+    (folder / "dangling.png").symlink_to(folder / "missing.png")
+    return folder
+
+
+def test_a_mixed_folder_is_read_and_what_is_passed_over_has_a_reason(mixed: Path) -> None:
+    listing = list_images(mixed, "paths")
+
+    names = [str(path.relative_to(mixed)) for path in listing.images]
+    single = ["IM0001", "broken.png", "png/image-0-000.png", "png/image-0-001.png", "study.zip#series/IM1"]
+    doses = [f"dose.dcm#{frame}" for frame in range(1, 16)]
+    zipped = [f"study.zip#dose #1.dcm#{frame}" for frame in range(1, 16)]
+    assert sorted(names) == sorted(single + doses + zipped)
+    reasons = {str(file.path.relative_to(mixed)): file.reason for file in listing.passed_over}
+    assert set(reasons) == {
+        *(".hidden.png", "DICOMDIR", "notes.txt", "loop", "dangling.png"),
+        *("study.zip#readme", "study.zip#inner.zip"),
+    }
+    assert reasons["loop"] == "a link to a folder: not followed"
+    assert reasons["notes.txt"].startswith("not an image")
+    zipped_image = read_image(mixed / "study.zip#series/IM1")
+    assert zipped_image.source == str(mixed / "study.zip#series/IM1")
+    np.testing.assert_array_equal(zipped_image.pixels, read_image(BUNDLED / "MR_small.dcm").pixels)
+    assert read_image(mixed / "study.zip#dose #1.dcm#15").height == 10
+
+
+def test_slices_can_be_selected(mixed: Path) -> None:
+    dose = mixed / "dose.dcm"
+    assert [path.name for path in find_images(dose, Selection("middle")).images] == ["dose.dcm#8"]
+    every = find_images(dose, Selection("every:5")).images
+    assert [path.name for path in every] == ["dose.dcm#3", "dose.dcm#8", "dose.dcm#13"]
+    for wrong in ("every:0", "some", "every:x"):
+        with pytest.raises(SettingError, match=r"--slices: .* Use all, middle, or every:N"):
+            Selection(wrong)
+
+
+def test_slices_of_a_file_are_one_group(mixed: Path) -> None:
+    cohort = Cohort.from_folders(normal=mixed)
+    groups = cohort.table.set_index("path")["group"]
+    assert {groups[str(path)] for path in find_images(mixed / "dose.dcm").images} == {str(mixed / "dose.dcm")}
+    assert groups[str(mixed / "study.zip#dose #1.dcm#2")] == str(mixed / "study.zip#dose #1.dcm")
+    assert groups[str(mixed / "study.zip#series/IM1")] != groups[str(mixed / "study.zip#dose #1.dcm#2")]
+
+
+def test_the_fingerprint_does_not_depend_on_where_the_files_lie(mixed: Path, tmp_path: Path) -> None:
+    before = Cohort.from_folders(normal=mixed).fingerprint()
+    moved = mixed.rename(tmp_path / "moved")
+    assert Cohort.from_folders(normal=moved).fingerprint() == before
+
+
+@pytest.mark.usefixtures("mixed")
+def test_slices_with_equal_pixels_in_one_file_are_no_copies(tmp_path: Path) -> None:
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text("path,role,group\nmixed/dose.dcm#1,normal,a\nmixed/dose.dcm#2,unlabeled,a\n")
+    assert Cohort.from_manifest(manifest).warnings == ()
+
+
+def test_an_archive_bomb_and_a_damaged_archive_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "LARGEST_BYTE_COUNT", 10**6)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", b"\x89PNG\r\n\x1a\n" + bytes(10**7))
+    (tmp_path / "broken.zip").write_bytes(b"PK\3\4" + os.urandom(100))
+    listing = list_images(tmp_path, "paths")
+    assert [path.name for path in listing.images] == ["bomb.zip#bomb.png", "broken.zip"]
+    with pytest.raises(ImageError, match="unpacks to more than 1000000 bytes"):
+        read_image(listing.images[0])
+    with pytest.raises(ImageError, match="ZIP files are not read"):
+        read_image(listing.images[1])
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(CohortError, match="holds no images: none of its 1 files is one"):
+        find_images(tmp_path)
+    with pytest.raises(CohortError, match="no image was named"):
+        find_images([])
+
+
+def test_a_named_file_is_taken_whatever_it_is(tmp_path: Path) -> None:
+    assert find_images(tmp_path / "missing.png").images == [tmp_path / "missing.png"]

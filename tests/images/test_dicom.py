@@ -1,0 +1,269 @@
+"""DICOM files, compared with pydicom's own handlers and with SimpleITK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+from ddad.errors import ImageError
+from ddad.images import expand, normalise, read_image
+from ddad.images.codestream import codestream_size
+from ddad.images.dicom import is_dicom
+from ddad.recipe import Preprocessing
+
+BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+def has_image(path: Path) -> bool:
+    data = pydicom.dcmread(path, force=True)
+    if "Rows" not in data or "PixelData" not in data:
+        return False
+    try:
+        _ = data.pixel_array
+    except Exception:
+        return False
+    return True
+
+
+IMAGES = [path for path in sorted(BUNDLED.rglob("*")) if path.is_file() and has_image(path)]
+
+
+def write_dicom(path: Path, stored: np.ndarray[Any, Any], *, preamble: bool = True, **elements: Any) -> Path:
+    """Write grey (H, W), (frames, H, W) or colour (H, W, 3) pixels as an uncompressed DICOM file."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID = SecondaryCaptureImageStorage
+    data.PatientName = "Secret^Person"
+    colour = stored.ndim == 3 and stored.shape[2] == 3
+    data.SamplesPerPixel = 3 if colour else 1
+    data.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
+    if colour:
+        data.PlanarConfiguration = 0
+    elif stored.ndim == 3:
+        data.NumberOfFrames = len(stored)
+    data.Rows, data.Columns = stored.shape[:2] if colour else stored.shape[-2:]
+    data.BitsAllocated = data.BitsStored = stored.dtype.itemsize * 8
+    data.HighBit = data.BitsStored - 1
+    data.PixelRepresentation = int(stored.dtype.kind == "i")
+    data.PixelData = stored.tobytes()
+    for name, value in elements.items():
+        setattr(data, name, value)
+    if preamble:
+        data.save_as(path, enforce_file_format=True)
+    else:
+        data.file_meta = FileMetaDataset()
+        data.preamble = None
+        data.save_as(path, implicit_vr=True, little_endian=True)
+    return path
+
+
+RAMP = np.arange(-600, 600, dtype=np.int16).reshape(30, 40)
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda path: str(path.relative_to(BUNDLED)))
+def test_every_bundled_image_is_shown_as_pydicom_shows_it(path: Path) -> None:
+    addresses = expand(path)
+    image = read_image(addresses[-1])
+    data = pydicom.dcmread(path, force=True)
+    count = int(data.get("NumberOfFrames") or 1)
+    assert len(addresses) == count
+    reference = pixel_array(data, index=count - 1) if "TransferSyntaxUID" in data.file_meta else data.pixel_array
+    shown = normalise(image, Preprocessing(channels=3))
+
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        expected = apply_color_lut(reference, data) / 65535
+    elif reference.ndim == 3:
+        expected = reference / (2.0**data.BitsStored - 1)
+    else:
+        values = apply_modality_lut(reference, data).astype(np.float64)
+        if "WindowCenter" in data:
+            centre, width = (float(np.atleast_1d(data[tag].value)[0]) for tag in ("WindowCenter", "WindowWidth"))
+            # Equation of PS3.3 C.11.2.1.2.1, scaled to [0, 1].
+            expected = np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
+            windowed = apply_voi_lut(apply_modality_lut(reference, data), data).astype(np.float64)
+            if np.ptp(windowed) > 0:
+                assert np.corrcoef(windowed.ravel(), expected.ravel())[0, 1] > 0.9999
+        else:
+            low, high = np.percentile(values, (0.5, 99.5))
+            low, high = (low, high) if high > low else (values.min(), values.max())
+            expected = np.clip((values - low) / (high - low), 0, 1)
+        if data.PhotometricInterpretation == "MONOCHROME1":
+            expected = 1 - expected
+        if "PixelPaddingValue" in data:
+            expected[reference == data.PixelPaddingValue] = 0
+        expected = expected[..., None]
+    np.testing.assert_allclose(shown, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("path", sorted(BUNDLED.rglob("*")), ids=lambda path: str(path.relative_to(BUNDLED)))
+def test_every_bundled_file_is_read_or_gives_its_reason(path: Path) -> None:
+    if not path.is_file() or "TINY_ALPHA" in path.parts:
+        return
+    try:
+        image = read_image(expand(path)[0])
+    except ImageError:
+        assert path not in IMAGES
+    else:
+        assert np.isfinite(image.pixels).all()
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_RLE.dcm", "693_J2KI.dcm", "MR_small_bigendian.dcm"])
+def test_values_are_those_of_simpleitk(name: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    reference = sitk.GetArrayFromImage(sitk.ReadImage(str(BUNDLED / name)))[0]
+    padding = reference == (-3024 if name == "693_J2KI.dcm" else -99999)  # -2000 before it was rescaled
+    np.testing.assert_allclose(read_image(BUNDLED / name).pixels[~padding, 0], reference[~padding], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("elements", "value_range", "origin"),
+    [
+        ({"WindowCenter": 40, "WindowWidth": 400}, (-160.0, 239.0), "window"),
+        ({"WindowCenter": [40, 0], "WindowWidth": [400, 1]}, (-160.0, 239.0), "window"),
+        (
+            {"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "LINEAR_EXACT"},
+            (-160.0, 240.0),
+            "window",
+        ),
+        ({"WindowCenter": 0, "WindowWidth": 100, "VOILUTFunction": "SIGMOID"}, (0.0, 1.0), "sigmoid window"),
+        ({"WindowCenter": 40, "WindowWidth": 0}, (-594.005, 593.005), "percentiles"),
+        ({}, (-594.005, 593.005), "percentiles"),
+    ],
+)
+def test_the_first_window_is_the_range(
+    tmp_path: Path, elements: dict[str, Any], value_range: tuple[float, float], origin: str
+) -> None:
+    image = read_image(write_dicom(tmp_path / "a.dcm", RAMP, **elements))
+    assert image.value_range == pytest.approx(value_range, abs=1e-3)
+    assert image.range_origin == origin
+    if origin == "sigmoid window":
+        assert image.pixels[15, 0, 0] == pytest.approx(0.5)
+        assert image.pixels[16, 10, 0] == pytest.approx(1 / (1 + np.exp(-4 * 50 / 100)))
+    else:
+        np.testing.assert_array_equal(image.pixels[..., 0], RAMP)
+
+
+def test_a_window_of_width_one_is_a_threshold(tmp_path: Path) -> None:
+    image = read_image(write_dicom(tmp_path / "a.dcm", RAMP, WindowCenter=1, WindowWidth=1))
+    np.testing.assert_array_equal(normalise(image, Preprocessing())[..., 0], RAMP > 0.5)
+
+
+def test_rescale_and_inversion(tmp_path: Path) -> None:
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        RAMP,
+        RescaleSlope=2,
+        RescaleIntercept=-10,
+        WindowCenter=0.5,
+        WindowWidth=101,
+        PhotometricInterpretation="MONOCHROME1",
+    )
+    image = read_image(path)
+    assert image.value_range == (-50, 50)
+    np.testing.assert_array_equal(image.pixels[..., 0], -(2.0 * RAMP - 10))
+
+
+def test_padding_is_dark_and_has_no_part_in_percentiles(tmp_path: Path) -> None:
+    stored = RAMP.copy()
+    stored[:, :10] = 30000
+    for photometric in ("MONOCHROME1", "MONOCHROME2"):
+        path = write_dicom(tmp_path / "a.dcm", stored, PixelPaddingValue=30000, PhotometricInterpretation=photometric)
+        image = read_image(path)
+        assert image.value_range[1] < 600
+        assert (normalise(image, Preprocessing())[:, :10] == 0).all()
+
+
+def test_a_voi_lut_is_applied(tmp_path: Path) -> None:
+    item = pydicom.Dataset()
+    item.LUTDescriptor = [4, 0, 8]
+    item.add_new("LUTData", "OW", np.array([0, 10, 200, 255], "<u2").tobytes())
+    stored = np.tile(np.array([0, 1, 2, 3, 9], np.uint16), (5, 1))
+    image = read_image(write_dicom(tmp_path / "a.dcm", stored, VOILUTSequence=[item]))
+    assert image.pixels[0, :, 0].tolist() == [0, 10, 200, 255, 255]
+    assert (image.value_range, image.range_origin) == ((0, 255), "VOI LUT")
+
+
+def test_frames_are_addressed_from_one(tmp_path: Path) -> None:
+    frames = np.stack([RAMP, RAMP[::-1], RAMP // 2])
+    path = write_dicom(tmp_path / "a.dcm", frames)
+    addresses = expand(path)
+    assert [address.name for address in addresses] == ["a.dcm#1", "a.dcm#2", "a.dcm#3"]
+    for address, frame in zip(addresses, frames, strict=True):
+        image = read_image(address)
+        assert image.source == str(address)
+        np.testing.assert_array_equal(image.pixels[..., 0], frame)
+    assert read_image(path).warnings == ("holds 3 frames, only the first is read",)
+    for wrong in ("a.dcm#0", "a.dcm#4", "a.dcm#1,2"):
+        with pytest.raises(ImageError, match=r"has no frame \d: it holds 3"):
+            read_image(tmp_path / wrong)
+
+
+def test_functional_groups_of_an_enhanced_object_are_those_of_the_frame(tmp_path: Path) -> None:
+    def group(intercept: float) -> pydicom.Dataset:
+        transformation, window, result = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+        transformation.RescaleSlope, transformation.RescaleIntercept = 1, intercept
+        window.WindowCenter, window.WindowWidth = intercept + 0.5, 101
+        result.PixelValueTransformationSequence, result.FrameVOILUTSequence = [transformation], [window]
+        return result
+
+    measures, shared = pydicom.Dataset(), pydicom.Dataset()
+    measures.PixelSpacing = [0.5, 0.25]
+    shared.PixelMeasuresSequence = [measures]
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        np.stack([RAMP, RAMP]),
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[group(0), group(1000)],
+    )
+    second = read_image(f"{path}#2")
+    np.testing.assert_array_equal(second.pixels[..., 0], RAMP + 1000)
+    assert second.value_range == (950, 1050)
+    assert second.spacing == (0.5, 0.25)
+
+
+def test_neither_preamble_nor_meta_header_nor_suffix_is_needed(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "IM000001", RAMP, preamble=False)
+    assert is_dicom(path.read_bytes()[:132])
+    np.testing.assert_array_equal(read_image(path).pixels[..., 0], RAMP)
+
+
+def test_absurd_sizes_are_refused_from_the_header(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP.astype(np.uint16), Rows=65535, Columns=65535)
+    with pytest.raises(ImageError, match="claims 65535×65535 pixels"):
+        read_image(path)
+
+
+def test_a_compressed_image_of_another_size_than_the_header_says_is_refused(tmp_path: Path) -> None:
+    data = pydicom.dcmread(BUNDLED / "MR_small_jp2klossless.dcm")
+    data.Rows = 32
+    data.save_as(tmp_path / "a.dcm")
+    with pytest.raises(ImageError, match="its header says 64×32 pixels, its compressed image 64×64"):
+        read_image(tmp_path / "a.dcm")
+
+
+def test_the_size_of_a_codestream() -> None:
+    assert codestream_size(b"\xff\xd8\xff\xe0\0\4ab\xff\xc0\0\x0b\x08\0\x10\0\x20") == (32, 16)
+    assert codestream_size(b"RLE") is None
+    assert codestream_size(b"\xff\xd8\xff") is None
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    content = (BUNDLED / "CT_small.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(content[:20000])
+    with pytest.raises(ImageError, match="truncated or damaged DICOM"):
+        read_image(tmp_path / "a.dcm")
+
+
+def test_implicit_files_keep_their_syntax() -> None:
+    assert pydicom.dcmread(BUNDLED / "rtdose.dcm").file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+    assert len(expand(BUNDLED / "rtdose.dcm")) == 15

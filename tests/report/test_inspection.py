@@ -1,0 +1,75 @@
+"""`ddad inspect`: what is said of files, and the pictures it writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from ddad.images import decode_file
+from ddad.report.inspection import encode_png16
+from support import run_cli, write_images
+
+BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+def test_a_line_of_json_for_every_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    write_images(folder, 1, colour=True)
+    shutil.copy(BUNDLED / "CT_small.dcm", folder / "ct.dcm")
+    (folder / "broken.dcm").write_bytes((BUNDLED / "CT_small.dcm").read_bytes()[:9000])
+    (folder / "notes.txt").write_text("nothing")
+    arguments = ("--json", "--save-pixels", tmp_path / "pixels", "--contact-sheet", tmp_path / "sheet.png")
+
+    outcome = run_cli(monkeypatch, capsys, "inspect", folder, *arguments)
+
+    assert outcome.code == 3
+    lines = {Path(line["path"]).name: line for line in map(json.loads, outcome.out.splitlines())}
+    assert {name: line["status"] for name, line in lines.items()} == {
+        "broken.dcm": "skipped",
+        "ct.dcm": "ok",
+        "image-0-000.png": "ok",
+        "notes.txt": "skipped",
+    }
+    ct = lines["ct.dcm"]
+    values = pydicom.dcmread(BUNDLED / "CT_small.dcm").pixel_array.astype(float) - 1024
+    assert (ct["shape"], ct["format"], ct["minimum"], ct["maximum"]) == (
+        [128, 128],
+        "dicom",
+        values.min(),
+        values.max(),
+    )
+    assert lines["image-0-000.png"]["shape"] == [20, 20, 3]
+    assert "CompressedSamples" not in outcome.out + outcome.err  # the patient's name in CT_small
+    with Image.open(ct["pixels"]) as png, Image.open(tmp_path / "sheet.png") as sheet:
+        saved = np.asarray(png).astype(float)
+        assert sheet.width > 2 * 144
+    low, high = np.percentile(values, (0.5, 99.5))
+    np.testing.assert_allclose(saved, np.clip((values - low) / (high - low), 0, 1) * 65535, atol=1)
+
+
+def test_a_line_of_text_for_every_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run_cli(monkeypatch, capsys, "inspect", BUNDLED / "MR_small.dcm", BUNDLED / "rtdose.dcm#2")
+
+    assert outcome.code == 0
+    first, second = outcome.out.splitlines()
+    assert "dicom 64×64 16 bit, values" in first
+    assert "shown -200 to 1399 (window)" in first
+    assert "rtdose.dcm#2: dicom 10×10 32 bit" in second
+    assert "2 images can be read" in outcome.err
+
+
+def test_png_of_16_bits_comes_back(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).random((7, 5, 1), np.float32)
+    (tmp_path / "a.png").write_bytes(encode_png16(grey))
+    np.testing.assert_allclose(decode_file(tmp_path / "a.png").pixels / 65535, grey, atol=1e-5)
+    colour = np.random.default_rng(0).random((7, 5, 3), np.float32)
+    (tmp_path / "a.png").write_bytes(encode_png16(colour))
+    np.testing.assert_allclose(decode_file(tmp_path / "a.png").pixels / 255, colour, atol=1 / 255)
