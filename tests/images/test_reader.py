@@ -34,9 +34,12 @@ def test_suffixes_are_lower_case() -> None:
     [
         (b"", "the file is empty: copy it again"),
         (b"\x89PNG\r\n\x1a\n", "truncated or damaged PNG"),
-        (b"path,role\na.png,normal\n", "not an image, or of an unknown format: PNG, JPEG, TIFF and DICOM are read"),
+        (
+            b"path,role\na.png,normal\n",
+            "not an image, or of an unknown format: PNG, JPEG, TIFF, DICOM and NIfTI are read",
+        ),
         (b"GIF89a" + bytes(50), "GIF files are not read: convert it to PNG or TIFF"),
-        (bytes(344) + b"n+1\0" + bytes(10), "NIfTI files are not read"),
+        (bytes(344) + b"ni1\0" + bytes(10), "NIfTI or Analyze in two files"),
         (b"\xff\xd8\xff\xe0garbage", "truncated or damaged JPEG"),
         (b"II*\0garbage", "truncated or damaged TIFF"),
     ],

@@ -103,10 +103,9 @@ def _files_in(folder: Path, listing: Listing) -> list[Path]:
 
 
 def _look_at(path: Path, selection: Selection) -> Listing:
-    suffix = path.suffix.lower()
-    if suffix == ".zip":
+    if path.suffix.lower() == ".zip":
         return _look_into_archive(path, selection)
-    if suffix in IMAGE_SUFFIXES:
+    if path.name.lower().endswith(tuple(IMAGE_SUFFIXES)):
         return Listing(_images_in(path, selection))
     reason = "not an image: neither its suffix nor its content is that of a format that is read"
     try:

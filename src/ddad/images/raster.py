@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from ddad.errors import ImageError
+from ddad.images.address import Frame
 from ddad.images.decoding import check_size, decoding
 from ddad.images.medical_image import MedicalImage
 
@@ -71,36 +72,59 @@ def read_jpeg(path: Path) -> MedicalImage:
         return _from_pillow(image, path, "jpeg", (), bits=8, orientation=orientation)
 
 
-def read_tiff(path: Path) -> MedicalImage:
-    """Read the first page of a TIFF: 1 to 32-bit integers, or floats, grey or RGB.
+def count_tiff_pages(path: Path) -> int:
+    """Return how many images a TIFF holds: its pages if they are of one size and type, else only the first counts.
+
+    Raises:
+        ImageError: the file is damaged.
+    """
+    with decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+        return _stack_length(tiff)
+
+
+def read_tiff(path: Path, frame: Frame | None = None) -> MedicalImage:
+    """Read a page of a TIFF, the first if none is named: 1 to 32-bit integers, or floats, grey or RGB.
 
     The range of floats is (0, 1) if they lie within it, else their own minimum and maximum.
 
     Raises:
-        ImageError: the file is damaged, truncated, absurdly large, or neither grey nor RGB.
+        ImageError: the file is damaged, truncated, absurdly large, or neither grey nor RGB, or has no such page.
     """
     with decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        page = tiff.pages.first
+        number, count = frame.number if frame else 1, _stack_length(tiff)
+        if not 1 <= number <= count or (frame and frame.volume != 1):
+            raise ImageError(path, f"has no page {number}: it holds {count} of one size and type, counted from 1")
+        page: Any = tiff.pages[number - 1]
         check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
-        notes = _frame_notes(max(len(tiff.pages), page.imagedepth), "pages")
+        notes = () if frame else _frame_notes(max(len(tiff.pages), page.imagedepth), "pages")
         if page.dtype is None:
             raise ImageError(path, f"{page.bitspersample}-bit TIFF of an unknown type: convert it to 16-bit TIFF")
         # Pillow knows the colour spaces and codecs of 8-bit files, but reduces 16-bit colour to 8 bits.
         if page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.bool_):
-            return _read_tiff_with_pillow(path, notes, bits=page.bitspersample)
-        return _read_deep_tiff(path, page, notes)
+            return _read_tiff_with_pillow(path, number, notes, bits=page.bitspersample)
+        return _read_deep_tiff(path, page, number, notes)
 
 
-def _read_tiff_with_pillow(path: Path, notes: tuple[str, ...], bits: int) -> MedicalImage:
+def _read_tiff_with_pillow(path: Path, number: int, notes: tuple[str, ...], bits: int) -> MedicalImage:
     with path.open("rb") as file:
         with _quietly():
             image = TiffImagePlugin.TiffImageFile(file)
+            image.seek(number - 1)
             # Pillow applies the orientation of TIFF files by itself, and its limit not before this.
             image.load()
         return _from_pillow(image, path, "tiff", notes, bits=bits)
 
 
-def _read_deep_tiff(path: Path, page: Any, notes: tuple[str, ...]) -> MedicalImage:
+def _stack_length(tiff: tifffile.TiffFile) -> int:
+    """Count the pages of a stack; pyramids and thumbnails make no stack."""
+    first = tiff.pages.first
+    alike = (
+        (page.shape, page.dtype) == (first.shape, first.dtype) for page in map(tiff.pages.get, range(len(tiff.pages)))
+    )
+    return len(tiff.pages) if all(alike) else 1
+
+
+def _read_deep_tiff(path: Path, page: Any, number: int, notes: tuple[str, ...]) -> MedicalImage:
     try:
         stored = np.asarray(page.asarray(maxworkers=1))
     except ValueError as error:
@@ -114,7 +138,7 @@ def _read_deep_tiff(path: Path, page: Any, notes: tuple[str, ...]) -> MedicalIma
                 f"{page.bitspersample}-bit TIFF compressed with {compression}: "
                 "save it uncompressed or with deflate, or `pip install imagecodecs`",
             ) from error
-        return _read_tiff_with_pillow(path, notes, bits=page.bitspersample)
+        return _read_tiff_with_pillow(path, number, notes, bits=page.bitspersample)
     if stored.dtype.kind not in "uif":
         raise ImageError(path, f"{stored.dtype} TIFF: only integers and real numbers are images, convert it")
     samples = stored.reshape(page.shape)

@@ -14,9 +14,11 @@ from ddad.images.address import ALL, Address, Frame, Selection
 from ddad.images.archive import read_member_head, unpacked
 from ddad.images.dicom import count_dicom_frames, is_dicom, read_dicom
 from ddad.images.medical_image import MedicalImage
-from ddad.images.raster import read_jpeg, read_png, read_tiff
+from ddad.images.nifti import count_nifti_slices, is_nifti, read_nifti
+from ddad.images.raster import count_tiff_pages, read_jpeg, read_png, read_tiff
 
-_HEAD_LENGTH = 352
+# Enough for a gzipped NIfTI header, which barely shrinks.
+_HEAD_LENGTH = 4096
 # Programs mark missing pixels with the largest float there is: as good as infinite.
 _LARGEST_VALUE = 1e30
 
@@ -52,9 +54,15 @@ def _single(read: Callable[[Path], MedicalImage]) -> tuple[_Read, _Count]:
 _FORMATS = (
     # First, because the preamble of a DICOM file may look like a TIFF (PS3.10, 7.1).
     _Format(is_dicom, (".dcm", ".dicom", ".ima"), read_dicom, count_dicom_frames),
+    _Format(is_nifti, (".nii", ".nii.gz"), read_nifti, count_nifti_slices),
     _Format(lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), (".png",), *_single(read_png)),
     _Format(lambda head: head.startswith(b"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif"), *_single(read_jpeg)),
-    _Format(lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff"), *_single(read_tiff)),
+    _Format(
+        lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        (".tif", ".tiff"),
+        read_tiff,
+        count_tiff_pages,
+    ),
 )
 
 IMAGE_SUFFIXES = frozenset(suffix for known in _FORMATS for suffix in known.suffixes)
@@ -62,7 +70,7 @@ IMAGE_SUFFIXES = frozenset(suffix for known in _FORMATS for suffix in known.suff
 
 # Formats that people do bring along: naming them tells more than "unknown".
 _OTHER_FORMATS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
-    ("NIfTI", lambda head: head[344:347] in (b"n+1", b"ni1") or head[4:7] == b"n+2"),
+    ("NIfTI or Analyze in two files (.hdr and .img)", lambda head: head[344:347] == b"ni1" or head[4:7] == b"ni2"),
     ("gzip", lambda head: head.startswith(b"\x1f\x8b")),
     ("GIF", lambda head: head.startswith(b"GIF8")),
     ("BMP", lambda head: head.startswith(b"BM")),
@@ -156,7 +164,7 @@ def _format_of(file: Path) -> _Format:
     for name, recognises in _OTHER_FORMATS:
         if recognises(head):
             raise ImageError(file, f"{name} files are not read: convert it to PNG or TIFF")
-    raise ImageError(file, "not an image, or of an unknown format: PNG, JPEG, TIFF and DICOM are read")
+    raise ImageError(file, "not an image, or of an unknown format: PNG, JPEG, TIFF, DICOM and NIfTI are read")
 
 
 def _head_of(path: Path) -> bytes:

@@ -1,0 +1,189 @@
+"""NIfTI files as `MedicalImage`, slice by slice.
+
+A volume is turned to the closest canonical orientation (its axes run to the patient's right, anterior and superior),
+and each slice is axial, counted from the feet. It is shown as radiologists see it: anterior up, the patient's right
+on the left.
+
+The range is that of the header (`cal_min`, `cal_max`) if it is set, else the 0.5th and the 99.5th percentile of the
+slice.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.orientations import io_orientation
+from numpy.typing import NDArray
+
+from ddad.errors import ImageError
+from ddad.images.address import Frame
+from ddad.images.decoding import LARGEST_BYTE_COUNT, check_size, decoding
+from ddad.images.medical_image import MedicalImage
+
+_PERCENTILES = (0.5, 99.5)
+_HEADER_LENGTH = 352
+_one_at_a_time = threading.Lock()
+# What nibabel says of odd headers goes to the application's log if it has one, not to the terminal.
+logging.getLogger("nibabel.global").handlers[:] = [logging.NullHandler()]
+
+
+def is_nifti(head: bytes) -> bool:
+    """Tell NIfTI-1 or NIfTI-2, plain or gzipped, by the first bytes."""
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(head)) as file:
+                head = file.read1(_HEADER_LENGTH)
+        except (OSError, EOFError):
+            return False
+    return head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0"
+
+
+def count_nifti_slices(path: Path) -> int:
+    """Return how many axial slices a volume has.
+
+    Raises:
+        ImageError: the file is damaged, or absurdly large.
+    """
+    with decoding(path, "NIfTI"), _opened(path) as image:
+        return _sides(image)[_canonical(image)[0][2]]
+
+
+def read_nifti(path: Path, frame: Frame | None = None) -> MedicalImage:
+    """Read one axial slice, the middle one if none is named.
+
+    Raises:
+        ImageError: the file is damaged, truncated or absurdly large, or it has no such slice or volume.
+    """
+    with decoding(path, "NIfTI"), _opened(path) as image:
+        axes, ascending = _canonical(image)
+        sides, volumes = _sides(image), math.prod(image.shape[3:])
+        count = sides[axes[2]]
+        notes: tuple[str, ...] = ()
+        if frame is None:
+            frame = Frame(count // 2 + 1)
+            notes = (f"holds {count} slices, only the middle one is read",) if count > 1 else ()
+        if not 1 <= frame.number <= count or not 1 <= frame.volume <= volumes:
+            raise ImageError(
+                path,
+                f"has no slice {frame.number} of volume {frame.volume}: it holds {count} slices and {volumes} volumes, "
+                "counted from 1",
+            )
+        values = _slice(path, image, axes[2], frame.number - 1 if ascending[2] else count - frame.number, frame.volume)
+        # Rows from anterior to posterior, columns from the patient's right to the left.
+        values = values if axes[0] > axes[1] else values.swapaxes(0, 1)
+        values = values[:: -1 if ascending[1] else 1, :: -1 if ascending[0] else 1]
+        pixels = np.ascontiguousarray(values if values.ndim == 3 else values[..., None])
+        zooms = [*(float(step) for step in image.header.get_zooms()), 1.0, 1.0]
+        spacing = (zooms[axes[1]], zooms[axes[0]])
+        value_range, origin = _range(image, pixels)
+        return MedicalImage(
+            pixels=pixels,
+            value_range=value_range,
+            source=str(path),
+            file_format="nifti",
+            bits=8 if pixels.shape[2] == 3 else int(image.header["bitpix"]),
+            spacing=spacing if min(spacing) > 0 else None,
+            warnings=notes,
+            range_origin=origin,
+            orientation="axial",
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Read the header, whatever the file's suffix; refuse what is absurd before anything is unpacked.
+
+    Raises:
+        ImageError: there are no voxels, too many in a slice, or too many to unpack.
+    """
+    with path.open("rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
+            head = file.read(_HEADER_LENGTH)
+            kind = nibabel.Nifti1Image if head[344:348] == b"n+1\0" else nibabel.Nifti2Image
+            file.seek(0)
+            image: Any = kind.from_file_map({"image": nibabel.FileHolder(fileobj=file)})  # type: ignore[no-untyped-call]
+            dtype = image.header.get_data_dtype()
+            if dtype.kind == "c" or dtype.itemsize > 8:
+                raise ImageError(path, f"{dtype} voxels: only real numbers and RGB are images, convert it")
+            if len(image.shape) < 2 or min(image.shape) < 1:
+                raise ImageError(path, f"has no voxels ({'×'.join(map(str, image.shape))}): export it again")
+            # Any two of the three sides may become a slice.
+            *_, height, width = sorted(_sides(image))
+            check_size(path, width, height, 8)
+            if zipped and math.prod(_sides(image)) * dtype.itemsize > LARGEST_BYTE_COUNT:
+                raise ImageError(path, f"a volume unpacks to more than {LARGEST_BYTE_COUNT} bytes: unpack it to .nii")
+            yield image
+
+
+def _sides(image: Any) -> list[int]:
+    return [*(int(side) for side in image.shape[:3]), 1][:3]
+
+
+def _canonical(image: Any) -> tuple[list[int], list[bool]]:
+    """Say for right, anterior and superior which axis of the file runs so, and whether it ascends."""
+    orientation = np.asarray(io_orientation(image.affine))  # type: ignore[no-untyped-call]
+    if np.isnan(orientation).any():
+        return [0, 1, 2], [True] * 3
+    axes = [int(np.flatnonzero(orientation[:, 0] == direction)[0]) for direction in range(3)]
+    return axes, [bool(orientation[axis, 1] > 0) for axis in axes]
+
+
+def _slice(path: Path, image: Any, axis: int, index: int, volume: int) -> NDArray[np.float32]:
+    """Return a slice across `axis`, the other two axes in the order of the file, with its colours behind them."""
+    where: list[Any] = [slice(None)] * len(image.shape[:3])
+    if len(where) == 3:
+        where[axis] = index
+    if isinstance(image.dataobj.file_like, gzip.GzipFile):
+        # Each slice would unpack all before it again: unpack once, for the slices that follow.
+        with _one_at_a_time:
+            status = path.stat()
+            values = _unpacked_volume(path, (status.st_mtime_ns, status.st_size), volume)[tuple(where)]
+    else:
+        values = np.asarray(image.dataobj[(*where, *_beyond(image, volume))])
+    if values.dtype.names:
+        values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1)
+    # Doubles beyond the reach of float32 become infinite, which the reader refuses.
+    with np.errstate(over="ignore"):
+        pixels: NDArray[np.float32] = values.astype(np.float32)
+    return pixels
+
+
+@lru_cache(maxsize=2)
+def _unpacked_volume(path: Path, _: tuple[int, int], volume: int) -> NDArray[Any]:
+    with _opened(path) as image:
+        everything = (slice(None),) * len(image.shape[:3])
+        values = np.asarray(image.dataobj[(*everything, *_beyond(image, volume))])
+        # Scaled values come as doubles.
+        return values.astype(np.float32) if values.dtype == np.float64 else values
+
+
+def _beyond(image: Any, volume: int) -> tuple[int, ...]:
+    """Place of a volume, from 1, on the axes behind the third; the first of them runs fastest."""
+    beyond = tuple(int(side) for side in image.shape[3:])
+    return tuple(int(place) for place in np.unravel_index(volume - 1, beyond, order="F")) if beyond else ()
+
+
+def _range(image: Any, pixels: NDArray[np.float32]) -> tuple[tuple[float, float], str]:
+    if pixels.shape[2] == 3:
+        return (0.0, 255.0), "stored range"
+    low, high = float(image.header["cal_min"]), float(image.header["cal_max"])
+    if np.isfinite([low, high]).all() and low < high:
+        return (low, high), "header"
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
+        return (0.0, 1.0), "percentiles"
+    low, high = (float(level) for level in np.percentile(finite, _PERCENTILES))
+    return ((low, high) if high > low else (float(finite.min()), float(finite.max()))), "percentiles"

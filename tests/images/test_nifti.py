@@ -1,0 +1,112 @@
+"""NIfTI: slices in canonical orientation, compared with nibabel."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
+
+from ddad.cohorts import Cohort, find_images
+from ddad.errors import ImageError
+from ddad.images import Selection, decode_file, expand, read_image
+
+VOLUME = np.random.default_rng(0).integers(-500, 500, (6, 7, 5)).astype(np.int16)
+ORIENTATIONS = [
+    np.array([[0, 1], [1, 1], [2, 1]]),
+    np.array([[0, -1], [1, -1], [2, 1]]),
+    np.array([[2, 1], [0, -1], [1, 1]]),
+    np.array([[1, -1], [2, -1], [0, -1]]),
+]
+
+
+def expected_slice(volume: np.ndarray, number: int) -> np.ndarray:
+    """Slice of a volume with axes right, anterior, superior: anterior up, right on the left."""
+    return np.flipud(np.fliplr(volume[:, :, number - 1].T))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids=range(4))
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_slices_are_axial_however_the_volume_is_stored(tmp_path: Path, orientation: np.ndarray, suffix: str) -> None:
+    to_file = ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), orientation)
+    affine = np.diag([2.0, 3.0, 4.0, 1.0]) @ inv_ornt_aff(to_file, VOLUME.shape)
+    stored = nibabel.Nifti1Image(apply_orientation(VOLUME, to_file), affine)
+    path = tmp_path / f"a{suffix}"
+    nibabel.save(stored, path)
+    canonical = nibabel.as_closest_canonical(nibabel.load(path))
+    np.testing.assert_array_equal(np.asarray(canonical.dataobj), VOLUME)
+
+    addresses = expand(path)
+
+    assert [address.name for address in addresses] == [f"a{suffix}#{number}" for number in range(1, 6)]
+    for number, address in enumerate(addresses, 1):
+        image = read_image(address)
+        np.testing.assert_array_equal(image.pixels[..., 0], expected_slice(VOLUME, number))
+        assert image.spacing == (3.0, 2.0)
+        assert (image.file_format, image.orientation, image.source) == ("nifti", "axial", str(address))
+
+
+def test_scaling_four_dimensions_and_the_range_of_the_header(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.stack([VOLUME, VOLUME[::-1]], -1), np.eye(4))
+    image.header.set_slope_inter(2, 10)
+    image.header["cal_min"], image.header["cal_max"] = -100, 300
+    for name in ("a.nii", "a.nii.gz"):
+        nibabel.save(image, tmp_path / name)
+        second = read_image(find_images(tmp_path / name, Selection("middle", volume=2)).images[0])
+        assert second.source.endswith(f"{name}#3,2")
+        np.testing.assert_allclose(second.pixels[..., 0], expected_slice(2.0 * VOLUME[::-1] + 10, 3))
+        assert (second.value_range, second.range_origin) == ((-100, 300), "header")
+        with pytest.raises(ImageError, match="has no slice 3 of volume 3: it holds 5 slices and 2 volumes"):
+            read_image(tmp_path / f"{name}#3,3")
+
+
+def test_the_middle_slice_stands_for_a_volume_without_a_number(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti2Image(VOLUME, np.eye(4)), tmp_path / "a.nii")
+    image = read_image(tmp_path / "a.nii")
+    np.testing.assert_array_equal(image.pixels[..., 0], expected_slice(VOLUME, 3))
+    assert image.warnings == ("holds 5 slices, only the middle one is read",)
+
+
+def test_flat_and_coloured_files(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(VOLUME[..., 0], np.eye(4)), tmp_path / "flat.nii")
+    np.testing.assert_array_equal(read_image(tmp_path / "flat.nii").pixels[..., 0], expected_slice(VOLUME, 1))
+    colour = np.random.default_rng(0).integers(0, 255, (4, 5, 2, 3), np.uint8)
+    structured = colour.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    nibabel.save(nibabel.Nifti1Image(structured, np.eye(4)), tmp_path / "colour.nii")
+    image = read_image(tmp_path / "colour.nii#2")
+    np.testing.assert_array_equal(image.pixels, np.flip(colour[:, :, 1].swapaxes(0, 1), (0, 1)))
+    assert image.value_range == (0, 255)
+
+
+def test_slices_of_a_volume_stay_together(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(VOLUME + 1, np.eye(4)), tmp_path / "b.nii.gz")
+    cohort = Cohort.from_folders(normal=tmp_path)
+    assert len(cohort) == 10
+    assert cohort.table["group"].nunique() == 2
+
+
+def test_masks_are_found_by_slice(tmp_path: Path) -> None:
+    for folder, suffix in (("abnormal", ".nii.gz"), ("masks", ".nii")):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(VOLUME, np.eye(4)), tmp_path / folder / f"case.1{suffix}")
+    cohort = Cohort.from_folders(test_abnormal=tmp_path / "abnormal", test_masks=tmp_path / "masks")
+    for path, mask in zip(cohort.table["path"], cohort.table["mask"], strict=True):
+        assert Path(mask).name == Path(path).name.replace(".nii.gz", ".nii")
+
+
+def test_damaged_and_absurd_files_are_refused(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    (tmp_path / "short.nii").write_bytes(content[:400])
+    (tmp_path / "short.nii.gz").write_bytes(gzip.compress(bytes(content))[:300])
+    content[42:48] = np.array([32000] * 3, "<i2").tobytes()
+    (tmp_path / "absurd.nii").write_bytes(content)
+    for name in ("short.nii#5", "short.nii.gz#1"):
+        with pytest.raises(ImageError, match="truncated or damaged NIfTI"):
+            read_image(tmp_path / name)
+    with pytest.raises(ImageError, match="claims 32000×32000 pixels"):
+        decode_file(tmp_path / "absurd.nii#1")
