@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from ddad.errors import SettingError
-from ddad.recipe import Augmentation, Classification, Recipe, Segmentation
+from ddad.recipe import Augmentation, Classification, Fusion, Recipe, Segmentation
 
 
 def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
@@ -19,6 +19,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
         "augmentation": Augmentation().model_dump(),  # of no detector that the paper has
         "classification": Classification().model_dump(),
         "segmentation": Segmentation().model_dump(),
+        "fusion": Fusion().model_dump(),
         "seed": 0,
         "holdout": 0.0,
         "precision": "fp32",
