@@ -1,0 +1,103 @@
+"""The procedure as published, written plainly for comparison: what `fast` and the engine are measured against.
+
+One network after another, fp32, images in memory, ASR-Net at batch 8 with a pass over the test set after each
+epoch, scoring one image at a time. Only a few steps of each part are run; `bench.py` extrapolates and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ddad.networks.ensemble import Ensemble, discrepancy_maps
+from ddad.networks.factory import build_asr_net, build_autoencoder
+from ddad.recipe import Recipe
+from ddad.synthesis import apply_patches, draw_patches
+from ddad.training.refinement import focal_loss
+
+STAGE_1_BATCH = 64
+STAGE_2_BATCH = 8
+
+
+def images_per_second(step: Callable[[], int], seconds: float) -> float:
+    """Repeat `step`, which returns how many images it did, for about `seconds`, after one step to warm up."""
+    step()
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        count += step()
+    return count / (time.perf_counter() - started)
+
+
+def stage_1_rate(recipe: Recipe, images: Tensor, seconds: float) -> float:
+    """Train one reconstruction network on images (N, C, S, S); return images a second."""
+    network = build_autoencoder(recipe.images, recipe.reconstruction).train()
+    optimizer = _adam(network, recipe.reconstruction.learning_rate)
+    order = torch.randperm(len(images))
+    place = 0
+
+    def step() -> int:
+        nonlocal place
+        batch = images[order[place : place + STAGE_1_BATCH]]
+        place = (place + STAGE_1_BATCH) % (len(images) - STAGE_1_BATCH)
+        loss = network.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()  # the published loop keeps a running mean on the CPU
+        return len(batch)
+
+    return images_per_second(step, seconds)
+
+
+def untrained_modules(recipe: Recipe) -> tuple[Ensemble, Ensemble]:
+    """Build NDM and UDM; for timing, what they learned does not matter."""
+    count = recipe.reconstruction.members
+    ndm, udm = (
+        Ensemble([build_autoencoder(recipe.images, recipe.reconstruction) for _ in range(count)]) for _ in range(2)
+    )
+    return ndm.eval(), udm.eval()
+
+
+def stage_2_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, seconds: float) -> float:
+    """Train one ASR-Net on images (N, C, S, S) with synthetic patches; return images a second."""
+    refiner = build_asr_net(recipe, ["a_intra", "a_inter"]).train()
+    optimizer = _adam(refiner, recipe.refinement.learning_rate, recipe.refinement.weight_decay)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> int:
+        chosen = torch.randint(len(images), (STAGE_2_BATCH,), generator=generator)
+        draw = draw_patches(chosen, len(images), recipe.images.image_size, recipe.synthesis, generator)
+        batch, labels = apply_patches(images[chosen], images[draw.donors], draw)
+        with torch.no_grad():
+            maps = discrepancy_maps(modules[0], modules[1], batch)
+        loss = focal_loss(refiner(torch.stack([maps["a_intra"], maps["a_inter"]], dim=1)), labels, 2.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        return len(batch)
+
+    return images_per_second(step, seconds)
+
+
+def scoring_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, seconds: float) -> float:
+    """Score images (N, C, S, S) one at a time with both modules and one ASR-Net; return images a second."""
+    refiner = build_asr_net(recipe, ["a_intra", "a_inter"]).eval()
+    place = 0
+
+    def step() -> int:
+        nonlocal place
+        place = (place + 1) % len(images)
+        with torch.no_grad():
+            maps = discrepancy_maps(modules[0], modules[1], images[place : place + 1])
+            refiner.refine(torch.stack([maps["a_intra"], maps["a_inter"]], dim=1)).mean().item()
+        return 1
+
+    return images_per_second(step, seconds)
+
+
+def _adam(network: nn.Module, rate: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters(), lr=rate, betas=(0.5, 0.999), weight_decay=weight_decay)
