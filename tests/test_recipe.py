@@ -23,7 +23,14 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
         "seed": 0,
         "holdout": 0.0,
         "precision": "fp32",
-        "images": {"image_size": 64, "channels": 1, "intensity": "window"},
+        "images": {
+            "image_size": 64,
+            "channels": 1,
+            "intensity": "window",
+            "aspect": "squash",
+            "resize": "bilinear",
+            "black_border": False,
+        },
         "reconstruction": {
             "backbone": "ae-u",
             "members": 3,

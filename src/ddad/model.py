@@ -19,9 +19,9 @@ from ddad.detectors import DETECTORS, Detector
 from ddad.detectors.base import block_size
 from ddad.errors import ModelError, SettingError
 from ddad.files import sha256, whole_folder, write_atomically
-from ddad.images import ALL, Selection
+from ddad.images import ALL, Placement, Selection
 from ddad.progress import Progress, SilentProgress
-from ddad.recipe import Recipe
+from ddad.recipe import Aspect, Recipe
 from ddad.training.checkpoint import load_tensors, save_tensors
 from ddad.training.device import Compute, DeviceName, Precision
 
@@ -45,6 +45,7 @@ class Finding:
         pixels: the network's input, (C, S, S) in [-1, 1].
         source_size: rows and columns of the file's image.
         warnings: what is doubtful about the image.
+        aspect: how the image became a square.
     """
 
     path: str
@@ -56,6 +57,12 @@ class Finding:
     pixels: NDArray[np.float32]
     source_size: tuple[int, int]
     warnings: tuple[str, ...]
+    aspect: Aspect = "squash"
+
+    @property
+    def placement(self) -> Placement:
+        """Which part of the image the maps show; `placement.to_source(map)` brings one back to the image's size."""
+        return Placement.of(self.source_size, self.aspect)
 
 
 class Model:
@@ -158,6 +165,7 @@ class Model:
                 pixels=own_pixels,
                 source_size=image.source_size,
                 warnings=image.warnings,
+                aspect=self.recipe.images.aspect,
             )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

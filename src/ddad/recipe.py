@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ddad.errors import SettingError
 
 Backbone = Literal["ae", "memae", "ae-u", "vae"]
+Aspect = Literal["squash", "pad", "crop"]
 PresetName = Literal["fast", "paper"]
 DetectorName = Literal["ddad", "ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled", "ddad+"]
 
@@ -33,6 +34,14 @@ class Preprocessing(_Section):
         description="what becomes -1 and 1: the range that the file's type declares, "
         "the image's 0.5th and 99.5th percentile, or its extremes",
     )
+    aspect: Aspect = Field(
+        "squash",
+        description="how an image becomes a square: squash all of it, pad it with black, or crop its centre",
+    )
+    resize: Literal["bilinear", "area"] = Field(
+        "bilinear", description="how pixels are averaged: antialiased bilinear, or the mean of the area"
+    )
+    black_border: bool = Field(False, description="make what is nearly black and touches the image's edge wholly black")
 
     @field_validator("image_size")
     @classmethod
@@ -258,6 +267,8 @@ class Recipe(_Section):
     def _suggestion(self, name: str) -> str:
         names = self.field_names()
         leaves = {field.rsplit(".", 1)[-1]: field for field in names}
+        if name in leaves:
+            return f"Did you mean '{leaves[name]}'?"
         near = difflib.get_close_matches(name, names, 1) or [
             leaves[leaf] for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1)
         ]

@@ -15,6 +15,7 @@ from ddad.cohorts import Cohort, Role, SkippedImage, read_mask
 from ddad.errors import CohortError, ImageError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
 from ddad.files import whole_folder
+from ddad.images import Placement
 from ddad.model import Model
 from ddad.progress import Progress
 from ddad.training.device import DeviceName, Precision
@@ -88,7 +89,11 @@ def evaluate(
         if masks:
             size = model.recipe.images.image_size
             mask = masks.get(finding.path)
-            grids.append(np.zeros((size, size), dtype=bool) if mask is None else mask_on_grid(mask, size))
+            grids.append(
+                np.zeros((size, size), dtype=bool)
+                if mask is None
+                else mask_on_grid(Placement.of(mask.shape, finding.aspect).cut(mask), size)
+            )
             for name, score_map in finding.maps.items():
                 maps.setdefault(name, []).append(score_map)
     labels = [label_of[path] for path in scored_paths]

@@ -3,6 +3,7 @@
 from ddad.images.address import ALL, Address, Selection
 from ddad.images.archive import list_members
 from ddad.images.medical_image import MedicalImage
+from ddad.images.placement import Placement
 from ddad.images.prepare import find_warnings, normalise, prepare, range_warning, size_warning
 from ddad.images.reader import IMAGE_SUFFIXES, decode_file, expand, is_image, read_image
 
@@ -11,6 +12,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Address",
     "MedicalImage",
+    "Placement",
     "Selection",
     "decode_file",
     "expand",

@@ -15,6 +15,7 @@ import io
 import logging
 import math
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -44,7 +45,7 @@ def is_nifti(head: bytes) -> bool:
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(head)) as file:
                 head = file.read1(_HEADER_LENGTH)
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             return False
     return head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0"
 

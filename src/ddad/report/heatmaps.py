@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddad.errors import writing_to
+from ddad.images import Placement
 from ddad.model import Finding
 
 _COLOURS = colormaps["inferno"]
@@ -37,11 +38,10 @@ def write_pictures(finding: Finding, name: str, scale: tuple[float, float], heat
     height, width = finding.source_size
     factor = max(1.0, _SHORTEST_SIDE / min(height, width))
     size = (round(width * factor), round(height * factor))
-    strength = np.asarray(
-        Image.fromarray(relative_to_scale(finding.maps[name], scale)).resize(size, Image.Resampling.BILINEAR)
-    )
+    placement = Placement.of((size[1], size[0]), finding.aspect)
+    strength = placement.to_source(relative_to_scale(finding.maps[name], scale), fill=0)
     colours = _COLOURS(strength)[..., :3]
-    image = _resized_image(finding.pixels, size)
+    image = _at_source(finding.pixels, placement)
     opacity = (_STRONGEST_OVERLAY * strength)[..., None]
     _write_png(heat, colours)
     _write_png(overlay, (1 - opacity) * image + opacity * colours)
@@ -54,10 +54,8 @@ def relative_to_scale(score_map: NDArray[np.float32], scale: tuple[float, float]
     return relative
 
 
-def _resized_image(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float64]:
-    channels = [
-        np.asarray(Image.fromarray((channel + 1) / 2).resize(size, Image.Resampling.BICUBIC)) for channel in pixels
-    ]
+def _at_source(pixels: NDArray[np.float32], placement: Placement) -> NDArray[np.float64]:
+    channels = [placement.to_source((channel + 1) / 2, fill=0) for channel in pixels]
     image = np.stack(channels if len(channels) == 3 else channels * 3, axis=-1)
     clipped: NDArray[np.float64] = np.clip(image, 0, 1).astype(np.float64)
     return clipped
