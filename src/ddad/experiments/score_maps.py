@@ -123,7 +123,9 @@ def draw_score_maps(shown: Sequence[Shown], scales: dict[str, tuple[float, float
         grid[0, column].set_title(SCORE_TITLES.get(name, "map"))
         for number, one in enumerate(shown):
             above, below = grid[2 * number, column], grid[2 * number + 1, column]
-            score_map, extent = one.finding.maps[name], _extent(one)
+            # What a crop leaves out has no map: it is drawn as the dark end.
+            score_map = one.finding.placement.to_source(one.finding.maps[name], fill=low)
+            extent = _extent(one)
             draw = partial(
                 Axes.imshow, X=score_map, cmap=_COLOURS, vmin=low, vmax=high, extent=extent, interpolation="bilinear"
             )
