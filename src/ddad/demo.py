@@ -1,4 +1,4 @@
-"""The whole way on images made by program: phantoms, fit, score, evaluate."""
+"""The whole way on images made by program: phantoms, fit, score, evaluate, report."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ddad.fitting import fit
 from ddad.progress import Progress
 from ddad.recipe import Recipe
 from ddad.report.findings import write_findings
+from ddad.report.page import write_report
 from ddad.training.device import DeviceName
 
 _COUNTS = {
@@ -28,7 +29,7 @@ _SHORTER = {"reconstruction.ndm_epochs": 40, "reconstruction.udm_epochs": 40, "r
 
 
 def run_demo(out: Path, *, seed: int, device: DeviceName, overwrite: bool, progress: Progress) -> Evaluation:
-    """Write phantom images, a model, findings with heat maps, and a results table under `out`.
+    """Write phantom images, a model, findings with heat maps, a results table and a report under `out`.
 
     Raises:
         OutputError: `out` exists and `overwrite` is False.
@@ -45,8 +46,9 @@ def run_demo(out: Path, *, seed: int, device: DeviceName, overwrite: bool, progr
         model = fit(cohort, Recipe(seed=seed).changed(_SHORTER), device=device, progress=progress)
         model.save(out / "model")
         test = cohort.paths(Role.TEST)
-        write_findings(model, test, out / "scores", heatmaps=True, device=device, progress=progress)
+        write_findings(model, test, out / "scores", heatmaps=True, model_name="model", device=device, progress=progress)
         evaluation = evaluate(model, cohort, device=device, progress=progress)
-        write_evaluation(evaluation, out / "evaluation")
+        write_evaluation(evaluation, out / "evaluation", model_name="model")
         write_atomically(out / "results.md", to_markdown(evaluation_table(evaluation)).encode())
+        write_report(out, progress=progress)
     return evaluation

@@ -41,6 +41,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+def write_run(folder: Path, model: dict[str, Any]) -> None:
+    """Write `run.json`: which model made the results in `folder`, which is not yet at its final place."""
+    content = {"format": "ddad-run", "format_version": 1, "model": model}
+    (folder / "run.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def output_folder(folder: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = ()) -> Path:
     """Check, before any work, that a folder may be written, and return it as an absolute path.
 

@@ -29,6 +29,18 @@ FORMAT = "ddad-model"
 FORMAT_VERSION = 1
 _FILES = ("weights.safetensors", "recipe.json", "model_card.json")
 _CHECKSUMS = "checksums.json"
+_NAMES_FILES = ("digests", "skipped", "warnings")
+_SUMMARISED = (
+    "ddad",
+    "created",
+    "preset",
+    "seed",
+    "versions",
+    "compute",
+    "seconds",
+    "training_curves",
+    "held_out_normals",
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,23 @@ class Model:
         """
         quantiles = self.card["held_out_normals"]["maps"][name]
         return quantiles["0.5"], quantiles["0.999"]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a report says of the model: recipe, counts, curves, scales; no name or digest of a file."""
+        card = self.card
+        cohort = {key: value for key, value in card["cohort"].items() if key not in _NAMES_FILES}
+        counts = {f"{key}_count": len(card["cohort"].get(key, ())) for key in ("skipped", "warnings")}
+        kept = {key: card[key] for key in _SUMMARISED if key in card}
+        names = card["held_out_normals"]["maps"]
+        return {
+            "fingerprint": self.fingerprint(),
+            "detector": self.detector.name,
+            "primary_score": self.primary_score,
+            **kept,
+            "cohort": cohort | counts,
+            "map_scales": {name: list(self.map_scale(name)) for name in names},
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
 
     def score(
         self,

@@ -14,6 +14,7 @@ from ddad.cli.verbs.figures import figures
 from ddad.cli.verbs.fit import fit
 from ddad.cli.verbs.inspect import inspect
 from ddad.cli.verbs.prepare import prepare
+from ddad.cli.verbs.report import report
 from ddad.cli.verbs.score import score
 from ddad.cli.verbs.sweep import sweep
 
@@ -42,5 +43,5 @@ def _main(
 ) -> None: ...
 
 
-for verb in (demo, inspect, fit, score, evaluate, benchmark, sweep, figures, prepare, fields):
+for verb in (demo, inspect, fit, score, evaluate, benchmark, sweep, figures, prepare, report, fields):
     app.command()(verb)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ddad.cohorts import Cohort, Role, SkippedImage, read_mask
 from ddad.errors import CohortError, ImageError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
-from ddad.files import whole_folder
+from ddad.files import whole_folder, write_run
 from ddad.images import Placement
 from ddad.model import Model
 from ddad.progress import Progress
@@ -33,6 +33,7 @@ class Evaluation:
         scores: by score, in the order of `paths`.
         skipped: test images that could not be scored.
         warnings: what is doubtful about the whole evaluation.
+        model: what `Model.summary` says, for `run.json`.
     """
 
     images: dict[str, ImageMetrics]
@@ -42,6 +43,7 @@ class Evaluation:
     scores: dict[str, list[float]]
     skipped: list[SkippedImage] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    model: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as plain numbers, without the single images."""
@@ -105,6 +107,7 @@ def evaluate(
         scores=scores,
         skipped=skipped,
         warnings=warnings,
+        model=model.summary(),
     )
 
 
@@ -150,13 +153,14 @@ def _seen_in_training(model: Model, cohort: Cohort) -> list[str]:
     return [f"{seen} test images are exact copies of images that the model was fitted on: on them memory is measured."]
 
 
-def write_evaluation(evaluation: Evaluation, out: Path, *, overwrite: bool = False) -> None:
-    """Write `evaluation.json` and `scores.csv` (path, label, every score) into a new folder.
+def write_evaluation(evaluation: Evaluation, out: Path, *, model_name: str = "", overwrite: bool = False) -> None:
+    """Write `evaluation.json`, `scores.csv` (path, label, every score) and `run.json` into a new folder.
 
     Raises:
         OutputError: the folder exists and `overwrite` is False.
     """
     with whole_folder(out, overwrite=overwrite) as folder, writing_to(out):
+        write_run(folder, evaluation.model | {"name": model_name})
         (folder / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
         columns = {"path": evaluation.paths, "label": evaluation.labels, **evaluation.scores}
         pd.DataFrame(columns).to_csv(folder / "scores.csv", index=False)

@@ -13,11 +13,12 @@ import pandas as pd
 from ddad import __version__
 from ddad.cohorts import SkippedImage, find_images
 from ddad.errors import CohortError, writing_to
-from ddad.files import Workspace, output_folder, take_place, write_atomically
+from ddad.files import Workspace, output_folder, take_place, write_atomically, write_run
 from ddad.images import ALL, Selection
 from ddad.model import Finding, Model
 from ddad.progress import Progress
 from ddad.report.heatmaps import picture_name, write_pictures
+from ddad.report.map_strip import MAPS, write_strip
 from ddad.training.device import Compute, DeviceName, Precision
 
 _TYPES = {"path": "string", "score": "float64", "p_value": "float64", "flagged": "boolean", "warnings": "string"}
@@ -40,16 +41,18 @@ def write_findings(
     out: str | Path,
     *,
     heatmaps: bool = False,
+    model_name: str = "",
     overwrite: bool = False,
     device: DeviceName = "auto",
     precision: Precision = "auto",
     progress: Progress | None = None,
     selection: Selection = ALL,
 ) -> ScoringSummary:
-    """Score files and write `findings.csv`, `findings.parquet`, `skipped.csv` and, on request, pictures.
+    """Score files and write `findings.csv`, `findings.parquet`, `run.json`, `skipped.csv` and, on request, pictures.
 
     Columns of the findings: path, score, p_value, flagged; then every score of the detector, the
-    source's rows and columns, warnings, and the names of the pictures.
+    source's rows and columns, warnings, and the names of the pictures. `run.json` says which model it was,
+    under the name `model_name`, and on which scales its maps are drawn.
 
     While images are scored, the table grows in `OUT.unfinished`; a run that was killed goes on there when
     it is started again with the same model and paths.
@@ -71,6 +74,8 @@ def write_findings(
     }
     workspace = Workspace.beside(target)
     with workspace.claimed(plan, overwrite=overwrite) as folder:
+        with writing_to(target):
+            write_run(folder, model.summary() | {"name": model_name})
         table = _Table(folder / "findings.csv")
         done = table.open()
         rest = [file for file in files if str(file) not in done]
@@ -155,9 +160,10 @@ def _row(finding: Finding) -> dict[str, object]:
 def _pictures(model: Model, finding: Finding, number: int, folder: Path) -> dict[str, object]:
     name = model.primary_score
     file = f"{picture_name(number, finding.path)}.png"
-    heat, overlay = Path("heatmaps") / file, Path("overlays") / file
+    heat, overlay, strip = Path("heatmaps") / file, Path("overlays") / file, Path(MAPS) / file
     with writing_to(folder):
-        for picture in (heat, overlay):
+        for picture in (heat, overlay, strip):
             (folder / picture).parent.mkdir(exist_ok=True)
     write_pictures(finding, name, model.map_scale(name), folder / heat, folder / overlay)
+    write_strip(finding, {name: model.map_scale(name) for name in finding.maps}, folder / strip)
     return {"heatmap": heat.as_posix(), "overlay": overlay.as_posix()}

@@ -18,7 +18,7 @@ def demo(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make phantom images, fit, score and evaluate: the whole way in under three minutes."""
+    """Make phantom images, fit, score, evaluate and report: the whole way in under three minutes."""
     from ddad.cli.terminal import say, terminal_progress
     from ddad.demo import run_demo
 
@@ -28,5 +28,6 @@ def demo(
     say(
         f"\nLook at:\n  {out / 'scores' / 'overlays'}  heat maps over the images\n"
         f"  {out / 'scores' / 'findings.csv'}  a score for every image\n"
-        f"  {out / 'results.md'}  the table above\n  {out / 'model'}  the fitted model"
+        f"  {out / 'results.md'}  the table above\n  {out / 'model'}  the fitted model\n"
+        f"Open in a browser:\n  {out / 'report.html'}"
     )

@@ -50,6 +50,6 @@ def evaluate(
     with terminal_progress() as progress:
         evaluation = evaluate_model(fitted, cohort, device=device, precision=precision or "auto", progress=progress)
     if out is not None:
-        write_evaluation(evaluation, out, overwrite=overwrite)
+        write_evaluation(evaluation, out, model_name=model.resolve().name, overwrite=overwrite)
     print_evaluation(evaluation, as_json)
     exit_if_skipped(evaluation.to_json()["skipped"])

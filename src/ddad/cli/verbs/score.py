@@ -39,6 +39,7 @@ def score(
             paths,
             out,
             heatmaps=heatmaps,
+            model_name=model.resolve().name,
             overwrite=overwrite,
             device=device,
             precision=precision or "auto",

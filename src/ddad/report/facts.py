@@ -1,0 +1,75 @@
+"""The plain facts of a page: counts, the model's card and its recipe, as pairs of words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddad.report.results import Results
+
+Facts = list[tuple[str, str]]
+
+
+def overview(results: Results) -> Facts:
+    """Return the large figures at the top of the page."""
+    facts: Facts = []
+    if results.findings is not None:
+        facts.append(("images scored", f"{len(results.findings):,}"))
+        if "flagged" in results.findings:
+            known = results.findings["flagged"].dropna().str.lower()
+            facts.append(("flagged", f"{known.isin(('true', '1', '1.0')).sum():,}" if len(known) else "not calibrated"))
+        if "warnings" in results.findings:
+            facts.append(("with a warning", f"{(results.findings['warnings'].fillna('') != '').sum():,}"))
+    if results.metrics:
+        facts.append(("normal tested", f"{results.metrics.get('test_normal', 0):,}"))
+        facts.append(("abnormal tested", f"{results.metrics.get('test_abnormal', 0):,}"))
+    if results.records:
+        labels = results.records[0].get("labels", [])
+        facts.append(("runs", str(len(results.records))))
+        facts.append(("tested in each", f"{len(labels):,}"))
+    facts.append(("skipped", f"{results.skipped:,}"))
+    return facts
+
+
+def card_facts(results: Results) -> Facts:
+    """Return what the model has seen."""
+    model = results.model
+    if not model:
+        return []
+    cohort, held_out = model.get("cohort", {}), model.get("held_out_normals", {})
+    compute = model.get("compute", {})
+    facts = [
+        ("model", model.get("name")),
+        ("detector", model.get("detector")),
+        ("main score", model.get("primary_score")),
+        ("cohort", cohort.get("name")),
+        ("normal images", cohort.get("normal")),
+        ("held-out normals", held_out.get("count") if held_out.get("of") == "held-out normals" else None),
+        ("unlabeled images", cohort.get("unlabeled")),
+        ("files skipped in the fit", cohort.get("skipped_count")),
+        ("warnings of the fit", cohort.get("warnings_count")),
+        ("fitted", model.get("created")),
+        ("on", ", ".join(str(compute[key]) for key in ("device", "precision") if key in compute)),
+        ("seconds", model.get("seconds")),
+        ("seed", model.get("seed")),
+        ("ddad", model.get("ddad")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in model.get("versions", {}).items())),
+        ("data fingerprint", cohort.get("fingerprint")),
+        ("model fingerprint", model.get("fingerprint")),
+    ]
+    return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def recipe_facts(results: Results) -> Facts:
+    """Return every field of the recipe under its full name; of a benchmark, that of its first run."""
+    recipe = results.model.get("recipe") or (results.records[0].get("recipe") if results.records else None)
+    return list(_flat(recipe, "")) if isinstance(recipe, dict) else []
+
+
+def _flat(content: dict[str, Any], before: str) -> Facts:
+    facts: Facts = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            facts += _flat(value, f"{before}{key}.")
+        else:
+            facts.append((f"{before}{key}", "–" if value is None else str(value)))
+    return facts

@@ -1,0 +1,246 @@
+"""One self-contained HTML file from a results folder: no network, nothing beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib import colormaps
+
+from ddad import __version__
+from ddad.errors import OutputError
+from ddad.evaluation.curves import roc_and_pr
+from ddad.experiments.published import SCORE_TITLES
+from ddad.files import write_atomically
+from ddad.progress import Progress, SilentProgress
+from ddad.report.benchmark_table import benchmark_table
+from ddad.report.charts import curve, histogram, training_curves
+from ddad.report.facts import card_facts, overview, recipe_facts
+from ddad.report.gallery import PER_PAGE, Gallery, make_gallery
+from ddad.report.results import Results, ScoredRun, read_results
+
+_REFERENCE_QUANTILE = 0.95
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The charts of one score of one run, and what the slider counts."""
+
+    run: int
+    score: str
+    histogram: Markup
+    roc: Markup | None
+    pr: Markup | None
+    auc: str
+    ap: str
+    values: list[float]
+    labels: list[int] | None
+    threshold: float | None
+    threshold_note: str
+
+
+def write_report(
+    folder: str | Path, out: str | Path | None = None, *, overwrite: bool = False, progress: Progress | None = None
+) -> Path:
+    """Make the page of a scoring, evaluation or benchmark folder, and return where it is.
+
+    Args:
+        folder: the results.
+        out: HTML file to write; by default `report.html` in the folder.
+        overwrite: whether a file that is there, and is no report of ours, may be replaced.
+        progress: told of every picture.
+
+    Raises:
+        OutputError: there are no results, they are damaged, or the file cannot be written.
+    """
+    file = Path(folder) / "report.html" if out is None else Path(out)
+    results = read_results(folder)
+    _check(file, overwrite=overwrite)
+    content = render(results, progress or SilentProgress())
+    write_atomically(file, content.encode())
+    return file
+
+
+def _check(file: Path, *, overwrite: bool) -> None:
+    if file.is_dir():
+        raise OutputError(f"{file}: is a folder. Give --out the name of a file, such as report.html.")
+    if not file.parent.is_dir():
+        raise OutputError(f"{file}: there is no folder {file.parent}. Make it, or choose another --out.")
+    if file.exists() and not overwrite:
+        with file.open("rb") as opened:
+            ours = b'name="generator" content="ddad' in opened.read(600)
+        if not ours:
+            raise OutputError(f"{file}: exists and is no report of ddad. Choose another --out, or pass --overwrite.")
+
+
+def render(results: Results, progress: Progress) -> str:
+    """Return the page as HTML. Everything that comes from the folder is escaped."""
+    gallery = make_gallery(results, progress)
+    notes = [*results.missing, *_picture_notes(gallery)]
+    panels = [panel for run in range(len(results.runs)) for panel in _panels(results, run, notes)]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["for_script"] = _for_script
+    return environment.from_string(_own("report.html.j2")).render(
+        results=results,
+        version=__version__,
+        overview=overview(results),
+        titles={name: SCORE_TITLES.get(name, name) for name in results.score_names},
+        panels=panels,
+        counts=[{"values": panel.values, "labels": panel.labels, "threshold": panel.threshold} for panel in panels],
+        cells=benchmark_table(results.cells),
+        curves=_training(results),
+        card=card_facts(results),
+        recipe=recipe_facts(results),
+        gallery=gallery,
+        per_page=PER_PAGE,
+        map_titles=[SCORE_TITLES.get(name, name) for name in gallery.map_names] if gallery else [],
+        main_map=_main_map(results, gallery),
+        colours=(colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(int).ravel().tolist(),
+        notes=list(dict.fromkeys(notes)),
+        css=Markup(_own("report.css")),
+        js=Markup(_own("report.js")),
+    )
+
+
+def _own(name: str) -> str:
+    return files("ddad.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _for_script(content: object) -> Markup:
+    """Write JSON that neither ends the script element nor opens a comment, whatever a path holds."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _panels(results: Results, number: int, notes: list[str]) -> Iterator[Panel]:
+    run = results.runs[number]
+    for name, scores in run.scores.items():
+        finite = [index for index, score in enumerate(scores) if np.isfinite(score)]
+        if len(finite) < len(scores):
+            notes.append(f"{len(scores) - len(finite)} scores of {name} are not finite; the charts leave them out.")
+        if not finite:
+            continue
+        values = [scores[index] for index in finite]
+        labels = None if run.labels is None else [run.labels[index] for index in finite]
+        threshold, note = _threshold(results, name)
+        roc, pr = _curves(name, values, labels)
+        yield Panel(
+            run=number,
+            score=name,
+            histogram=Markup(histogram(_groups(values, labels), threshold=threshold, title=f"Histogram of {name}")),
+            roc=roc,
+            pr=pr,
+            auc=_interval(run, name, "auc"),
+            ap=_interval(run, name, "ap"),
+            values=[float(f"{value:.6g}") for value in values],
+            labels=labels,
+            threshold=threshold,
+            threshold_note=note,
+        )
+
+
+def _groups(values: Sequence[float], labels: Sequence[int] | None) -> dict[str, list[float]]:
+    if labels is None:
+        return {"unknown": list(values)}
+    return {
+        name: [value for value, label in zip(values, labels, strict=True) if label == wanted]
+        for wanted, name in ((0, "normal"), (1, "abnormal"))
+    }
+
+
+def _threshold(results: Results, name: str) -> tuple[float | None, str]:
+    """Return where the line of a score stands first, and what it is."""
+    if name == results.primary and results.findings is not None and "flagged" in results.findings:
+        known = results.findings.dropna(subset=["flagged"])
+        flagged = known["flagged"].str.lower().isin(("true", "1", "1.0"))
+        if len(known) and flagged.any():
+            return float(known.loc[flagged, "score"].min()), "The line stands at the lowest score that was flagged."
+    reference = results.model.get("held_out_normals", {})
+    scores = reference.get("scores", {}).get(name)
+    if scores:
+        of = reference.get("of", "held-out normals")
+        note = f"No image is flagged by a calibration; the line stands above 95 % of {len(scores)} {of}, as a guide."
+        return float(np.quantile(scores, _REFERENCE_QUANTILE)), note
+    return None, "There is no threshold: no image is flagged, and no held-out normals are known."
+
+
+def _curves(name: str, values: Sequence[float], labels: Sequence[int] | None) -> tuple[Markup | None, Markup | None]:
+    if labels is None or len(set(labels)) < 2:
+        return None, None
+    roc, pr = roc_and_pr(labels, values)
+    return (
+        Markup(
+            curve(
+                roc,
+                x_title="false positive rate",
+                y_title="sensitivity",
+                chance="diagonal",
+                title=f"ROC curve of {name}",
+            )
+        ),
+        Markup(
+            curve(
+                pr,
+                x_title="recall",
+                y_title="precision",
+                chance="level",
+                base_rate=sum(labels) / len(labels),
+                title=f"Precision-recall curve of {name}",
+            )
+        ),
+    )
+
+
+def _interval(run: ScoredRun, name: str, metric: str) -> str:
+    found = run.metrics.get(name, {}).get(metric)
+    if not found:
+        return ""
+    return f"{100 * found['estimate']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+
+
+def _training(results: Results) -> list[tuple[str, Markup]]:
+    """Group the networks' curves by module: those of NDM, of UDM, and each ASR-Net."""
+    groups: dict[str, dict[str, list[float]]] = {}
+    curves: Mapping[str, Sequence[float]] = results.model.get("training_curves", {})
+    for name, losses in curves.items():
+        if losses and np.isfinite(losses).all():
+            groups.setdefault(name.split(".")[0], {})[name] = list(losses)
+    return [
+        (module, Markup(training_curves(lines, title=f"Training curves of {module}")))
+        for module, lines in groups.items()
+    ]
+
+
+def _main_map(results: Results, gallery: Gallery | None) -> int:
+    names = gallery.map_names if gallery else []
+    return names.index(results.primary) if results.primary in names else max(0, len(names) - 1)
+
+
+def _picture_notes(gallery: Gallery | None) -> list[str]:
+    if gallery is None:
+        return []
+    notes = []
+    if gallery.left_out:
+        notes.append(
+            f"Pictures of the {gallery.left_out:,} findings with the lowest scores are left out: "
+            "the file would grow too large."
+        )
+    without = len(gallery.items) - gallery.pictured - gallery.left_out
+    if without:
+        notes.append(
+            f"{without} images have no picture: their files cannot be read from here. "
+            "Make the report where the images lie."
+        )
+    if gallery.from_network:
+        notes.append(
+            f"{gallery.from_network} images are shown as the network saw them: their files cannot be read from here."
+        )
+    return notes

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ddad.errors import OutputError
+from ddad.report import gallery
+from ddad.report.page import write_report
+from ddad.report.results import read_results
+from support import RecordedProgress, run_cli, write_images
+
+MODEL = {
+    "name": "chest",
+    "detector": "ddad",
+    "primary_score": "r_dual",
+    "cohort": {"normal": 20, "unlabeled": 10},
+    "map_scales": {"rec": [0, 1], "r_dual": [0, 1]},
+    "training_curves": {"ndm.0": [0.5, 0.4], "ndm.1": [0.6, 0.3], "asr_r_dual": [0.1]},
+    "held_out_normals": {"of": "held-out normals", "count": 20, "scores": {"r_dual": [i / 20 for i in range(20)]}},
+    "recipe": {"seed": 0, "reconstruction": {"members": 3}},
+}
+
+
+def scoring_folder(folder: Path, images: list[Path], *, maps: bool = True, **columns: Any) -> Path:
+    """Write what `ddad score --heatmaps` writes, as far as a report reads it."""
+    folder.mkdir(parents=True)
+    count = len(images)
+    table = pd.DataFrame({"path": [str(image) for image in images], "score": np.linspace(0, 1, count)})
+    table["p_value"], table["flagged"] = None, None
+    table["rec"], table["r_dual"] = np.linspace(1, 0, count), table["score"]
+    table["rows"], table["columns"], table["warnings"] = 20, 20, None
+    for name, values in columns.items():
+        table[name] = values
+    if maps:
+        (folder / "maps").mkdir()
+        table["heatmap"] = [f"heatmaps/{number:06d}.png" for number in range(count)]
+        strip = np.tile(np.linspace(0, 255, 48).astype(np.uint8), (16, 1))
+        for number in range(count):
+            Image.fromarray(strip).save(folder / "maps" / f"{number:06d}.png")
+    table.to_csv(folder / "findings.csv", index=False)
+    (folder / "run.json").write_text(json.dumps({"model": MODEL}))
+    return folder
+
+
+def embedded(page: str, name: str) -> Any:
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.DOTALL)
+    assert found, name
+    return json.loads(found[1])
+
+
+def test_a_scoring_folder_gives_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 30))
+
+    file = write_report(folder)
+
+    page = file.read_text()
+    assert file == folder / "report.html"
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
+    items = embedded(page, "findings")["items"]
+    assert [item["score"] for item in items] == sorted((item["score"] for item in items), reverse=True)
+    blocks = [embedded(page, f"pictures-{number}") for number in range(2)]
+    assert [len(block) for block in blocks] == [24, 6]
+    assert all(image and maps for block in blocks for image, maps in block)
+    assert "reconstruction.members" in page
+    assert "not calibrated" in page
+
+
+def test_flags_and_p_values_are_shown_and_place_the_line(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 5)
+    flags = [False, False, False, True, True]
+    folder = scoring_folder(tmp_path / "scores", images, flagged=flags, p_value=[0.9, 0.5, 0.2, 0.04, 0.01])
+
+    page = write_report(folder).read_text()
+
+    findings = embedded(page, "findings")
+    assert [item["flagged"] for item in findings["items"]] == flags[::-1]
+    assert [item["p"] for item in findings["items"]] == [0.01, 0.04, 0.2, 0.5, 0.9]
+    names = list(read_results(folder).score_names)
+    assert embedded(page, "counts")[names.index("r_dual")]["threshold"] == 0.75
+    assert "lowest score that was flagged" in page
+
+
+HOSTILE = "</script><script>alert(1)<!-- \"'&\u2028.png"
+
+
+def test_nothing_from_a_file_name_becomes_markup(tmp_path: Path) -> None:
+    hostile = tmp_path / HOSTILE.replace("/", "\u2215")
+    images = [*write_images(tmp_path / "images", 2), Path(HOSTILE), hostile]
+    folder = scoring_folder(tmp_path / "<img src=x onerror=alert(2)>", images, warnings=["", "", HOSTILE, "<b>x</b>"])
+
+    page = write_report(folder).read_text()
+
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    assert "<b>x" not in page
+    assert {item["path"] for item in embedded(page, "findings")["items"]} == {str(image) for image in images}
+
+
+def test_images_that_cannot_be_read_are_counted_and_drawn_as_the_network_saw_them(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 3)
+    images[1].unlink()
+    with_maps = write_report(scoring_folder(tmp_path / "a", images)).read_text()
+    without = write_report(scoring_folder(tmp_path / "b", images, maps=False)).read_text()
+
+    assert "1 images are shown as the network saw them" in with_maps
+    assert all(image for image, _ in embedded(with_maps, "pictures-0"))
+    assert "1 images have no picture" in without
+    assert "Score again with --heatmaps" in without
+
+
+def test_pictures_stop_at_the_limit_and_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 10))
+    full = embedded(write_report(folder).read_text(), "pictures-0")
+    sizes = [len(image) + len(maps) for image, maps in full]
+    monkeypatch.setattr(gallery, "PICTURE_LIMIT", sum(sizes[:4]))
+
+    page = write_report(folder).read_text()
+
+    assert embedded(page, "pictures-0") == [*full[:4], *[[None, None]] * 6]
+    assert "Pictures of the 6 findings with the lowest scores are left out" in page
+
+
+def evaluation_folder(folder: Path, paths: list[str]) -> Path:
+    folder.mkdir(parents=True)
+    labels = [number % 2 for number in range(len(paths))]
+    table = pd.DataFrame({"path": paths, "label": labels, "r_dual": np.linspace(0, 1, len(paths))})
+    table.to_csv(folder / "scores.csv", index=False)
+    interval = {"estimate": 0.625, "low": 0.5, "high": 0.75}
+    metrics = {"images": {"r_dual": {"auc": interval, "ap": interval}}, "test_normal": 4, "test_abnormal": 4}
+    (folder / "evaluation.json").write_text(json.dumps({**metrics, "skipped": [], "warnings": ["<doubt>"]}))
+    return folder
+
+
+def test_an_evaluation_has_curves_with_intervals(tmp_path: Path) -> None:
+    page = write_report(evaluation_folder(tmp_path / "e", [f"{n}.png" for n in range(8)])).read_text()
+
+    assert "AUC 62.5 [50.0, 75.0]" in page
+    assert page.count('class="band"') == 2
+    assert "&lt;doubt&gt;" in page
+    assert "no run.json" in page
+
+
+def test_a_demo_folder_joins_findings_with_labels(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 8)
+    scoring_folder(tmp_path / "scores", images)
+    evaluation_folder(tmp_path / "evaluation", [str(image) for image in images])
+
+    page = write_report(tmp_path).read_text()
+
+    assert [item["label"] for item in embedded(page, "findings")["items"]] == [1, 0] * 4
+    assert page.count('class="band"') == 2
+    assert len(embedded(page, "pictures-0")) == 8
+    assert f"<title>ddad report: {tmp_path.name}</title>" in page
+
+
+CELL = {
+    **{"dataset": "brain-tumor", "split": "data.json", "method": "ddad", "backbone": "ae-u", "score": "r_dual"},
+    **{"seed": 0, "auc": 90.0, "auc_low": 88.0, "auc_high": 92.0, "ap": 80.0, "ap_low": 78.0, "ap_high": 82.0},
+    **{"auc_paper": 97.2, "ap_paper": None, "seconds": 60.0, "memory_mb": None},
+}
+
+
+@pytest.mark.parametrize("name", ["results.csv", "sweep.csv"])
+def test_a_benchmark_has_a_table_and_the_curves_of_each_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / "runs").mkdir()
+    for seed in (0, 1):
+        record = {
+            "recipe": {"seed": seed},
+            "cells": [CELL | {"seed": seed}],
+            "scores": {"r_dual": [0.1, 0.2, 0.3, 0.4]},
+            "labels": [0, 1, 0, 1],
+        }
+        (tmp_path / "runs" / f"{seed}.json").write_text(json.dumps(record))
+    value = {"value": 0.5} if name == "sweep.csv" else {}
+    pd.DataFrame([value | CELL, value | CELL | {"seed": 1, "auc": 94.0}]).to_csv(tmp_path / name, index=False)
+
+    page = write_report(tmp_path).read_text()
+
+    assert "92.0 ± 2.8" in page
+    assert "<td>97.2</td>" in page
+    assert ("<th>Value</th>" in page) == (name == "sweep.csv")
+    assert len(embedded(page, "counts")) == 2
+    assert "brain-tumor · data.json · ddad · ae-u · seed 1" in page
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no results"),
+        ({"findings.csv": "path\na.png\n"}, "lacks the column score"),
+        ({"findings.csv": "path,score\na.png,1\n", "run.json": "{"}, "damaged"),
+        ({"evaluation.json": "[]"}, "not a JSON object"),
+        ({"evaluation.json": "{}"}, "scores.csv is missing"),
+    ],
+)
+def test_a_folder_without_usable_results_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+
+    with pytest.raises(OutputError, match=message):
+        write_report(tmp_path)
+
+
+def test_a_file_that_is_no_report_is_kept(tmp_path: Path) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 1))
+    other = tmp_path / "thesis.html"
+    other.write_text("<p>three years of work")
+
+    with pytest.raises(OutputError, match="is no report of ddad"):
+        write_report(folder, other)
+    write_report(folder, other, overwrite=True)
+    write_report(folder, other)  # a report of ours is replaced
+
+
+def test_progress_counts_the_pictures(tmp_path: Path) -> None:
+    progress = RecordedProgress()
+
+    write_report(scoring_folder(tmp_path / "s", write_images(tmp_path / "images", 3)), progress=progress)
+
+    assert [(task.title, task.total, task.done) for task in progress.tasks] == [("pictures", 3, 3)]
+
+
+def test_the_verb_says_where_the_report_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 2))
+
+    outcome = run_cli(monkeypatch, capsys, "report", folder, "--json")
+
+    file = folder / "report.html"
+    assert outcome.json == {"report": str(file), "bytes": file.stat().st_size}
