@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from test_page import HOSTILE, scoring_folder
+from test_page import CELL, HOSTILE, scoring_folder
 
 from ddad.report.page import write_report
 from support import write_images
@@ -42,3 +43,20 @@ def test_the_gallery_draws_a_page_of_cards_and_runs_nothing_of_a_file_name(tmp_p
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in elements  # as words, on the first card
     assert "<script>alert" not in elements
     assert re.search(r"At or above [\d.]+: \d+ of 30", elements)
+
+
+def test_a_run_whose_scores_have_other_names_shows_its_own_panel(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for number, (method, score) in enumerate([("fpi", "image"), ("ddad", "r_dual")]):
+        record = {
+            "recipe": {"seed": 0},
+            "cells": [CELL | {"method": method, "score": score}],
+            "scores": {score: [0.1, 0.2, 0.3, 0.4]},
+            "labels": [0, 1, 0, 1],
+        }
+        (tmp_path / "runs" / f"{number}.json").write_text(json.dumps(record))
+
+    elements = shown(write_report(tmp_path), tmp_path / "profile")
+
+    panels = re.findall(r'<div class="panel" data-run="(\d)" data-score="(\w+)"( hidden="")?>', elements)
+    assert panels == [("0", "image", ""), ("1", "r_dual", ' hidden=""')]

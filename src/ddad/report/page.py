@@ -167,9 +167,9 @@ def _threshold(results: Results, name: str) -> tuple[float | None, str]:
     scores = reference.get("scores", {}).get(name)
     if scores:
         of = reference.get("of", "held-out normals")
-        note = f"No image is flagged by a calibration; the line stands above 95 % of {len(scores)} {of}, as a guide."
+        note = f"Not a calibrated threshold: the line first stands above 95 % of {len(scores)} {of}, as a guide."
         return float(np.quantile(scores, _REFERENCE_QUANTILE)), note
-    return None, "There is no threshold: no image is flagged, and no held-out normals are known."
+    return None, "There is no threshold: no image is flagged by this score, and no held-out normals are known."
 
 
 def _curves(name: str, values: Sequence[float], labels: Sequence[int] | None) -> tuple[Markup | None, Markup | None]:

@@ -14,7 +14,11 @@
   const counts = read("counts") || [];
   const panels = [...document.querySelectorAll(".panel")];
   const choose = () => {
-    const run = byId("run") ? byId("run").value : "0", score = byId("score").value;
+    const run = byId("run") ? byId("run").value : "0", of = panels.filter((panel) => panel.dataset.run === run);
+    const list = byId("score"), has = (name) => of.some((panel) => panel.dataset.score === name);
+    for (const option of list.options) option.disabled = !has(option.value);
+    if (!has(list.value) && of.length) list.value = of.at(-1).dataset.score;  // another method has other scores
+    const score = list.value;
     for (const panel of panels) panel.hidden = panel.dataset.run !== run || panel.dataset.score !== score;
   };
   panels.forEach((panel, number) => {
@@ -42,6 +46,7 @@
     say(Number(threshold.toPrecision(6)));
   });
   for (const id of ["run", "score"]) if (byId(id)) byId(id).addEventListener("change", choose);
+  if (panels.length) choose();
 
   // Gallery: a page of cards at a time; the pictures of a block are read when a card needs one.
   const data = read("findings");
