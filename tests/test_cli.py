@@ -898,3 +898,28 @@ def test_an_interrupt_from_the_keyboard_says_how_to_go_on(phantom: Path, tmp_pat
 def test_json_stays_clean_whatever_happens(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
     done = run("score", model, phantom / "none", "--out", tmp_path / "o", "--json")
     assert (done.code, done.out) == (1, "")
+
+
+def test_dicom_results_of_a_mixed_folder(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    import nibabel
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    shutil.copy(str(get_testdata_file("CT_small.dcm")), sources / "a.dcm")
+    shutil.copy(min((phantom / "normal").iterdir()), sources / "b.png")
+    volume = np.zeros((20, 24, 3), np.float32)
+    volume[..., 1] = np.random.default_rng(0).random((20, 24))
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), sources / "c.nii")
+
+    outcome = run("score", model, sources, "--out", tmp_path / "out", "--dicom-results", tmp_path / "results")
+
+    assert outcome.code == 0, outcome.err
+    assert "2 blank slices or frames were passed over" in outcome.err
+    names = sorted(path.name for path in (tmp_path / "results").glob("*.dcm"))
+    assert names == ["000000_a_map.dcm", "000000_a_overlay.dcm", "000000_a_report.dcm"]
+    secret = str(pydicom.dcmread(sources / "a.dcm").PatientID).encode()
+    assert not any(secret in content for content in contents(tmp_path / "out").values())
+    again = run("score", model, sources, "--out", tmp_path / "second", "--dicom-results", tmp_path / "results")
+    assert again.code == 1

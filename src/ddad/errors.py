@@ -29,6 +29,10 @@ class ImageError(DdadError):
         self.reason = reason
 
 
+class BlankSliceError(ImageError):
+    """A slice or frame of a file with several has no content, as at the ends of a volume: nothing is wrong."""
+
+
 class ModelError(DdadError):
     """A model folder is missing, foreign, altered, or made by another version."""
 

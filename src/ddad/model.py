@@ -162,7 +162,7 @@ class Model:
                 usable = [image for image in batch if image.pixels is not None]
                 for image in batch:
                     if image.pixels is None:
-                        skip(SkippedImage(image.path, image.reason or "cannot be read"))
+                        skip(SkippedImage(image.path, image.reason or "cannot be read", image.blank))
                 yield from self._findings(usable, compute)
                 bar.advance(len(batch))
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddad.cohorts.rows import SkippedImage
-from ddad.errors import ImageError, OutputError, writing_to
+from ddad.errors import BlankSliceError, ImageError, OutputError, writing_to
 from ddad.images import find_warnings, prepare, read_image
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Preprocessing
@@ -42,6 +42,7 @@ class DecodedImage:
         reason: why it is skipped.
         warnings: what to know about it.
         source_size: rows and columns in the file.
+        blank: it is skipped because it is a slice without content.
     """
 
     index: int
@@ -50,6 +51,7 @@ class DecodedImage:
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     source_size: tuple[int, int] | None = None
+    blank: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _usable(
         for images in iterate(paths, preprocessing, workers=workers):
             for image in images:
                 if image.pixels is None:
-                    found.skipped.append(SkippedImage(image.path, image.reason or "unknown"))
+                    found.skipped.append(SkippedImage(image.path, image.reason or "unknown", image.blank))
                 else:
                     found.kept.append(image.index)
                     found.warnings.extend(ImageWarning(image.path, text) for text in image.warnings)
@@ -230,4 +232,4 @@ def _decode_one(index: int, path: Path, preprocessing: Preprocessing) -> Decoded
             source_size=(image.height, image.width),
         )
     except ImageError as error:
-        return DecodedImage(index, path, reason=error.reason)
+        return DecodedImage(index, path, reason=error.reason, blank=isinstance(error, BlankSliceError))

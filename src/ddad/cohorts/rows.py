@@ -19,10 +19,11 @@ class Role(StrEnum):
 
 
 class SkippedImage(NamedTuple):
-    """A file that could not be used, and why."""
+    """A file that could not be used, and why; `blank` is a slice without content, with which nothing is wrong."""
 
     path: Path
     reason: str
+    blank: bool = False
 
 
 class Row(NamedTuple):

@@ -51,6 +51,7 @@ _ELEMENTS: list[Any] = [
     *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     "PaletteColorLookupTableUID",
+    "BurnedInAnnotation",
 ]
 _PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PERCENTILES = (0.5, 99.5)
@@ -106,6 +107,8 @@ def read_dicom(path: Path, frame: Frame | None = None) -> MedicalImage:
         notes: tuple[str, ...] = ()
         if frame is None and count > 1:
             notes = (f"holds {count} frames, only the first is read",)
+        if header.get("BurnedInAnnotation") == "YES":
+            notes += ("its header says that text is burnt into the pixels: it may name the patient, also in pictures",)
         settings = _settings_of_frame(header, number - 1)
         stored = _decode(path, header, number - 1)
         if stored.ndim == 3 or settings.PhotometricInterpretation == "PALETTE COLOR":

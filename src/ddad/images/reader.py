@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddad.errors import ImageError
+from ddad.errors import BlankSliceError, ImageError
 from ddad.images.address import ALL, Address, Frame, Selection
 from ddad.images.archive import read_member_head, unpacked
 from ddad.images.dicom import count_dicom_frames, is_dicom, read_dicom
@@ -88,6 +88,7 @@ def read_image(path: str | Path) -> MedicalImage:
     The format is told by the file's first bytes; its name does not matter.
 
     Raises:
+        BlankSliceError: it is a slice or frame of several, and its pixels are all the same.
         ImageError: the file is missing, unreadable, damaged or of an unknown format, or its pixels are
             not finite or all the same.
     """
@@ -101,6 +102,8 @@ def read_image(path: str | Path) -> MedicalImage:
     if (image.pixels[0] == first).all() and (image.pixels == first).all():
         value = ", ".join(f"{level:g}" for level in first.tolist())
         value = value if image.channels == 1 else f"({value})"
+        if Address.parse(path).frame is not None:
+            raise BlankSliceError(path, f"blank: every pixel is {value}")
         raise ImageError(path, f"constant image: every pixel is {value}")
     return image
 

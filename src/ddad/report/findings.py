@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -21,18 +23,32 @@ from ddad.report.heatmaps import picture_name, write_pictures
 from ddad.report.map_strip import MAPS, write_strip
 from ddad.training.device import Compute, DeviceName, Precision
 
+if TYPE_CHECKING:
+    from ddad.report.dicom_results import DicomResults
+
+_DICOM = "dicom"
 _TYPES = {"path": "string", "score": "float64", "p_value": "float64", "flagged": "boolean", "warnings": "string"}
 
 
 @dataclass
 class ScoringSummary:
-    """What a scoring run did: how many images it scored, which it had to skip, and which files are no images."""
+    """What a scoring run did: how many images it scored, which it had to skip, and which files are no images.
+
+    `blank` are slices or frames without content in a file with several; `without_dicom` counts DICOM sources of which
+    no DICOM results could be made.
+    """
 
     scored: int = 0
     flagged: int = 0
     doubtful: int = 0
+    without_dicom: int = 0
+    blank: list[SkippedImage] = field(default_factory=list)
     skipped: list[SkippedImage] = field(default_factory=list)
     passed_over: list[SkippedImage] = field(default_factory=list)
+
+    def leave_out(self, image: SkippedImage) -> None:
+        """Note an image that was not scored."""
+        (self.blank if image.blank else self.skipped).append(image)
 
 
 def write_findings(
@@ -47,12 +63,14 @@ def write_findings(
     precision: Precision = "auto",
     progress: Progress | None = None,
     selection: Selection = ALL,
+    dicom_results: str | Path | None = None,
 ) -> ScoringSummary:
     """Score files and write `findings.csv`, `findings.parquet`, `run.json`, `skipped.csv` and, on request, pictures.
 
     Columns of the findings: path, score, p_value, flagged; then every score of the detector, the
     source's rows and columns, warnings, and the names of the pictures. `run.json` says which model it was,
-    under the name `model_name`, and on which scales its maps are drawn.
+    under the name `model_name`, and on which scales its maps are drawn. In the folder `dicom_results`, DICOM sources
+    get a parametric map, a secondary capture and a structured report each; where one cannot, `warnings` says why.
 
     While images are scored, the table grows in `OUT.unfinished`; a run that was killed goes on there when
     it is started again with the same model and paths.
@@ -62,6 +80,7 @@ def write_findings(
         CohortError: no image could be scored; nothing is left behind then.
     """
     target = output_folder(out, overwrite=overwrite, inputs=paths)
+    dicom_target = None if dicom_results is None else output_folder(dicom_results, overwrite=overwrite, inputs=paths)
     listing = find_images(paths, selection)
     files = listing.images
     compute = Compute.choose(device, precision)
@@ -69,6 +88,7 @@ def write_findings(
         "model": model.fingerprint(),
         "files": [str(file) for file in files],
         "heatmaps": heatmaps,
+        "dicom_results": dicom_target is not None,
         "compute": compute.to_json(),
         "ddad": __version__,
     }
@@ -76,6 +96,7 @@ def write_findings(
     with workspace.claimed(plan, overwrite=overwrite) as folder:
         with writing_to(target):
             write_run(folder, model.summary() | {"name": model_name})
+        dicom = None if dicom_target is None else _dicom_results(model, model_name, folder)
         table = _Table(folder / "findings.csv")
         done = table.open()
         rest = [file for file in files if str(file) not in done]
@@ -86,9 +107,12 @@ def write_findings(
             passed_over=listing.passed_over,
         )
         findings = model.score(
-            rest, device=device, precision=precision, progress=progress, on_skipped=summary.skipped.append
+            rest, device=device, precision=precision, progress=progress, on_skipped=summary.leave_out
         )
         for number, finding in enumerate(findings if rest else (), start=len(done)):
+            if dicom is not None and (lack := dicom.write(finding, number)):
+                finding = replace(finding, warnings=(*finding.warnings, lack))
+                summary.without_dicom += 1
             row = _row(finding)
             if heatmaps:
                 row |= _pictures(model, finding, number, folder)
@@ -98,20 +122,42 @@ def write_findings(
             summary.doubtful += bool(finding.warnings)
         if not summary.scored:
             workspace.remove()
-            left_out = summary.skipped + summary.passed_over
+            left_out = summary.skipped + summary.blank + summary.passed_over
             raise CohortError(
                 f"score: no image could be scored. Skipped: {len(left_out)}, "
                 f"the first: {left_out[0].path}: {left_out[0].reason}"
             )
         with writing_to(folder):
             pd.read_csv(folder / "findings.csv", dtype=_TYPES).to_parquet(folder / "findings.parquet", index=False)
-        if left_out := summary.skipped + summary.passed_over:
+        if left_out := summary.skipped + summary.blank + summary.passed_over:
             skipped = pd.DataFrame([(str(s.path), s.reason) for s in left_out], columns=["path", "reason"])
             write_atomically(folder / "skipped.csv", skipped.to_csv(index=False).encode())
+        if dicom_target is not None:
+            _publish(folder / _DICOM, dicom_target)
         take_place(folder, target)
         for leftover in ("plan.json", "lock"):
             (target / leftover).unlink()
     return summary
+
+
+def _dicom_results(model: Model, name: str, folder: Path) -> DicomResults:
+    # highdicom takes a second to import.
+    from ddad.report.dicom_results import DicomResults, ModelIdentity
+
+    score = model.primary_score
+    identity = ModelIdentity(name, model.detector.name, model.fingerprint(), score, model.map_scale(score))
+    return DicomResults(folder / _DICOM, identity)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    """Move finished DICOM results to their place, which may be on another disk."""
+    with writing_to(target):
+        (folder / ".run").unlink()
+        (folder / ".ddad").touch()
+        if target.exists():
+            shutil.rmtree(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, target)
 
 
 class _Table:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddad.errors import writing_to
-from ddad.images import Placement
+from ddad.images import Address, Placement
 from ddad.model import Finding
 
 _COLOURS = colormaps["inferno"]
@@ -21,8 +21,10 @@ _STRONGEST_OVERLAY = 0.65
 
 def picture_name(number: int, path: str) -> str:
     """Return a file name that is unique by `number` and recognisable by the image's own name."""
-    own_name = re.sub(r"[^\w.-]+", "_", Path(path).stem)[:80]
-    return f"{number:06d}_{own_name}"
+    address = Address.parse(path)
+    own_name = re.sub(r"[^\w.-]+", "_", Path(address.label).stem)[:80]
+    frame = "" if address.frame is None else f"_{address.frame.number}"
+    return f"{number:06d}_{own_name}{frame}"
 
 
 def write_pictures(finding: Finding, name: str, scale: tuple[float, float], heat: Path, overlay: Path) -> None:
@@ -38,13 +40,21 @@ def write_pictures(finding: Finding, name: str, scale: tuple[float, float], heat
     height, width = finding.source_size
     factor = max(1.0, _SHORTEST_SIDE / min(height, width))
     size = (round(width * factor), round(height * factor))
-    placement = Placement.of((size[1], size[0]), finding.aspect)
+    colours, blend = draw(finding, name, scale, (size[1], size[0]))
+    _write_png(heat, colours)
+    _write_png(overlay, blend)
+
+
+def draw(
+    finding: Finding, name: str, scale: tuple[float, float], size: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a map in colours, and over the image: both (rows, columns, 3) in [0, 1], of `size`."""
+    placement = Placement.of(size, finding.aspect)
     strength = placement.to_source(relative_to_scale(finding.maps[name], scale), fill=0)
     colours = _COLOURS(strength)[..., :3]
     image = _at_source(finding.pixels, placement)
     opacity = (_STRONGEST_OVERLAY * strength)[..., None]
-    _write_png(heat, colours)
-    _write_png(overlay, (1 - opacity) * image + opacity * colours)
+    return colours, (1 - opacity) * image + opacity * colours
 
 
 def relative_to_scale(score_map: NDArray[np.float32], scale: tuple[float, float]) -> NDArray[np.float32]:

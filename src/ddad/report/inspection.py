@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddad.cohorts import find_images
-from ddad.errors import ImageError, writing_to
+from ddad.errors import BlankSliceError, ImageError, writing_to
 from ddad.files import write_atomically
 from ddad.images import ALL, MedicalImage, Selection, find_warnings, normalise, read_image
 from ddad.recipe import Preprocessing
@@ -109,7 +109,7 @@ def inspect_images(
         try:
             image = read_image(path)
         except ImageError as error:
-            yield Inspected(str(path), "skipped", error.reason)
+            yield Inspected(str(path), "skipped", error.reason, is_image=not isinstance(error, BlankSliceError))
             continue
         pixels = normalise(image, preprocessing)
         file = None if save_pixels is None else save_pixels / f"{picture_name(number, str(path))}.png"

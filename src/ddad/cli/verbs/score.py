@@ -18,6 +18,12 @@ def score(
     heatmaps: Annotated[
         bool, typer.Option("--heatmaps", help="Write heat maps and overlays as PNG, on one scale for all.")
     ] = False,
+    dicom_results: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom-results", help="Folder for a DICOM map, overlay and report of each DICOM image, for a PACS."
+        ),
+    ] = None,
     slices: options.Slices = "all",
     volume: options.Volume = 1,
     device: options.Device = "auto",
@@ -45,6 +51,7 @@ def score(
             precision=precision or "auto",
             progress=progress,
             selection=selection,
+            dicom_results=dicom_results,
         )
     if as_json:
         print_json(
@@ -53,12 +60,18 @@ def score(
                 "score": fitted.primary_score,
                 "scored": summary.scored,
                 "skipped": [{"path": str(image.path), "reason": image.reason} for image in summary.skipped],
-                "passed_over": [{"path": str(file.path), "reason": file.reason} for file in summary.passed_over],
+                "passed_over": [
+                    {"path": str(file.path), "reason": file.reason} for file in summary.blank + summary.passed_over
+                ],
             }
         )
     else:
         doubtful = f" ({summary.doubtful} with a warning, see the column)" if summary.doubtful else ""
         say(f"{out / 'findings.csv'}: {summary.scored} images scored{doubtful}.")
+        if summary.blank:
+            say(f"{out / 'skipped.csv'}: {len(summary.blank)} blank slices or frames were passed over.")
+        if summary.without_dicom:
+            say(f"{summary.without_dicom} DICOM images have no DICOM results: the column warnings says why.")
         if summary.passed_over:
             say(f"{out / 'skipped.csv'}: {len(summary.passed_over)} files are no images and were passed over.")
     exit_if_skipped([(str(image.path), image.reason) for image in summary.skipped])

@@ -1,0 +1,130 @@
+"""The header of a DICOM source, patient and study included, for objects that are filed beside it.
+
+The one place that reads identifying elements: what it returns goes into DICOM objects, never into a table or a log.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.uid import CTImageStorage, generate_uid
+
+from ddad.errors import ImageError
+from ddad.images.address import Address
+from ddad.images.archive import unpacked
+from ddad.images.decoding import decoding
+from ddad.images.dicom import is_dicom
+
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
+)
+_GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_FRAME_GEOMETRY = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+}
+_OF_SEVERAL_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames")
+
+
+@dataclass(frozen=True)
+class SourceHeader:
+    """A source as a single frame.
+
+    Attributes:
+        data: its elements without pixels; of an object with several frames, the geometry is that of the frame.
+        frame: its number, from 1; None if the object holds a single one.
+    """
+
+    data: pydicom.Dataset
+    frame: int | None
+
+    @property
+    def sop_class(self) -> str:
+        """SOP class of the source."""
+        return str(self.data.SOPClassUID)
+
+    def placed(self) -> pydicom.Dataset:
+        """Return the elements as of a single slice with a place, which a parametric map must have.
+
+        A source without one gets a frame of reference of its own, which is related to no other and so says nothing
+        of where in the patient it lies.
+        """
+        data: pydicom.Dataset = deepcopy(self.data)
+        # The kind of object by which highdicom knows a single slice.
+        data.SOPClassUID = CTImageStorage
+        if "FrameOfReferenceUID" not in data:
+            data.FrameOfReferenceUID = generate_uid()
+            data.ImagePositionPatient = [0, 0, 0]
+            data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+            data.PixelSpacing = data.get("PixelSpacing") or data.get("ImagerPixelSpacing") or [1, 1]
+            data.SliceThickness = 1
+        return data
+
+    def reference(self) -> pydicom.Dataset:
+        """Return an item that refers to the instance, and to the frame in it."""
+        item = pydicom.Dataset()
+        item.ReferencedSOPClassUID = self.data.SOPClassUID
+        item.ReferencedSOPInstanceUID = self.data.SOPInstanceUID
+        if self.frame is not None:
+            item.ReferencedFrameNumber = self.frame
+        return item
+
+
+def read_source_header(path: str | Path) -> SourceHeader | None:
+    """Read the header of the image at an address; None if it is not DICOM.
+
+    Missing elements that may be empty (Type 2) are there, and empty.
+
+    Raises:
+        ImageError: the file cannot be read, or lacks an identifier that no object in the study can do without.
+    """
+    address = Address.parse(path)
+    if address.member is None:
+        return _read(address, address.file)
+    with unpacked(address.file, address.member) as file:
+        return _read(address, file)
+
+
+def _read(address: Address, file: Path) -> SourceHeader | None:
+    with decoding(file, "DICOM"):
+        with file.open("rb") as opened:
+            if not is_dicom(opened.read(256)):
+                return None
+        data: Any = pydicom.dcmread(file, force=True, stop_before_pixels=True)
+    missing = [keyword for keyword in _NEEDED if not data.get(keyword)]
+    if missing:
+        raise ImageError(str(file), f"the source lacks {', '.join(missing)}")
+    several = int(data.get("NumberOfFrames") or 1) > 1
+    frame = (address.frame.number if address.frame else 1) if several else None
+    groups = [*data.get("SharedFunctionalGroupsSequence", [])[:1]]
+    index = (frame or 1) - 1
+    groups += data.get("PerFrameFunctionalGroupsSequence", [])[index : index + 1]
+    if several and not groups:
+        # Where its frames lie, an object without functional groups does not say in one place.
+        for keyword in _GEOMETRY[:2]:
+            data.pop(keyword, None)
+    for group in groups:
+        for sequence, keywords in _FRAME_GEOMETRY.items():
+            for item in group.get(sequence, [])[:1]:
+                for keyword in keywords:
+                    if keyword in item:
+                        data[keyword] = item[keyword]
+    for keyword in _OF_SEVERAL_FRAMES:
+        data.pop(keyword, None)
+    if not all(data.get(keyword) for keyword in _GEOMETRY):
+        for keyword in ("FrameOfReferenceUID", *_GEOMETRY[:2]):
+            data.pop(keyword, None)
+    if "DeidentificationMethod" not in data and "DeidentificationMethodCodeSequence" not in data:
+        # Said without saying how, it would be an error in each object that repeats it.
+        data.pop("PatientIdentityRemoved", None)
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in data:
+            setattr(data, keyword, "")
+    return SourceHeader(data, frame)

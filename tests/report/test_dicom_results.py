@@ -1,0 +1,140 @@
+"""DICOM results: read back by pydicom and highdicom, and judged by dciodvfy."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
+
+from ddad.images import read_image
+from ddad.model import Finding
+from ddad.report.dicom_results import DicomResults, ModelIdentity
+from ddad.report.heatmaps import picture_name
+
+MODEL = ModelIdentity("chest", "ddad", "ab" * 32, "r_dual", (0.0, 1.0))
+
+
+def write_source(path: Path, rows: int, columns: int, *, frames: int = 1, kind: str = "CT") -> Path:
+    """Write a CT (with its place) or a radiograph or ultrasound (without one) of odd size."""
+    data = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    if kind != "CT":
+        for keyword in ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            del data[keyword]
+        data.SOPClassUID = ComputedRadiographyImageStorage if kind == "CR" else "1.2.840.10008.5.1.4.1.1.3.1"
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+        data.Modality = kind
+    if frames > 1:
+        data.NumberOfFrames = frames
+    data.Rows, data.Columns = rows, columns
+    pixels = np.random.default_rng(0).integers(0, 2000, (frames, rows, columns)).astype(np.int16)
+    data.PixelData = pixels.tobytes()
+    data.save_as(path)
+    return path
+
+
+def finding_of(path: str, rows: int, columns: int, **changes: Any) -> Finding:
+    """A map of 16×16 with one bright pixel, in row 4 and column 8."""
+    score_map = np.zeros((16, 16), np.float32)
+    score_map[4, 8] = 1
+    settings: dict[str, Any] = {
+        "path": path,
+        "score": 1.25,
+        "p_value": None,
+        "flagged": None,
+        "scores": {"r_dual": 1.25},
+        "maps": {"r_dual": score_map},
+        "pixels": np.zeros((1, 16, 16), np.float32),
+        "source_size": (rows, columns),
+        "warnings": (),
+    }
+    return Finding(**(settings | changes))
+
+
+def errors_of(file: Path) -> list[str]:
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not here: apt-get install dicom3tools")
+    judged = subprocess.run(["dciodvfy", "-new", str(file)], capture_output=True, text=True, check=False)
+    return [line for line in (judged.stdout + judged.stderr).splitlines() if line.startswith("Error")]
+
+
+@pytest.mark.parametrize("aspect", ["squash", "pad", "crop"])
+@pytest.mark.parametrize(("kind", "rows", "columns"), [("CT", 37, 53), ("CR", 91, 33)])
+def test_the_map_lies_where_the_lesion_is(tmp_path: Path, kind: str, rows: int, columns: int, aspect: str) -> None:
+    source = write_source(tmp_path / "a.dcm", rows, columns, kind=kind)
+    finding = finding_of(str(source), rows, columns, aspect=aspect)
+
+    assert DicomResults(tmp_path / "out", MODEL).write(finding, 0) is None
+
+    data = pydicom.dcmread(tmp_path / "out" / "000000_a_map.dcm")
+    stored = np.frombuffer(data.FloatPixelData, "<f4").reshape(rows, columns)
+    place = finding.placement
+    expected = (place.top + 4.5 / 16 * place.height, place.left + 8.5 / 16 * place.width)
+    found = np.unravel_index(stored.argmax(), stored.shape)
+    assert abs(found[0] + 0.5 - expected[0]) <= 1
+    assert abs(found[1] + 0.5 - expected[1]) <= 1
+    at_source = finding.placement.to_source(finding.maps["r_dual"], fill=-1e30)
+    np.testing.assert_array_equal(stored, at_source)
+    assert ("FloatPixelPaddingValue" in data) == (aspect == "crop")
+
+
+@pytest.mark.parametrize(("kind", "frames"), [("CT", 1), ("CR", 1), ("US", 3)])
+def test_the_three_objects_are_valid_and_refer_to_their_source(tmp_path: Path, kind: str, frames: int) -> None:
+    source = write_source(tmp_path / "a.dcm", 37, 53, kind=kind, frames=frames)
+    address = f"{source}#2" if frames > 1 else str(source)
+    finding = finding_of(address, 37, 53, p_value=0.01, flagged=True)
+
+    assert DicomResults(tmp_path / "out", MODEL).write(finding, 7) is None
+
+    original = pydicom.dcmread(source)
+    seen = {original.SOPInstanceUID}
+    stem = picture_name(7, address)
+    for name in ("map", "overlay", "report"):
+        file = tmp_path / "out" / f"{stem}_{name}.dcm"
+        data = pydicom.dcmread(file)
+        assert data.StudyInstanceUID == original.StudyInstanceUID
+        assert data.SeriesInstanceUID != original.SeriesInstanceUID
+        assert data.PatientID == original.PatientID
+        assert data.SOPInstanceUID not in seen
+        seen.add(data.SOPInstanceUID)
+        text = str(data)
+        assert original.SOPInstanceUID in text
+        assert ("Referenced Frame Number" in text) == (frames > 1)
+    report = hd.sr.srread(tmp_path / "out" / f"{stem}_report.dcm")
+    words = report.to_json()
+    for word in ("Anomaly score", "1.25", "0.01", "Flagged as unusual", "Yes", MODEL.fingerprint, "model chest"):
+        assert word in words
+    score_map = hd.pm.ParametricMap.from_dataset(pydicom.dcmread(tmp_path / "out" / f"{stem}_map.dcm"))
+    same_place = score_map.FrameOfReferenceUID == original.get("FrameOfReferenceUID")
+    assert same_place == (kind == "CT")
+    overlay = read_image(tmp_path / "out" / f"{stem}_overlay.dcm")
+    assert overlay.pixels.shape == (37, 53, 3)
+    assert [errors_of(tmp_path / "out" / f"{stem}_{name}.dcm") for name in ("map", "overlay", "report")] == [[]] * 3
+
+
+def test_what_may_be_empty_is_left_empty_and_what_must_be_there_is_named(tmp_path: Path) -> None:
+    data = pydicom.dcmread(write_source(tmp_path / "a.dcm", 20, 30))
+    for keyword in ("PatientID", "StudyDate", "PatientName", "StudyID"):
+        data.pop(keyword, None)
+    data.save_as(tmp_path / "a.dcm")
+    results = DicomResults(tmp_path / "out", MODEL)
+    assert results.write(finding_of(str(tmp_path / "a.dcm"), 20, 30), 0) is None
+    assert pydicom.dcmread(tmp_path / "out" / "000000_a_map.dcm").PatientID == ""
+    del data.StudyInstanceUID
+    data.save_as(tmp_path / "b.dcm")
+    lack = results.write(finding_of(str(tmp_path / "b.dcm"), 20, 30), 1)
+    assert lack == "no DICOM results: the source lacks StudyInstanceUID"
+    assert len(list((tmp_path / "out").glob("*.dcm"))) == 3
+
+
+def test_a_picture_of_a_slice_bears_its_number() -> None:
+    assert picture_name(3, "scan.dcm#12") == "000003_scan_12"
+    assert picture_name(3, "folder/scan.png") == "000003_scan"
