@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from ddad.errors import CohortError
 from ddad.evaluation import delong_test
+from ddad.evaluation.delong import delong_interval
 
 
 def by_definition(labels: list[int], *methods: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -93,3 +94,14 @@ def test_what_cannot_be_compared_is_named() -> None:
         delong_test([0, 0, 1], [1, 2, 3], [1, 2, 3])
     with pytest.raises(CohortError, match="4 labels"):
         delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3])
+
+
+def test_the_interval_of_an_auc_comes_from_its_components() -> None:
+    labels, scores = [0, 0, 0, 0, 1, 1, 1, 1], [1.0, 2.0, 3.0, 4.0, 2.5, 3.5, 4.5, 5.5]
+    found = delong_interval(labels, scores)
+
+    # Shares of normals below each abnormal: 2/4, 3/4, 1, 1; of abnormals above each normal: 1, 1, 3/4, 2/4.
+    variance = 2 * np.var([0.5, 0.75, 1, 1], ddof=1) / 4
+    assert found.estimate == pytest.approx(13 / 16)
+    assert found.low == pytest.approx(13 / 16 - 1.959964 * variance**0.5)
+    assert found.high == 1.0

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ddad.cli.verbs.audit import audit
 from ddad.cli.verbs.benchmark import benchmark
 from ddad.cli.verbs.demo import demo
 from ddad.cli.verbs.evaluate import evaluate
@@ -21,7 +22,8 @@ from ddad.cli.verbs.sweep import sweep
 app = typer.Typer(
     name="ddad",
     help="Anomaly detection in medical images without annotated abnormalities. Not a medical device.",
-    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but some files were skipped, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but some files were skipped, "
+    "4 found what audit --fail-on names, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,5 +45,5 @@ def _main(
 ) -> None: ...
 
 
-for verb in (demo, inspect, fit, score, evaluate, benchmark, sweep, figures, prepare, report, fields):
+for verb in (demo, inspect, audit, fit, score, evaluate, benchmark, sweep, figures, prepare, report, fields):
     app.command()(verb)

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from ddad.audit import Audit
+    from ddad.evaluation.image_metrics import Interval
     from ddad.experiments.evaluation import Evaluation
 
 EXIT_SKIPPED = 3
 """Exit code of a run that finished, but had to skip some files."""
+
+
+EXIT_FOUND = 4
+"""Exit code of an audit that found what `--fail-on` names."""
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -29,6 +35,47 @@ def print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
         from ddad.experiments.tables import evaluation_table, to_markdown
 
         typer.echo(to_markdown(evaluation_table(evaluation)))
+
+
+def print_audit(audit: Audit) -> None:
+    """Print what an audit found, as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    copies = Table("images", "have a copy among", title="Copies", title_justify="left")
+    for name in ("exact", "near", "of"):
+        copies.add_column(name, justify="right")
+    for count in audit.copies:
+        among = "the others" if count.first == count.second else count.second
+        numbers = [str(number) for number in (count.exact, count.near, count.of)]
+        copies.add_row(count.first, among, *numbers, style="bold" if count.near else None)
+    console.print(copies)
+    console.print(
+        f"Groups of copies in both training and test: {audit.torn_groups}. "
+        f"Copies with contradicting labels: {len(audit.conflicts)}. "
+        f"Groups (patients) in both normal and unlabeled: {audit.mixed_groups}."
+    )
+    for comparison in dict.fromkeys(shortcut.comparison for shortcut in audit.shortcuts):
+        table = Table("feature", title=f"Shortcuts: {comparison}", title_justify="left")
+        table.add_column("AUC", justify="right")
+        table.add_column("95 % interval", justify="right")
+        table.add_column("higher in")
+        for shortcut in audit.shortcuts:
+            if shortcut.comparison == comparison:
+                interval = f"{shortcut.low:.3f} – {shortcut.high:.3f}"
+                style = "bold" if shortcut.strong else None
+                table.add_row(shortcut.feature, f"{shortcut.auc:.3f}", interval, shortcut.higher_in, style=style)
+        console.print(table)
+    if audit.memorisation is not None:
+        probe, rest = audit.memorisation.everything, audit.memorisation.without_copies
+        console.print(f"Distance to the nearest training normal: AUC {_with_interval(probe)}.")
+        if rest is not None:
+            console.print(f"The same without test images that have a copy there: {_with_interval(rest)}.")
+
+
+def _with_interval(value: Interval) -> str:
+    return f"{value.estimate:.3f} ({value.low:.3f} – {value.high:.3f})"
 
 
 def warn(warnings: Sequence[str]) -> None:

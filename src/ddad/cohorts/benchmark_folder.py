@@ -12,7 +12,8 @@ import numpy as np
 from ddad.cohorts.rows import Role, Row, listed
 from ddad.errors import CohortError
 
-_LISTS = ("train.0", "train.unlabeled.0", "train.unlabeled.1", "test.0", "test.1")
+LISTS = ("train.0", "train.unlabeled.0", "train.unlabeled.1", "test.0", "test.1")
+"""The lists of a split."""
 
 
 def read_benchmark(
@@ -44,7 +45,7 @@ def read_benchmark(
                 f"{place}: there is no such folder. A benchmark folder holds images/ and a split such as data.json."
             )
     file = split if split.is_absolute() else folder / split
-    names = _read_split(file)
+    names = read_split(file)
     notes = []
     if unseen is not None:
         _set_apart(names, unseen, file)
@@ -64,7 +65,7 @@ def read_benchmark(
                 f"at an anomaly rate of {anomaly_rate:g}."
             )
     rows = []
-    for key in _LISTS:
+    for key in LISTS:
         role = Role.TEST if key.startswith("test") else Role.UNLABELED if "unlabeled" in key else Role.NORMAL
         # The labels of unlabeled images serve only to set the anomaly rate: they end here.
         label = int(key[-1]) if role == Role.TEST else None
@@ -124,7 +125,12 @@ def unlabeled_counts(normals: int, abnormals: int, rate: float, total: int) -> t
     return normal, abnormal
 
 
-def _read_split(file: Path) -> dict[str, list[str]]:
+def read_split(file: Path) -> dict[str, list[str]]:
+    """Read the five lists of names of a split.
+
+    Raises:
+        CohortError: the file is missing or malformed, or names an image twice.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -134,7 +140,7 @@ def _read_split(file: Path) -> dict[str, list[str]]:
         raise CohortError(f"{file}: is not JSON ({error}). Download it again.") from error
     except OSError as error:
         raise CohortError(f"{file}: cannot be read ({error.strerror}).") from error
-    names = {key: _list_at(file, content, key) for key in _LISTS}
+    names = {key: _list_at(file, content, key) for key in LISTS}
     places: dict[str, str] = {}
     for key, listed_names in names.items():
         for name in listed_names:

@@ -198,8 +198,8 @@ class Cohort:
                 "" if pd.isna(label) else str(label),
                 Path(path).name if group == Address.parse(path).container else group,
                 Path(path).name,
-                self._digest(path),
-                "" if pd.isna(mask) else self._digest(mask),
+                self.digest(path),
+                "" if pd.isna(mask) else self.digest(mask),
             ]
             for path, role, label, group, mask in self.table.itertuples(index=False)
         )
@@ -207,13 +207,14 @@ class Cohort:
 
     def digests(self, *roles: Role) -> list[str]:
         """Return the first 16 hexadecimal digits of the SHA-256 of each file of some roles, sorted."""
-        return sorted(self._digest(str(path))[:16] for role in roles for path in self.paths(role))
+        return sorted(self.digest(str(path))[:16] for role in roles for path in self.paths(role))
 
     @cached_property
     def _digests(self) -> dict[str, str]:
         return {}
 
-    def _digest(self, path: str) -> str:
+    def digest(self, path: str) -> str:
+        """Return the SHA-256 of an image's file, and of its place there if the file holds several."""
         if path not in self._digests:
             try:
                 address = Address.parse(path)
@@ -302,7 +303,7 @@ class Cohort:
             # Files of a size that is found in one role only need not be read.
             if len({roles[index] for index in same_size}) > 1:
                 for index in same_size:
-                    by_content[self._digest(paths[index])][roles[index]].append(index)
+                    by_content[self.digest(paths[index])][roles[index]].append(index)
         warnings = []
         for role, other in (
             (Role.TEST, Role.NORMAL),

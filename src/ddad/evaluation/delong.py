@@ -1,4 +1,4 @@
-"""Do two methods differ in AUC on the same images? The test of DeLong, DeLong and Clarke-Pearson (1988)."""
+"""The interval of an AUC, and whether two methods differ in it: DeLong, DeLong and Clarke-Pearson (1988)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ddad.errors import CohortError
+from ddad.evaluation.image_metrics import Interval
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,25 @@ def delong_test(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLi
     for components in (own_abnormal - other_abnormal, own_normal - other_normal):
         variance += float(components.var(ddof=1)) / len(components)
     return PairedTest(difference, variance**0.5, two_sided_p(difference, variance**0.5))
+
+
+def delong_interval(labels: npt.ArrayLike, scores: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the AUC of scores with its interval, taken as normally distributed and cut at 0 and 1.
+
+    Args:
+        labels: (N,), 0 for a normal image, 1 for an abnormal one.
+        scores: (N,), raw scores, higher for more unusual.
+        confidence: of the interval.
+
+    Raises:
+        CohortError: the shapes do not fit, or a class has fewer than two images.
+    """
+    values = np.asarray(scores, float)
+    # A constant score has an AUC of 1/2 and no variance: the difference to it has that of the AUC itself.
+    compared = delong_test(labels, values, np.zeros_like(values))
+    auc = 0.5 + compared.difference
+    reach = float(stats.norm.ppf(0.5 + confidence / 2)) * compared.standard_error
+    return Interval(auc, max(0.0, auc - reach), min(1.0, auc + reach))
 
 
 def two_sided_p(difference: float, standard_error: float) -> float:

@@ -1,5 +1,6 @@
 """Image files: one reader a format behind `read_image`, and the way from pixels to network input."""
 
+from ddad.images.acquisition import Acquisition, read_acquisition
 from ddad.images.address import ALL, Address, Selection
 from ddad.images.archive import list_members
 from ddad.images.medical_image import MedicalImage
@@ -10,6 +11,7 @@ from ddad.images.reader import IMAGE_SUFFIXES, decode_file, expand, is_image, re
 __all__ = [
     "ALL",
     "IMAGE_SUFFIXES",
+    "Acquisition",
     "Address",
     "MedicalImage",
     "Placement",
@@ -22,6 +24,7 @@ __all__ = [
     "normalise",
     "prepare",
     "range_warning",
+    "read_acquisition",
     "read_image",
     "size_warning",
 ]

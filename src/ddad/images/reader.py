@@ -147,6 +147,17 @@ def is_image(path: Path) -> bool:
 
 
 @contextmanager
+def on_disk(path: str | Path) -> Iterator[tuple[Path, str]]:
+    """Yield the file to read, unpacked if it is in an archive, and the format as `MedicalImage` names it.
+
+    Raises:
+        ImageError: the file is missing, unreadable or of an unknown format.
+    """
+    with _on_disk(path, Address.parse(path)) as file:
+        yield file, _format_of(file).suffixes[0].removeprefix(".").replace("dcm", "dicom")
+
+
+@contextmanager
 def _on_disk(path: str | Path, address: Address) -> Iterator[Path]:
     """Yield the file to read, unpacked if it is in an archive; errors bear the address that was asked for."""
     try:

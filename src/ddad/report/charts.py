@@ -35,13 +35,16 @@ class Frame:
         return " ".join(f"{self.across(a):.1f},{self.up(b):.1f}" for a, b in zip(x, y, strict=True))
 
 
-def histogram(groups: Mapping[str, Sequence[float]], *, threshold: float | None, title: str) -> str:
+def histogram(
+    groups: Mapping[str, Sequence[float]], *, threshold: float | None, title: str, x_title: str = "score"
+) -> str:
     """Draw groups of scores as bars over one another, with a line that the page's slider moves.
 
     Args:
         groups: by class name (`normal`, `abnormal`, `unknown`) the scores.
         threshold: where the line stands at first; without one there is no line.
         title: what is drawn, for those who listen.
+        x_title: below the horizontal axis.
     """
     everything = np.concatenate([np.asarray(values, float) for values in groups.values()])
     low, high = _limits(everything)
@@ -64,7 +67,7 @@ def histogram(groups: Mapping[str, Sequence[float]], *, threshold: float | None,
         line = f'<line class="threshold" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{frame.up(0):.1f}"/>'
     ends = f'data-low="{low!r}" data-high="{high!r}" '
     ends += f'data-left="{frame.across(low):.1f}" data-right="{frame.across(high):.1f}"'
-    return _svg(title, _axes(frame, "score", "images", whole_y=True) + "".join(bars) + line, ends)
+    return _svg(title, _axes(frame, escape(x_title), "images", whole_y=True) + "".join(bars) + line, ends)
 
 
 def curve(drawn: Curve, *, x_title: str, y_title: str, chance: str, title: str, base_rate: float = 0.0) -> str:

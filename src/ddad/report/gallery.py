@@ -129,17 +129,17 @@ def _pictures(
             tiles = []
         if tiles:
             small = [Image.fromarray(tile).resize((map_side, map_side), Image.Resampling.BILINEAR) for tile in tiles]
-            maps = _encoded(np.concatenate([np.asarray(tile) for tile in small], axis=1), quality)
+            maps = webp(np.concatenate([np.asarray(tile) for tile in small], axis=1), quality)
     try:
-        source = _levels(read_image(path))
+        source = visible_levels(read_image(path))
     except (ImageError, OSError):
         source = None
     shown = source if source is not None else seen
-    image = None if shown is None else _encoded(shown, quality, image_side)
+    image = None if shown is None else webp(shown, quality, image_side)
     return [image, maps], source is not None
 
 
-def _levels(image: MedicalImage) -> NDArray[np.uint8]:
+def visible_levels(image: MedicalImage) -> NDArray[np.uint8]:
     """Stretch an image from its 0.5th to its 99.5th percentile, so that a person sees something."""
     low, high = np.percentile(image.pixels, (0.5, 99.5))
     if high <= low:
@@ -149,7 +149,8 @@ def _levels(image: MedicalImage) -> NDArray[np.uint8]:
     return levels if levels.shape[2] == 3 else levels[..., 0]
 
 
-def _encoded(levels: NDArray[np.uint8], quality: int, longest: int | None = None) -> str:
+def webp(levels: NDArray[np.uint8], quality: int, longest: int | None = None) -> str:
+    """Return a picture as WebP in base64, shrunk to a longest side."""
     picture = Image.fromarray(levels)
     if longest is not None:
         picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)

@@ -61,13 +61,18 @@ def write_report(
     """
     file = Path(folder) / "report.html" if out is None else Path(out)
     results = read_results(folder)
-    _check(file, overwrite=overwrite)
+    check_target(file, overwrite=overwrite)
     content = render(results, progress or SilentProgress())
     write_atomically(file, content.encode())
     return file
 
 
-def _check(file: Path, *, overwrite: bool) -> None:
+def check_target(file: Path, *, overwrite: bool) -> None:
+    """Make sure, before any work, that a page may be written there.
+
+    Raises:
+        OutputError: it is a folder, in no folder, or a file that is no page of ours.
+    """
     if file.is_dir():
         raise OutputError(f"{file}: is a folder. Give --out the name of a file, such as report.html.")
     if not file.parent.is_dir():
@@ -86,7 +91,7 @@ def render(results: Results, progress: Progress) -> str:
     panels = [panel for run in range(len(results.runs)) for panel in _panels(results, run, notes)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["for_script"] = _for_script
-    return environment.from_string(_own("report.html.j2")).render(
+    return environment.from_string(own_template("report.html.j2")).render(
         results=results,
         version=__version__,
         overview=overview(results),
@@ -103,12 +108,13 @@ def render(results: Results, progress: Progress) -> str:
         main_map=_main_map(results, gallery),
         colours=(colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(int).ravel().tolist(),
         notes=list(dict.fromkeys(notes)),
-        css=Markup(_own("report.css")),
-        js=Markup(_own("report.js")),
+        css=Markup(own_template("report.css")),
+        js=Markup(own_template("report.js")),
     )
 
 
-def _own(name: str) -> str:
+def own_template(name: str) -> str:
+    """Return a file of `templates/` as text."""
     return files("ddad.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 

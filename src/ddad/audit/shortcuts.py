@@ -1,0 +1,184 @@
+"""How well trivial features, and the distance to the nearest training normal, tell two groups of images apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from ddad.audit.look import CATEGORIES, NUMBERS, THUMBNAIL, Look
+from ddad.cohorts.near_copies import Indices
+from ddad.evaluation.delong import delong_interval
+from ddad.evaluation.image_metrics import Interval
+
+SHORTCUT_AUC = 0.7
+"""A feature is a shortcut if the lower end of its AUC's interval reaches this."""
+
+JOINT = "all of them"
+"""The name of all features together."""
+
+_FOLDS = 5
+_FEWEST = 10
+_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """How well one feature separates two groups.
+
+    Attributes:
+        comparison: the two groups, `normal against unlabeled` or `test normal against test abnormal`.
+        feature: its name, or `all of them`.
+        auc: at least 0.5, but for features of words and `all of them`, which are cross-validated.
+        low: lower end of the 95 % interval (DeLong); it takes the images as independent.
+        high: upper end.
+        higher_in: the group where the feature is larger; empty for features of words and `all of them`.
+    """
+
+    comparison: str
+    feature: str
+    auc: float
+    low: float
+    high: float
+    higher_in: str
+
+    @property
+    def strong(self) -> bool:
+        """Whether the feature alone would pass for a detector."""
+        return self.low >= SHORTCUT_AUC
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all, the interval as a list."""
+        return {
+            "comparison": self.comparison,
+            "feature": self.feature,
+            "auc": self.auc,
+            "interval": [self.low, self.high],
+            "higher_in": self.higher_in,
+            "strong": self.strong,
+        }
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """What a detector would reach that does nothing but remember the training normals.
+
+    Attributes:
+        everything: AUC of the distance to the nearest of them, over all test images.
+        without_copies: over those that have no near copy among them; None if too few are left.
+    """
+
+    everything: Interval
+    without_copies: Interval | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return AUC and interval of both."""
+        found = {"all": self.everything, "without_copies": self.without_copies}
+        return {
+            name: None if value is None else {"auc": value.estimate, "interval": [value.low, value.high]}
+            for name, value in found.items()
+        }
+
+
+def find_shortcuts(looks: Sequence[Look], parts: Sequence[str], groups: Indices) -> list[Shortcut]:
+    """Measure each feature, and all together, on each comparison with at least 10 groups of images a side.
+
+    Args:
+        looks: of the images.
+        parts: (N,) the part of each.
+        groups: (N,) images that belong together, which cross-validation does not separate.
+    """
+    table = pd.DataFrame([look.features for look in looks])
+    names = np.asarray(parts, dtype=str)
+    found = []
+    for first, second in (("normal", "unlabeled"), ("test normal", "test abnormal")):
+        chosen = np.isin(names, (first, second))
+        labels = (names[chosen] == second).astype(int)
+        # Images that are all copies of a few say nothing that could be validated.
+        if min(len(np.unique(groups[chosen][labels == side])) for side in (0, 1)) < _FEWEST:
+            continue
+        found += _measured(table[chosen].reset_index(drop=True), labels, groups[chosen], first, second)
+    return found
+
+
+def measure_memorisation(looks: Sequence[Look], parts: Sequence[str], copied: Indices) -> Memorisation | None:
+    """Measure the distance to the nearest training normal as a score; None without enough test images.
+
+    Thumbnails of 32x32 pixels are compared, with their own brightness and contrast.
+
+    Args:
+        looks: of the images.
+        parts: (N,) the part of each.
+        copied: indices of test images that have a near copy among the training normals.
+    """
+    names = np.asarray(parts, dtype=str)
+    training = np.flatnonzero(names == "normal")
+    tested = np.flatnonzero(np.isin(names, ("test normal", "test abnormal")))
+    labels = (names[tested] == "test abnormal").astype(int)
+    if len(training) == 0 or min(labels.sum(), (1 - labels).sum()) < _FEWEST:
+        return None
+    cell = THUMBNAIL // _SIDE
+    levels = np.array([look.levels for look in looks], np.float32)[:, :, None, None]
+    pictures = levels[:, 0] + (levels[:, 1] - levels[:, 0]) * np.stack([look.whole for look in looks]) / np.float32(255)
+    flat = pictures.reshape(len(looks), _SIDE, cell, _SIDE, cell).mean(axis=(2, 4)).reshape(len(looks), -1)
+    distances = _nearest(flat[tested], flat[training])
+    fresh = ~np.isin(tested, copied)
+    left = labels[fresh]
+    enough = min(left.sum(), (1 - left).sum()) >= _FEWEST
+    return Memorisation(delong_interval(labels, distances), delong_interval(left, distances[fresh]) if enough else None)
+
+
+def _nearest(images: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    lengths = (others**2).sum(axis=1)
+    nearest = np.empty(len(images))
+    for start in range(0, len(images), 1024):
+        block = images[start : start + 1024]
+        squares = (block**2).sum(axis=1)[:, None] + lengths - 2 * block @ others.T
+        nearest[start : start + 1024] = squares.min(axis=1)
+    return nearest
+
+
+def _measured(table: pd.DataFrame, labels: Indices, groups: Indices, first: str, second: str) -> list[Shortcut]:
+    comparison = f"{first} against {second}"
+    found = []
+    for feature in (*NUMBERS, *CATEGORIES):
+        values = table[feature]
+        if feature.startswith("DICOM") and (values.isna() | (values == "")).all():
+            continue
+        higher_in = ""
+        if values.nunique(dropna=False) < 2:
+            interval = Interval(0.5, 0.5, 0.5)
+        elif feature in CATEGORIES:
+            words = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+            interval = _cross_validated(words, values.to_frame(), labels, groups)
+        else:
+            interval = delong_interval(labels, values.fillna(values.median()).to_numpy(float))
+            higher_in = second if interval.estimate >= 0.5 else first
+            if interval.estimate < 0.5:
+                interval = Interval(1 - interval.estimate, 1 - interval.high, 1 - interval.low)
+        found.append(Shortcut(comparison, feature, interval.estimate, interval.low, interval.high, higher_in))
+    found.sort(key=lambda shortcut: -shortcut.auc)
+    columns = table.loc[:, table.nunique() > 1].copy()
+    if columns.empty:
+        return found
+    for feature in columns.columns.intersection(list(CATEGORIES)):
+        columns[feature] = pd.factorize(columns[feature])[0]
+    small = HistGradientBoostingClassifier(max_depth=3, max_iter=100, random_state=0)
+    joint = _cross_validated(small, columns.astype(float), labels, groups)
+    return [Shortcut(comparison, JOINT, joint.estimate, joint.low, joint.high, ""), *found]
+
+
+def _cross_validated(model: Any, columns: pd.DataFrame, labels: Indices, groups: Indices) -> Interval:
+    """Return the AUC of a classifier on images that it has not seen, nor copies of them."""
+    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
+    scores = cross_val_predict(model, columns, labels, groups=groups, cv=folds, method="decision_function")
+    return delong_interval(labels, scores)

@@ -1,0 +1,95 @@
+"""`ddad audit`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddad.cli import options
+from ddad.cli.output import EXIT_FOUND, exit_if_skipped, print_audit, print_json, warn
+
+
+class FailOn(StrEnum):
+    """What `--fail-on` takes."""
+
+    COPIES = "copies"
+    SHORTCUTS = "shortcuts"
+
+
+def audit(
+    normal: options.Normal = None,
+    unlabeled: options.Unlabeled = None,
+    test_normal: options.TestNormal = None,
+    test_abnormal: options.TestAbnormal = None,
+    manifest: options.Manifest = None,
+    data: options.Data = None,
+    split: options.Split = "data.json",
+    slices: options.Slices = "all",
+    volume: options.Volume = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file to write, with example pairs.")] = None,
+    write_split: Annotated[
+        Path | None,
+        typer.Option("--write-split", help="JSON file to write: a split of the same images without leaks."),
+    ] = None,
+    fail_on: Annotated[
+        list[FailOn] | None,
+        typer.Option("--fail-on", help="End with exit code 4 if these are found. Repeatable."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads that decode; default: one a processor core.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files at --out and --write-split that are there.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Find what would fool a detector: copies across roles, and shortcuts. Takes the same images as fit."""
+    from ddad.audit import audit_cohort, leak_free_split, source_lists
+    from ddad.cli.terminal import say, terminal_progress
+    from ddad.errors import OutputError
+    from ddad.report.audit_page import write_audit_page
+    from ddad.report.page import check_target
+
+    cohort = options.build_cohort(
+        normal=normal,
+        unlabeled=unlabeled,
+        test_normal=test_normal,
+        test_abnormal=test_abnormal,
+        manifest=manifest,
+        data=data,
+        split=split,
+        slices=slices,
+        volume=volume,
+    )
+    if out is not None:
+        check_target(out, overwrite=overwrite)
+    if write_split is not None and write_split.exists() and not overwrite:
+        raise OutputError(f"{write_split}: exists already. Choose another --write-split, or pass --overwrite.")
+    with terminal_progress() as progress:
+        found = audit_cohort(cohort, workers=workers, progress=progress)
+        if out is not None:
+            write_audit_page(found, out, overwrite=overwrite, progress=progress)
+    content = found.to_json()
+    if write_split is not None:
+        images = None if data is None else data / "images"
+        dealt = leak_free_split(found, source_lists(found, data, split), images)
+        dealt.write(write_split)
+        after = {key: len(names) for key, names in dealt.lists.items()}
+        content["split"] = {"file": str(write_split), "before": dealt.before, "after": after}
+        say(f"{write_split}: {', '.join(f'{key} {after[key]} (was {dealt.before[key]})' for key in after)}")
+    if as_json:
+        print_json(content)
+    else:
+        print_audit(found)
+    if out is not None:
+        say(f"{out}: open it in a browser. It holds pictures and paths of the images: pass it on with the same care.")
+    warn(found.notes)
+    met = {"copies": found.leaks, "shortcuts": found.has_shortcuts}
+    failed = [name for name in fail_on or [] if met[name]]
+    if failed:
+        say(f"found: {', '.join(failed)}", style="red")
+        raise typer.Exit(EXIT_FOUND)
+    exit_if_skipped([(str(image.path), image.reason) for image in found.skipped if not image.blank])

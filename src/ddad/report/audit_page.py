@@ -1,0 +1,120 @@
+"""One self-contained HTML file of an audit: what was found, with pairs of images to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from ddad import __version__
+from ddad.audit import Audit, CopyCount, Shortcut
+from ddad.audit.shortcuts import JOINT
+from ddad.errors import ImageError
+from ddad.files import write_atomically
+from ddad.images import read_image
+from ddad.progress import Progress, SilentProgress
+from ddad.report.charts import histogram
+from ddad.report.gallery import visible_levels, webp
+from ddad.report.page import check_target, own_template
+
+_PAIRS = 6
+_CHARTS = 6
+_SIDE, _QUALITY = 192, 75
+_CLASSES = {"normal": "normal", "unlabeled": "unknown", "test normal": "normal", "test abnormal": "abnormal"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """Two images side by side, as base64 WebP, and what they have in common."""
+
+    paths: tuple[str, str]
+    parts: tuple[str, str]
+    pictures: tuple[str, str]
+    words: str
+
+
+def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progress: Progress | None = None) -> None:
+    """Write the page.
+
+    Args:
+        audit: what was found.
+        file: HTML file to write.
+        overwrite: whether a file that is there, and is no page of ours, may be replaced.
+        progress: told of every example.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    check_target(file, overwrite=overwrite)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    content = environment.from_string(own_template("audit.html.j2")).render(
+        audit=audit,
+        version=__version__,
+        across=[count for count in audit.copies if count.near],
+        examples=_examples(audit, progress or SilentProgress()),
+        conflicts=[_example(audit, int(index)) for index in audit.conflicts[:_PAIRS]],
+        charts=_charts(audit),
+        css=Markup(own_template("report.css")),
+    )
+    write_atomically(file, content.encode())
+
+
+def _examples(audit: Audit, progress: Progress) -> list[tuple[CopyCount, list[Example]]]:
+    parts = np.asarray(audit.parts, dtype=str)
+    first, second = parts[audit.pairs.first], parts[audit.pairs.second]
+    found = []
+    counts = [count for count in audit.copies if count.near]
+    with progress.task("example pairs", len(counts)) as task:
+        for count in counts:
+            between = ((first == count.first) & (second == count.second)) | (
+                (first == count.second) & (second == count.first)
+            )
+            found.append((count, [_example(audit, index) for index in _spread(audit, np.flatnonzero(between))]))
+            task.advance()
+    return found
+
+
+def _spread(audit: Audit, places: np.typing.NDArray[np.intp]) -> list[int]:
+    """Choose pairs from the most alike to the least."""
+    order = places[np.argsort(-audit.pairs.correlation[places], kind="stable")]
+    chosen = np.unique(np.linspace(0, len(order) - 1, min(_PAIRS, len(order))).round().astype(int))
+    return [int(index) for index in order[chosen]]
+
+
+def _example(audit: Audit, index: int) -> Example:
+    one, other = int(audit.pairs.first[index]), int(audit.pairs.second[index])
+    exact, correlation = audit.pairs.exact[index], audit.pairs.correlation[index]
+    same = "the same file or pixels" if exact else f"correlation {correlation:.2f}"
+    return Example(
+        (audit.paths[one], audit.paths[other]),
+        (audit.parts[one], audit.parts[other]),
+        (_picture(audit.paths[one]), _picture(audit.paths[other])),
+        same,
+    )
+
+
+def _picture(path: str) -> str:
+    try:
+        return webp(visible_levels(read_image(path)), _QUALITY, _SIDE)
+    except ImageError:  # gone since the audit read it
+        return ""
+
+
+def _charts(audit: Audit) -> list[tuple[Shortcut, tuple[str, str], Markup]]:
+    parts = np.asarray(audit.parts, dtype=str)
+    charts = []
+    for shortcut in audit.shortcuts:
+        if not shortcut.strong or shortcut.feature == JOINT or audit.features[shortcut.feature].dtype == object:
+            continue
+        values = audit.features[shortcut.feature]
+        if values.dtype.kind != "f":
+            continue
+        first, _, second = shortcut.comparison.partition(" against ")
+        groups = {_CLASSES[part]: values[parts == part].dropna().tolist() for part in (first, second)}
+        title = f"{shortcut.feature}, {shortcut.comparison}"
+        drawn = histogram(groups, threshold=None, title=title, x_title=shortcut.feature)
+        charts.append((shortcut, (_CLASSES[first], _CLASSES[second]), Markup(drawn)))
+    return charts[:_CHARTS]

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from ddad.audit import audit_cohort
+from ddad.audit.copies import CopyPairs, count_copies
+from ddad.cohorts import Cohort
+
+
+def picture(seed: int, size: int = 160) -> np.ndarray:
+    """A textured picture in [40, 215] that is like no other."""
+    noise = np.random.default_rng(seed).normal(size=(size, size))
+    smooth = ndimage.gaussian_filter(noise, 4)
+    return 127 + 28 * np.clip(smooth / smooth.std(), -3, 3)
+
+
+def save(levels: np.ndarray, path: Path, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8)).save(path, **options)
+
+
+CHANGES = {
+    "mirrored": lambda p: p[:, ::-1],
+    "upside down": lambda p: p[::-1],
+    "turned": lambda p: p[::-1, ::-1],
+    "contrast": lambda p: 30 + 0.4 * p,
+    "gamma": lambda p: 255 * (p / 255) ** 1.6,
+    "centre crop": lambda p: p[8:-8, 8:-8],
+    "mirrored crop": lambda p: p[12:-12, -12:12:-1],
+    "corner crop": lambda p: p[:144, 16:],
+    "smaller": lambda p: p[::2, ::2],
+    "noise": lambda p: p + np.random.default_rng(9).normal(0, 6, p.shape),
+    "black margin": lambda p: np.pad(p, 30),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_copy_is_found_and_no_other(tmp_path: Path, change) -> None:
+    for seed in range(6):
+        save(picture(seed), tmp_path / f"normal/{seed}.png")
+    save(change(picture(3)), tmp_path / "unlabeled/changed.png")
+    save(picture(50), tmp_path / "unlabeled/other.png")
+
+    found = audit_cohort(Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled"))
+
+    pairs = {
+        (Path(found.paths[one]).name, Path(found.paths[other]).name)
+        for one, other in zip(found.pairs.first, found.pairs.second, strict=True)
+    }
+    assert pairs == {("3.png", "changed.png")}
+    assert not found.pairs.exact.any()
+
+
+def test_the_same_pixels_in_another_file_format_are_exact_and_leaks_are_named(tmp_path: Path) -> None:
+    for seed in range(4):
+        save(picture(seed), tmp_path / f"normal/{seed}.png")
+    save(picture(0), tmp_path / "test/same.tif")
+    save(picture(1)[:, ::-1], tmp_path / "ill/mirrored.png")
+
+    found = audit_cohort(
+        Cohort.from_folders(normal=tmp_path / "normal", test_normal=tmp_path / "test", test_abnormal=tmp_path / "ill")
+    )
+
+    counts = {(count.first, count.second): (count.exact, count.near, count.of) for count in found.copies}
+    assert counts == {
+        ("normal", "normal"): (0, 0, 4),
+        ("test normal", "normal"): (1, 1, 1),
+        ("test normal", "test normal"): (0, 0, 1),
+        ("test abnormal", "normal"): (0, 1, 1),
+        ("test abnormal", "test normal"): (0, 0, 1),
+        ("test abnormal", "test abnormal"): (0, 0, 1),
+    }
+    assert found.leaks
+    assert found.torn_groups == 2
+    (conflict,) = found.conflicts
+    assert found.paths[found.pairs.second[conflict]].endswith("mirrored.png")
+
+
+def test_each_image_counts_once_however_many_copies_it_has() -> None:
+    pairs = CopyPairs(np.array([0, 0, 1]), np.array([1, 2, 2]), np.array([True, False, False]), np.ones(3, np.float32))
+
+    counts = count_copies(pairs, ["a", "a", "b"], ["a", "b"])
+
+    assert [(c.first, c.second, c.exact, c.near, c.of) for c in counts] == [
+        ("a", "a", 2, 2, 2),
+        ("b", "a", 0, 1, 1),
+        ("b", "b", 0, 0, 1),
+    ]
+
+
+def test_files_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
+    for seed in range(3):
+        save(picture(seed), tmp_path / f"normal/{seed}.png")
+    save(np.full((20, 20), 7.0), tmp_path / "normal/constant.png")
+    (tmp_path / "normal/broken.png").write_bytes((tmp_path / "normal/0.png").read_bytes()[:500])
+
+    found = audit_cohort(Cohort.from_folders(normal=tmp_path / "normal"))
+
+    assert sorted(image.path.name for image in found.skipped) == ["broken.png", "constant.png"]
+    assert len(found.paths) == 3
+    assert found.to_json()["copies"] == [{"first": "normal", "second": "normal", "exact": 0, "near": 0, "of": 3}]
+    assert not found.leaks

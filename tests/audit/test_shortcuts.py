@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ddad.audit.look import Look
+from ddad.audit.shortcuts import JOINT, find_shortcuts, measure_memorisation
+
+RNG = np.random.default_rng(0)
+BASE = {
+    **dict.fromkeys(("width", "height"), 100.0),
+    **{"aspect": 1.0, "file size": 5000.0, "bit depth": 8.0, "border brightness": 0.0, "DICOM date": np.nan},
+    **{"file type": "png", "colour mode": "grey", "DICOM maker": "", "DICOM model": ""},
+}
+
+
+def look(seed: int, **features: float | str) -> Look:
+    rng = np.random.default_rng(seed)
+    drawn = {name: float(rng.normal()) for name in ("brightness", "contrast", "sharpness", "dark share")}
+    thumbnail = rng.integers(0, 256, (64, 64), dtype=np.uint8)
+    return Look(str(seed), str(seed), thumbnail, thumbnail, (0.0, 1.0), {**BASE, **drawn, **features})
+
+
+def by_feature(looks: list[Look], parts: list[str]) -> dict[str, tuple[float, float, float, str]]:
+    found = find_shortcuts(looks, parts, np.arange(len(looks)))
+    return {s.feature: (s.auc, s.low, s.high, s.higher_in) for s in found}
+
+
+def test_the_auc_is_that_of_the_feature_and_says_where_it_is_higher() -> None:
+    looks = [look(seed, width=float(100 + seed % 7 + 3 * (seed < 40))) for seed in range(80)]
+    parts = ["normal"] * 40 + ["unlabeled"] * 40
+
+    auc, low, high, higher_in = by_feature(looks, parts)["width"]
+
+    expected = roc_auc_score([1] * 40 + [0] * 40, [shown.features["width"] for shown in looks])
+    assert auc == pytest.approx(expected)
+    assert 0.5 < low < auc < high <= 1
+    assert higher_in == "normal"
+
+
+def test_words_separate_too_and_chance_does_not() -> None:
+    looks = [look(seed, **{"file type": "jpeg" if seed % 20 < 18 and seed >= 100 else "png"}) for seed in range(200)]
+    found = by_feature(looks, ["test normal"] * 100 + ["test abnormal"] * 100)
+
+    assert found["file type"][0] == pytest.approx(0.95, abs=0.03)
+    assert found[JOINT][1] > 0.85
+    assert found["aspect"][:3] == (0.5, 0.5, 0.5)
+    assert found["brightness"][1] < 0.55
+    assert "DICOM maker" not in found
+
+
+def test_the_joint_classifier_sees_what_no_single_feature_shows() -> None:
+    sides = RNG.choice([-1.0, 1.0], (2, 400))
+    labels = sides[0] * sides[1] > 0
+    order = np.argsort(labels, kind="stable")
+    looks = [look(int(i), brightness=sides[0, i], contrast=sides[1, i]) for i in order]
+    parts = ["normal" if not labels[i] else "unlabeled" for i in order]
+
+    found = by_feature(looks, parts)
+
+    assert found[JOINT][0] > 0.9
+    assert max(found["brightness"][0], found["contrast"][0]) < 0.6
+
+
+def test_copies_do_not_make_the_joint_classifier_look_good() -> None:
+    originals = [look(seed) for seed in range(60)]
+    looks = [replace(shown) for shown in originals for _ in range(3)]
+    parts = [name for number in range(60) for name in [("normal", "unlabeled")[number % 2]] * 3]
+
+    found = find_shortcuts(looks, parts, np.repeat(np.arange(60), 3))
+
+    (joint,) = [s for s in found if s.feature == JOINT]
+    assert joint.auc < 0.7
+
+
+def test_too_few_images_are_not_compared() -> None:
+    assert find_shortcuts([look(seed) for seed in range(15)], ["normal"] * 9 + ["unlabeled"] * 6, np.arange(15)) == []
+
+
+def test_remembering_is_worth_what_the_copies_give() -> None:
+    training = [look(seed) for seed in range(30)]
+    tested = [replace(shown) for shown in training[:15]] + [look(seed) for seed in range(100, 140)]
+    parts = ["normal"] * 30 + ["test normal"] * 35 + ["test abnormal"] * 20
+
+    probe = measure_memorisation(training + tested, parts, np.arange(30, 45))
+
+    assert probe is not None
+    assert probe.without_copies is not None
+    # 15 of 35 normals are at distance 0; the others are as far away as the abnormal ones.
+    assert probe.everything.estimate == pytest.approx(15 / 35 + 20 / 35 * probe.without_copies.estimate, abs=1e-9)
+    assert abs(probe.without_copies.estimate - 0.5) < 0.2

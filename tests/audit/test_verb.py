@@ -1,0 +1,131 @@
+"""`ddad audit` from the command line: what it prints, writes, and exits with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_copies import picture, save
+
+from ddad.audit import audit_cohort
+from ddad.cohorts import Cohort
+from support import run_cli
+
+COUNTS = {"train.0": 16, "train.unlabeled.0": 10, "train.unlabeled.1": 12, "test.0": 12, "test.1": 12}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A benchmark folder where six normal and two abnormal test images have copies in training."""
+    names: dict[str, list[str]] = {}
+    seed = 0
+    for key, count in COUNTS.items():
+        for number in range(count):
+            seed += 1
+            size = 128 if key.endswith("1") else 160
+            names.setdefault(key, []).append(f"{key}-{number}.png")
+            save(picture(seed, size), tmp_path / "images" / names[key][-1])
+    for number in range(6):
+        save(picture(1 + number)[:, ::-1], tmp_path / "images" / f"test.0-{number}.png")
+    for number in range(2):
+        (tmp_path / "images" / f"test.1-{number}.png").write_bytes(
+            (tmp_path / "images" / f"train.unlabeled.1-{number}.png").read_bytes()
+        )
+    split = {
+        "train": {"0": names["train.0"], "unlabeled": {k: names[f"train.unlabeled.{k}"] for k in "01"}},
+        "test": {k: names[f"test.{k}"] for k in "01"},
+    }
+    (tmp_path / "data.json").write_text(json.dumps(split))
+    return tmp_path
+
+
+def row(found: dict[str, Any], first: str, second: str) -> dict[str, Any]:
+    (own,) = [one for one in found["copies"] if (one["first"], one["second"]) == (first, second)]
+    return own
+
+
+def test_the_object_holds_copies_and_shortcuts(folder, monkeypatch, capsys) -> None:
+    outcome = run_cli(monkeypatch, capsys, "audit", "--data", folder, "--json")
+
+    assert outcome.code == 0
+    found = outcome.json
+    assert row(found, "test normal", "normal") == {
+        "first": "test normal",
+        "second": "normal",
+        "exact": 0,
+        "near": 6,
+        "of": 12,
+    }
+    assert row(found, "test abnormal", "unlabeled")["exact"] == 2
+    (width,) = [
+        one
+        for one in found["shortcuts"]
+        if one["feature"] == "width" and one["comparison"] == "test normal against test abnormal"
+    ]
+    assert (width["auc"], width["higher_in"], width["strong"]) == (1.0, "test normal", True)
+    assert found["found"] == {"copies": True, "shortcuts": True}
+    assert found["groups"]["copies_in_training_and_test"] == 8
+
+
+def test_the_exit_code_says_what_was_asked_for(folder, monkeypatch, capsys) -> None:
+    assert run_cli(monkeypatch, capsys, "audit", "--data", folder, "--fail-on", "copies").code == 4
+    clean = ("audit", "--normal", folder / "clean", "--fail-on", "copies", "--fail-on", "shortcuts")
+    for seed in range(3):
+        save(picture(900 + seed), folder / f"clean/{seed}.png")
+    assert run_cli(monkeypatch, capsys, *clean).code == 0
+    (folder / "clean/damaged.png").write_bytes((folder / "clean/0.png").read_bytes()[:300])
+    outcome = run_cli(monkeypatch, capsys, *clean)
+    assert outcome.code == 3
+    assert "damaged.png" in outcome.err
+
+
+def test_the_new_split_has_no_leak_and_as_many_images(folder, monkeypatch, capsys) -> None:
+    file = folder / "fresh.json"
+    outcome = run_cli(monkeypatch, capsys, "audit", "--data", folder, "--write-split", file, "--json")
+
+    assert outcome.json["split"]["after"] == outcome.json["split"]["before"] == COUNTS
+    written = json.loads(file.read_text())
+    for kind in "01":  # no image changes its label
+        lists = written["train"]["unlabeled"][kind] + written["test"][kind]
+        lists += written["train"]["0"] if kind == "0" else []
+        assert {name.partition("-")[0][-1] for name in lists} == {kind}
+    again = audit_cohort(Cohort.from_benchmark(folder, split="fresh.json"))
+    assert not again.leaks
+    assert again.torn_groups == 0
+
+    refused = run_cli(monkeypatch, capsys, "audit", "--data", folder, "--write-split", file)
+    assert refused.code == 1
+    assert "--overwrite" in refused.err
+
+
+def test_unlabeled_images_without_a_known_label_stay_unlabeled(folder, monkeypatch, capsys) -> None:
+    for number in range(6):
+        save(picture(500 + number), folder / f"n/{number}.png")
+        save(picture(600 + number), folder / f"u/{number}.png")
+        save(picture(700 + number), folder / f"t/{number}.png")
+    save(picture(600)[::-1], folder / "t/copy.png")
+    file = folder / "fresh.json"
+
+    options = ("--normal", folder / "n", "--unlabeled", folder / "u", "--test-normal", folder / "t")
+    outcome = run_cli(monkeypatch, capsys, "audit", *options, "--write-split", file, "--json")
+
+    assert outcome.code == 0
+    written = json.loads(file.read_text())
+    unlabeled = {Path(name).relative_to(folder.resolve()).as_posix() for name in written["train"]["unlabeled"]["0"]}
+    assert unlabeled == {*(f"u/{number}.png" for number in range(6)), "t/copy.png"}
+
+
+def test_the_page_shows_pairs_and_runs_nothing(folder, monkeypatch, capsys) -> None:
+    page = folder / "audit.html"
+    outcome = run_cli(monkeypatch, capsys, "audit", "--data", folder, "--out", page)
+
+    assert outcome.code == 0
+    assert "test normal against test abnormal" in outcome.out
+    content = page.read_text()
+    assert content.count('src="data:image/webp;base64,') == 2 * (6 + 2)
+    assert "<script" not in content
+    assert "AUC 1.000" in content
+    page.write_text("mine")
+    assert run_cli(monkeypatch, capsys, "audit", "--data", folder, "--out", page).code == 1
