@@ -50,8 +50,8 @@ class Tissue(NamedTuple):
     ring: float
 
 
+# One protocol, T1-weighted: a cohort of mixed contrasts would show the contrast, not the lesion.
 _T1 = Tissue(0.80, 0.12, 0.14, 0.46, 0.68, 0.55, 0.36, 0.86, 0.24, 0.22, 0.92)
-_T2 = Tissue(0.60, 0.10, 0.90, 0.56, 0.40, 0.46, 0.70, 0.84, 0.20, 0.86, 0.22)
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ def draw_phantom(seed: int, index: int, *, abnormal: bool) -> Phantom:
 
 def _draw_anatomy(rng: np.random.Generator) -> Anatomy:
     return Anatomy(
-        tissue=Tissue(*(value * rng.uniform(0.93, 1.07) for value in (_T1 if rng.random() < 0.6 else _T2))),
-        width=rng.uniform(0.70, 0.80),
-        length=rng.uniform(0.88, 0.95),
-        egg=rng.uniform(0.02, 0.12),
-        ventricle=rng.uniform(0.75, 1.35),
-        sulcus=rng.uniform(0.7, 1.4),
-        fold_depth=rng.uniform(0.24, 0.34),
-        folds=tuple((float(n), rng.normal(0, 4), rng.uniform(0, 2 * np.pi)) for n in rng.integers(7, 15, 6)),
+        tissue=Tissue(*(value * rng.uniform(0.97, 1.03) for value in _T1)),
+        width=rng.uniform(0.73, 0.77),
+        length=rng.uniform(0.90, 0.93),
+        egg=rng.uniform(0.05, 0.09),
+        ventricle=rng.uniform(0.9, 1.2),
+        sulcus=rng.uniform(0.9, 1.2),
+        fold_depth=rng.uniform(0.27, 0.31),
+        folds=tuple((float(n), rng.normal(0, 1.6), rng.uniform(0, 0.8 * np.pi)) for n in rng.integers(7, 15, 6)),
         bends=_draw_waves(rng, 4, 2.0, 5.0),
         grain=_draw_waves(rng, 6, 10.0, 30.0),
     )
@@ -144,15 +144,15 @@ def _draw_anatomy(rng: np.random.Generator) -> Anatomy:
 
 def _draw_pose(rng: np.random.Generator) -> Pose:
     return Pose(
-        height=rng.uniform(0.0, 1.0),
-        angle=rng.normal(0, 0.09),
-        shift=(rng.normal(0, 0.025), rng.normal(0, 0.025)),
-        scale=rng.uniform(0.93, 1.03),
-        asymmetry=rng.normal(0, 0.02),
-        bias=(rng.normal(0, 0.09), rng.normal(0, 0.09), rng.normal(0, 0.09), rng.normal(0, 0.09)),
-        gain=rng.uniform(0.72, 1.0),
-        blur=rng.uniform(0.35, 0.75),
-        noise=rng.uniform(0.012, 0.04),
+        height=rng.uniform(0.2, 0.6),
+        angle=rng.normal(0, 0.035),
+        shift=(rng.normal(0, 0.01), rng.normal(0, 0.01)),
+        scale=rng.uniform(0.96, 1.0),
+        asymmetry=rng.normal(0, 0.008),
+        bias=(rng.normal(0, 0.03), rng.normal(0, 0.03), rng.normal(0, 0.03), rng.normal(0, 0.03)),
+        gain=rng.uniform(0.85, 0.93),
+        blur=rng.uniform(0.5, 0.6),
+        noise=rng.uniform(0.017, 0.026),
     )
 
 
@@ -160,15 +160,15 @@ def _draw_lesion(rng: np.random.Generator, height: float) -> Lesion:
     kinds: tuple[Kind, ...] = ("tumour", "infarct", "spots", "ring", "atrophy")
     kind = kinds[rng.integers(5 if height < 0.75 * _VENTRICLES_END else 4)]
     around, out = rng.uniform(0, 2 * np.pi), rng.uniform(0.22, 0.45)
-    polar = rng.uniform((0, 0.18, 0.03), (2 * np.pi, 0.42, 0.055), (rng.integers(5, 11), 3)).tolist()
+    polar = rng.uniform((0, 0.18, 0.045), (2 * np.pi, 0.42, 0.08), (rng.integers(5, 11), 3)).tolist()
     return Lesion(
         kind=kind,
         x=0.85 * out * math.cos(around),
         y=out * math.sin(around),
-        radius=rng.uniform(0.18, 0.4) if kind == "infarct" else rng.uniform(0.075, 0.17),
+        radius=rng.uniform(0.25, 0.55) if kind == "infarct" else rng.uniform(0.11, 0.25),
         halo=rng.uniform(0.03, 0.1),
-        push=rng.uniform(0.2, 0.5) if kind in ("tumour", "ring") else 0.0,
-        strength=rng.uniform(1.6, 2.1) if kind == "atrophy" else rng.uniform(0.65, 1.0),
+        push=rng.uniform(0.1, 0.3) if kind in ("tumour", "ring") else 0.0,
+        strength=rng.uniform(1.6, 2.1) if kind == "atrophy" else rng.uniform(0.8, 1.0),
         border=_draw_waves(rng, 4, 6.0, 18.0),
         spots=tuple((0.85 * far * math.cos(turn), far * math.sin(turn), size) for turn, far, size in polar),
     )
