@@ -51,7 +51,7 @@ class Tissue(NamedTuple):
 
 
 # One protocol, T1-weighted: a cohort of mixed contrasts would show the contrast, not the lesion.
-_T1 = Tissue(0.80, 0.12, 0.14, 0.46, 0.68, 0.55, 0.36, 0.86, 0.24, 0.22, 0.92)
+_T1 = Tissue(0.80, 0.12, 0.14, 0.46, 0.68, 0.55, 0.36, 0.80, 0.24, 0.22, 0.85)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _draw_anatomy(rng: np.random.Generator) -> Anatomy:
         ventricle=rng.uniform(0.9, 1.2),
         sulcus=rng.uniform(0.9, 1.2),
         fold_depth=rng.uniform(0.27, 0.31),
-        folds=tuple((float(n), rng.normal(0, 1.6), rng.uniform(0, 0.8 * np.pi)) for n in rng.integers(7, 15, 6)),
+        folds=tuple((float(n), rng.normal(0, 4), rng.uniform(0, 2 * np.pi)) for n in rng.integers(7, 15, 6)),
         bends=_draw_waves(rng, 4, 2.0, 5.0),
         grain=_draw_waves(rng, 6, 10.0, 30.0),
     )
@@ -152,7 +152,7 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
         bias=(rng.normal(0, 0.03), rng.normal(0, 0.03), rng.normal(0, 0.03), rng.normal(0, 0.03)),
         gain=rng.uniform(0.85, 0.93),
         blur=rng.uniform(0.5, 0.6),
-        noise=rng.uniform(0.017, 0.026),
+        noise=rng.uniform(0.024, 0.036),
     )
 
 

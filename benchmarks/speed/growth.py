@@ -1,0 +1,138 @@
+"""How the cost of a fit grows: with images, with K, with image size, with processes.
+
+    python benchmarks/speed/growth.py --out benchmarks/results/growth
+
+One factor is changed at a time. Both stages are run on phantoms for a few epochs, start-up of the processes included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from ddad import Recipe, __version__
+from ddad.cohorts.phantom import draw_phantom, render_phantom
+from ddad.detectors.base import FitContext
+from ddad.detectors.ddad import DDAD
+from ddad.experiments.drawing import MARKERS, PAGE_INCHES, save, style
+from ddad.experiments.peak_memory import peak_memory
+from ddad.experiments.tables import to_markdown
+from ddad.training.device import Compute
+
+# Normal images; as many unlabeled ones are added.
+USUAL = {"images": 500, "members": 3, "image size": 64, "processes": 2}
+FACTORS = {
+    "images": (250, 500, 1000, 2000, 4000),
+    "members": (1, 2, 3, 5, 10),
+    "image size": (32, 64, 128, 256),
+    "processes": (1, 2),
+}
+EPOCHS = {"reconstruction.ndm_epochs": 2, "reconstruction.udm_epochs": 2, "refinement.epochs": 1}
+_PHANTOMS = 100
+
+
+def phantoms(count: int, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return `count` images (N, 1, S, S) in [-1, 1], a few phantoms over and over: what they show costs nothing."""
+    drawn = [draw_phantom(0, index, abnormal=False) for index in range(_PHANTOMS)]
+    # Phantoms have a smallest size, and a smaller image costs what it costs.
+    rendered = np.stack([render_phantom(phantom, max(size, 48))[0][:size, :size] for phantom in drawn])
+    return np.resize(rendered.astype(np.float32) / 127.5 - 1, (count, size, size))[:, None]
+
+
+def measure(setting: dict[str, int]) -> dict[str, float]:
+    """Fit once with a setting and return seconds, and memory of all processes together in GB."""
+    recipe = Recipe().changed(
+        {**EPOCHS, "reconstruction.members": setting["members"], "images.image_size": setting["image size"]}
+    )
+    images = phantoms(setting["images"], setting["image size"])
+    with tempfile.TemporaryDirectory() as scratch:
+        normal, unlabeled = (Path(scratch) / f"{name}.npy" for name in ("normal", "unlabeled"))
+        np.save(normal, images)
+        np.save(unlabeled, images)
+        del images
+        context = FitContext(Path(scratch), Compute.choose("cpu", recipe.precision), setting["processes"])
+        started = time.perf_counter()
+        with peak_memory() as memory:
+            DDAD(recipe).fit(normal, unlabeled, context)
+    return {"seconds": time.perf_counter() - started, "memory_gb": memory.peak_bytes / 1e9}
+
+
+def draw(table: pd.DataFrame, out: Path) -> None:
+    """Draw seconds over each factor, on two logarithmic axes, with what proportional growth would be."""
+    with style():
+        figure = Figure(figsize=(PAGE_INCHES, 2.1), layout="constrained")
+        for axis, (factor, rows) in zip(
+            figure.subplots(1, len(FACTORS), sharey=True), table.groupby("factor", sort=False), strict=True
+        ):
+            axis.plot(rows["value"], rows["seconds"], marker=MARKERS[0])
+            usual = rows.loc[rows["value"] == USUAL[str(factor)], "seconds"].iloc[0]
+            power = {"image size": 2, "processes": -1}.get(str(factor), 1)
+            axis.plot(
+                rows["value"], usual * (rows["value"] / USUAL[str(factor)]) ** power, ":", color="grey", linewidth=1
+            )
+            axis.set(xscale="log", yscale="log", xlabel=factor)
+            axis.set_xticks(rows["value"], rows["value"])
+            axis.minorticks_off()
+        figure.axes[0].set_ylabel("seconds")
+        save(figure, out, "growth")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/growth"))
+    options = parser.parse_args()
+    measure({**USUAL, "images": 100})  # the first fit reads libraries from disk
+    rows = []
+    for factor, values in FACTORS.items():
+        for value in values:
+            rows.append({"factor": factor, "value": value, **measure({**USUAL, factor: value})})
+            print(rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    options.out.mkdir(parents=True, exist_ok=True)
+    found = {
+        "usual": USUAL,
+        "epochs": EPOCHS,
+        "rows": rows,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "versions": {"ddad": __version__, "torch": torch.__version__},
+        "command": shlex.join(["python", "benchmarks/speed/growth.py", *sys.argv[1:]]),
+    }
+    (options.out / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    draw(table, options.out)
+    shown = table.assign(
+        seconds=table["seconds"].map("{:.1f}".format), memory=table["memory_gb"].map("{:.2f} GB".format)
+    )
+    (options.out / "results.md").write_text(
+        f"""# How the cost of a fit grows
+
+Seconds of {EPOCHS}, start of the processes included, and peak memory of all processes together. One factor at a time;
+else {USUAL}. `images` is the number of normal images; as many unlabeled ones are there.
+Dotted in the figure: proportional growth (with the square of the image's side; with one over the processes).
+
+{to_markdown(shown[["factor", "value", "seconds", "memory"]])}
+- machine: {found["machine"]}; {found["date"]}; ddad {__version__}, torch {torch.__version__}
+- command: `{found["command"]}`
+
+![Seconds over each factor](growth.svg)
+""",
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()
