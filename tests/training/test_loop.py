@@ -13,7 +13,7 @@ from ddad.recipe import Recipe
 from ddad.training import loop
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
-from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns
 from ddad.training.pixels import ImagePool
 from ddad.training.reconstruction import train_member
 from ddad.training.refinement import train_refiner
@@ -193,3 +193,64 @@ def test_members_and_seeds_differ_and_the_same_ones_do_not(tmp_path: Path) -> No
     assert same_tensors(weights["a"], weights["again"])
     for name in ("member", "seed", "module"):
         assert not same_tensors(weights["a"], weights[name])
+
+
+class Pair(nn.Module):
+    """Two parts; the second reads the first, so that a loss of the second has gradients for both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
+
+
+def train_pair(into: Path, report: Callable[[str], None], epochs: int = 6) -> Pair:
+    torch.manual_seed(0)
+    pair = Pair()
+
+    def batch_turns(epoch: int) -> Iterator[Turn]:
+        generator = torch.Generator().manual_seed(epoch)
+        for step in range(3):
+            x = torch.rand(8, 3, generator=generator)
+            yield Turn("second", pair.second, (pair.second(pair.first(x)) ** 2).mean())
+            if step == 1:
+                yield Turn("first", pair.first, (pair.first(x) - 1).abs().mean(), speed=0.5)
+
+    settings = LoopSettings(epochs, 4, 0.05, "constant", 0.0, second_momentum=0.9)
+    train_in_turns(pair, batch_turns, settings, into, report)
+    return pair
+
+
+def test_turns_are_as_an_optimizer_for_each_part(tmp_path: Path) -> None:
+    lines: list[str] = []
+    pair = train_pair(tmp_path / "w", lines.append)
+    torch.manual_seed(0)
+    expected = Pair()
+    adams = [
+        torch.optim.Adam(part.parameters(), lr=rate, betas=(0.0, 0.9), fused=True)
+        for part, rate in ((expected.first, 0.025), (expected.second, 0.05))
+    ]
+    for epoch in range(6):
+        generator = torch.Generator().manual_seed(epoch)
+        for step in range(3):
+            x = torch.rand(8, 3, generator=generator)
+            adams[1].zero_grad()
+            (expected.second(expected.first(x)) ** 2).mean().backward()
+            adams[1].step()
+            if step == 1:
+                adams[0].zero_grad()
+                (expected.first(x) - 1).abs().mean().backward()
+                adams[0].step()
+    assert same_tensors(pair.state_dict(), expected.state_dict())
+    weights, notes = load_tensors(tmp_path / "w")
+    assert same_tensors(weights, pair.state_dict())
+    assert {name: len(curve) for name, curve in notes["losses"].items()} == {"second": 6, "first": 6}
+    assert lines[-1] == ", ".join(f"{name} {curve[-1]:.4f}" for name, curve in notes["losses"].items())
+
+
+@pytest.mark.usefixtures("checkpoint_every_epoch")
+def test_interrupted_turns_end_with_the_same_weights(tmp_path: Path) -> None:
+    train_pair(tmp_path / "whole", ignore)
+    run_with_interruptions(lambda into, report: train_pair(into, report), tmp_path / "cut", [2, 4])
+    (whole, curves), (cut, cut_curves) = load_tensors(tmp_path / "whole"), load_tensors(tmp_path / "cut")
+    assert same_tensors(whole, cut)
+    assert curves == cut_curves

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import OneCycleLR, PolynomialLR
 
 from ddad.training.schedule import learning_rate
 
@@ -54,3 +54,12 @@ def test_a_rate_depends_on_the_step_alone() -> None:
     forwards = [learning_rate("one-cycle", 1.0, step, 40) for step in range(40)]
     backwards = [learning_rate("one-cycle", 1.0, step, 40) for step in reversed(range(40))]
     assert forwards == backwards[::-1]
+
+
+def test_polynomial_is_that_of_torch() -> None:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    scheduler = PolynomialLR(optimizer, total_iters=20, power=0.9)
+    for step in range(20):
+        assert learning_rate("polynomial", 0.3, step, 20) == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()

@@ -6,27 +6,44 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ddad.training.checkpoint import load_tensors, restore_training_state, save_tensors, training_state
-from ddad.training.schedule import learning_rate
+from ddad.training.schedule import Schedule, learning_rate
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how fast a network learns."""
+    """How long and how fast a network learns; `steps_per_epoch` counts the losses that an epoch yields."""
 
     epochs: int
     steps_per_epoch: int
     learning_rate: float
-    schedule: Literal["constant", "one-cycle"]
+    schedule: Schedule
     momentum: float
     weight_decay: float = 0.0
+    second_momentum: float = 0.999
+
+
+class Turn(NamedTuple):
+    """A step of training that is one part's alone, as in adversarial training.
+
+    Attributes:
+        curve: name of the training curve that the loss belongs to.
+        learner: the part of the network whose weights move.
+        loss: what it learns from.
+        speed: factor of the learning rate.
+    """
+
+    curve: str
+    learner: nn.Module
+    loss: Tensor
+    speed: float = 1.0
 
 
 def train_epochs(
@@ -48,41 +65,95 @@ def train_epochs(
         into: the safetensors file to write.
         report: called after each epoch with a line about it.
     """
+
+    def batch_turns(epoch: int) -> Iterator[Turn]:
+        return (Turn("loss", network, loss) for loss in batch_losses(epoch))
+
+    curves = _train(network, batch_turns, settings, into, report)
+    _finish(network, into, {"losses": curves["loss"]})
+
+
+def train_in_turns(
+    network: nn.Module,
+    batch_turns: Callable[[int], Iterator[Turn]],
+    settings: LoopSettings,
+    into: Path,
+    report: Callable[[str], None],
+) -> None:
+    """Do as `train_epochs`, with parts of `network` that learn in turns, each from losses of its own.
+
+    One Adam holds the moments of all parts and moves only those whose turn it is, which is an optimizer for each; a
+    checkpoint has them all. The notes' `losses` are curves by name.
+
+    Args:
+        network: all parts, on their device.
+        batch_turns: called with the number of an epoch; yields one turn after another.
+        settings: length and speed.
+        into: the safetensors file to write.
+        report: called after each epoch with a line about it.
+    """
+    curves = _train(network, batch_turns, settings, into, report)
+    _finish(network, into, {"losses": curves})
+
+
+def _train(
+    network: nn.Module,
+    batch_turns: Callable[[int], Iterator[Turn]],
+    settings: LoopSettings,
+    into: Path,
+    report: Callable[[str], None],
+) -> dict[str, list[float]]:
     optimizer = torch.optim.Adam(
         network.parameters(),
         lr=settings.learning_rate,
-        betas=(settings.momentum, 0.999),
+        betas=(settings.momentum, settings.second_momentum),
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    checkpoint = into.with_suffix(".checkpoint")
-    curve: list[float] = []
+    checkpoint = _checkpoint(into)
+    curves: dict[str, list[float]] = {}
+    done = 0
     if checkpoint.exists():
         tensors, notes = load_tensors(checkpoint)
         restore_training_state(tensors, network, optimizer)
-        curve = list(notes["losses"])
-        for value in curve:
-            report(f"loss {value:.4f}")
+        curves = notes["curves"]
+        done = len(next(iter(curves.values())))
+        for epoch in range(done):
+            report(_line(curves, epoch))
 
     steps = settings.epochs * settings.steps_per_epoch
     saved_at = time.monotonic()
     network.train()
-    for epoch in range(len(curve), settings.epochs):
+    for epoch in range(done, settings.epochs):
         step = epoch * settings.steps_per_epoch
-        losses = []
-        for loss in batch_losses(epoch):
+        losses: dict[str, list[Tensor]] = {}
+        for turn in batch_turns(epoch):
+            speed = turn.speed * learning_rate(settings.schedule, settings.learning_rate, step, steps)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings.schedule, settings.learning_rate, step, steps)
+                group["lr"] = speed
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            # A part without gradients is passed over by the optimizer.
+            turn.loss.backward(inputs=[one for one in turn.learner.parameters() if one.requires_grad])  # type: ignore[no-untyped-call]
             optimizer.step()
-            losses.append(loss.detach())
+            losses.setdefault(turn.curve, []).append(turn.loss.detach())
             step += 1
-        curve.append(float(torch.stack(losses).mean()))
+        for name, values in losses.items():
+            curves.setdefault(name, []).append(float(torch.stack(values).mean()))
         if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS and epoch + 1 < settings.epochs:
-            save_tensors(checkpoint, training_state(network, optimizer), {"losses": curve})
+            save_tensors(checkpoint, training_state(network, optimizer), {"curves": curves})
             saved_at = time.monotonic()
-        report(f"loss {curve[-1]:.4f}")
+        report(_line(curves, epoch))
+    return curves
 
-    save_tensors(into, network.state_dict(), {"losses": curve})
-    checkpoint.unlink(missing_ok=True)
+
+def _finish(network: nn.Module, into: Path, notes: dict[str, object]) -> None:
+    save_tensors(into, network.state_dict(), notes)
+    _checkpoint(into).unlink(missing_ok=True)
+
+
+def _checkpoint(into: Path) -> Path:
+    return into.with_suffix(".checkpoint")
+
+
+def _line(curves: dict[str, list[float]], epoch: int) -> str:
+    return ", ".join(f"{name} {curve[epoch]:.4f}" for name, curve in curves.items())
