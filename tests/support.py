@@ -38,6 +38,35 @@ TINY: dict[str, Any] = {
 """Settings under which a fit takes a second."""
 
 
+TINY_RIVALS: dict[str, Any] = {
+    "classification.epochs": 2,
+    "classification.width": 4,
+    "classification.batch_size": 8,
+    "segmentation.epochs": 2,
+    "segmentation.width": 4,
+    "segmentation.batch_size": 4,
+    "f_anogan.gan_epochs": 3,
+    "f_anogan.encoder_epochs": 3,
+    "f_anogan.width": 4,
+    "f_anogan.latent_size": 6,
+    "f_anogan.batch_size": 4,
+    "ganomaly.epochs": 3,
+    "ganomaly.width": 4,
+    "ganomaly.latent_size": 6,
+    "ganomaly.batch_size": 4,
+    "igd.epochs": 3,
+    "igd.width": 4,
+    "igd.latent_size": 6,
+    "igd.batch_size": 4,
+    "igd.estimation_epochs": 2,
+    "cutpaste.epochs": 3,
+    "cutpaste.width": 4,
+    "cutpaste.batch_size": 4,
+    "fusion.folds": 2,
+}
+"""The same for rivals."""
+
+
 def tiny_recipe(**changes: Any) -> Recipe:
     """Return a recipe for quick fits; `__` stands for the dot in a field's name."""
     return Recipe().changed(TINY | {name.replace("__", "."): value for name, value in changes.items()})

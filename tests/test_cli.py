@@ -26,7 +26,17 @@ from ddad.detectors import ddad as detector_module
 from ddad.experiments.published import BENCHMARKS
 from ddad.report import findings as findings_module
 from support import TINY as TINY_SETTINGS
-from support import Outcome, contents, run_cli, small_disk, tiny_options, tiny_recipe, wait_for, write_images
+from support import (
+    TINY_RIVALS,
+    Outcome,
+    contents,
+    run_cli,
+    small_disk,
+    tiny_options,
+    tiny_recipe,
+    wait_for,
+    write_images,
+)
 
 Run = Callable[..., Outcome]
 SCORES = ["rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual"]
@@ -391,14 +401,27 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
 @pytest.mark.usefixtures("in_this_process")
 def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Path) -> None:
     options = ["benchmark", "custom", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY]
-    options += ["--set", "classification.epochs=1", "--set", "classification.width=4"]
-    options += ["--set", "segmentation.epochs=1", "--set", "segmentation.width=4"]
+    options += [part for name, value in TINY_RIVALS.items() for part in ("--set", f"{name}={value}")]
     cells = run(*options, "--methods", "all", "--json").json["cells"]
     assert [(cell["method"], cell["backbone"], cell["score"]) for cell in cells] == [
         *(("ddad", "ae-u", score) for score in SCORES),
         *(
             (method, None, "image")
-            for method in ("ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled", "ddad+")
+            for method in (
+                "ae",
+                "memae",
+                "ganomaly",
+                "cutpaste",
+                "draem",
+                "f-anogan",
+                "igd",
+                "ae-u",
+                "vae",
+                "fpi",
+                "pii",
+                "normal-vs-unlabeled",
+                "ddad+",
+            )
         ),
     ]
     out = run(*options, "--methods", "all").out

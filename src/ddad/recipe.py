@@ -15,13 +15,22 @@ from ddad.errors import SettingError
 Backbone = Literal["ae", "memae", "ae-u", "vae"]
 Aspect = Literal["squash", "pad", "crop"]
 PresetName = Literal["fast", "paper"]
-DetectorName = Literal["ddad", "ae", "memae", "ae-u", "vae", "draem", "fpi", "pii", "normal-vs-unlabeled", "ddad+"]
+DetectorName = Literal[
+    "ddad", "ae", "memae", "ganomaly", "cutpaste", "draem", "f-anogan", "igd", "ae-u", "vae", "fpi", "pii",
+    "normal-vs-unlabeled", "ddad+",
+]  # fmt: skip
 
 
 class _Section(BaseModel):
     """A part of a recipe: unknown fields are refused, values cannot be changed in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _ordered_shares(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= value[0] <= value[1] <= 1:
+        raise ValueError("must be two shares of the width, low then high, within 0 and 1")
+    return value
 
 
 class Preprocessing(_Section):
@@ -78,9 +87,7 @@ class Synthesis(_Section):
     @field_validator("half_width", "centre")
     @classmethod
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= value[0] <= value[1] <= 1:
-            raise ValueError("must be two shares of the width, low then high, within 0 and 1")
-        return value
+        return _ordered_shares(value)
 
 
 class Refinement(_Section):
@@ -134,6 +141,70 @@ class Segmentation(_Section):
     learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
 
 
+class FAnoGAN(_Section):
+    """The networks of the detector `f-anogan`."""
+
+    width: int = Field(16, ge=4, le=256, description="channels of the layers nearest to the image")
+    latent_size: int = Field(128, ge=1, le=4096, description="length of the generator's code")
+    gan_epochs: int = Field(30, ge=1, description="passes of the critic over the normal images")
+    encoder_epochs: int = Field(40, ge=1, description="passes of the encoder over the normal images")
+    batch_size: int = Field(16, ge=2, description="images a step")
+    critic_steps: int = Field(1, ge=1, description="steps of the critic for one of the generator")
+    penalty_weight: float = Field(10.0, gt=0, description="weight of the gradient penalty")
+    feature_weight: float = Field(1.0, ge=0, description="κ, weight of the critic's features beside the pixels")
+    critic_learning_rate: float = Field(3e-4, gt=0, le=1, description="Adam's learning rate of the critic")
+    generator_learning_rate: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate of the generator")
+    encoder_learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
+
+
+class GANomaly(_Section):
+    """The networks of the detector `ganomaly`."""
+
+    width: int = Field(16, ge=4, le=256, description="channels of the layers nearest to the image")
+    latent_size: int = Field(100, ge=1, le=4096, description="length of the code z")
+    epochs: int = Field(45, ge=1, description="passes over the normal images")
+    batch_size: int = Field(32, ge=2, description="images a step")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Adam's learning rate")
+    adversarial_weight: float = Field(1.0, ge=0, description="weight of the discriminator's features")
+    contextual_weight: float = Field(50.0, ge=0, description="weight of the absolute error of the image")
+    encoder_weight: float = Field(1.0, ge=0, description="weight of the distance between both codes")
+
+
+class IGD(_Section):
+    """The networks of the detector `igd`."""
+
+    width: int = Field(16, ge=4, le=256, description="channels of the layers nearest to the image")
+    latent_size: int = Field(128, ge=1, le=4096, description="length of the code z")
+    epochs: int = Field(25, ge=1, description="passes over the normal images")
+    batch_size: int = Field(16, ge=2, description="images a step")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="Adam's learning rate, from which it falls to zero")
+    structure_weight: float = Field(0.85, ge=0, le=1, description="share of MS-SSIM beside the absolute error")
+    interpolation_weight: float = Field(0.1, ge=0, description="weight of what the critic says of interpolations")
+    estimation_epochs: int = Field(10, ge=1, description="passes between two estimates of the Gaussian")
+
+
+class CutPasteClassification(_Section):
+    """The network of the detector `cutpaste`, and the patches that it learns to see."""
+
+    width: int = Field(16, ge=4, le=256, description="channels of the first of four stages of ResNet-18")
+    epochs: int = Field(25, ge=1, description="passes over the normal images, in each of the three classes")
+    batch_size: int = Field(32, ge=2, description="normal images a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
+    weight_decay: float = Field(3e-5, ge=0, description="Adam's L2 penalty")
+    area: tuple[float, float] = Field((0.02, 0.15), description="range of the patch's area / the image's")
+    aspect: float = Field(0.3, gt=0, le=1, description="flattest patch, height / width; the steepest is its inverse")
+    scar_width: tuple[float, float] = Field((2 / 256, 16 / 256), description="range of the scar's width / d")
+    scar_length: tuple[float, float] = Field((10 / 256, 25 / 256), description="range of the scar's length / d")
+    scar_rotation: float = Field(45.0, ge=0, le=90, description="degrees, to either side")
+    jitter: float = Field(0.1, ge=0, le=1, description="largest change of contrast and brightness, of image and patch")
+    shift: float = Field(0.04, ge=0, le=0.5, description="largest shift of the image, share of the width")
+
+    @field_validator("area", "scar_width", "scar_length")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        return _ordered_shares(value)
+
+
 class Fusion(_Section):
     """How the detector `ddad+` joins DDAD with classifiers of normal against unlabeled images."""
 
@@ -171,6 +242,10 @@ class Recipe(_Section):
     augmentation: Augmentation = Augmentation()
     classification: Classification = Classification()
     segmentation: Segmentation = Segmentation()
+    f_anogan: FAnoGAN = FAnoGAN()
+    ganomaly: GANomaly = GANomaly()
+    igd: IGD = IGD()
+    cutpaste: CutPasteClassification = CutPasteClassification()
     fusion: Fusion = Fusion()
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,22 +18,18 @@ from ddad.detectors import DETECTORS, Detector, FitContext
 from ddad.errors import CohortError, ModelError, SettingError
 from ddad.fitting import fit
 from ddad.recipe import Recipe
+from ddad.training import loop
 from ddad.training.device import Compute
-from support import RecordedProgress, random_images, same_tensors, tiny_recipe, write_images
+from support import TINY_RIVALS, RecordedProgress, RecordedTask, random_images, same_tensors, tiny_recipe, write_images
 
 FP32 = Compute("cpu", "fp32")
 RIVALS = sorted(set(DETECTORS) - {"ddad"})
+SCORED_BESIDE_THE_MAP = {"draem", "f-anogan", "ganomaly", "igd"}  # all others by the map's mean
 
 
 def recipe_of(name: str, **changes: object) -> Recipe:
-    return tiny_recipe(
-        detector=name,
-        **(
-            {"classification__epochs": 2, "classification__width": 4, "classification__batch_size": 8}
-            | {"segmentation__epochs": 2, "segmentation__width": 4, "segmentation__batch_size": 4, "fusion__folds": 2}
-            | changes
-        ),
-    )
+    tiny = {name.replace(".", "__"): value for name, value in TINY_RIVALS.items()}
+    return tiny_recipe(detector=name, **(tiny | changes))
 
 
 def fit_in(workspace: Path, recipe: Recipe, channels: int = 1, unlabeled: bool = True) -> Detector:
@@ -68,7 +65,7 @@ def test_one_score_and_one_map(name: str, channels: int) -> None:
     assert scored.scores["image"].shape == (5,)
     assert scored.maps["image"].shape == (5, 16, 16)
     assert torch.isfinite(scored.maps["image"]).all()
-    if name != "draem":  # whose score is the maximum of the smoothed map
+    if name not in SCORED_BESIDE_THE_MAP:
         torch.testing.assert_close(scored.scores["image"], scored.maps["image"].mean((1, 2)), rtol=1e-4, atol=1e-4)
 
 
@@ -141,3 +138,50 @@ def test_a_classifier_without_unlabeled_images_stops_before_any_work(tmp_path: P
     assert not list(tmp_path.glob("m*"))
     with pytest.raises(SettingError, match="needs unlabeled images"):
         fit_in(tmp_path, recipe_of("normal-vs-unlabeled"), unlabeled=False)
+
+
+class Interruption(BaseException):
+    pass
+
+
+class ImpatientProgress(RecordedProgress):
+    """Stops the fit when more epochs than these were reported."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[RecordedTask]:
+        with super().task(title, total) as task:
+            yield ImpatientTask(task.title, task.total, self)
+
+
+class ImpatientTask(RecordedTask):
+    def __init__(self, title: str, total: int, progress: ImpatientProgress) -> None:
+        super().__init__(title, total)
+        self.progress = progress
+
+    def advance(self, steps: int = 1, *, note: str = "") -> None:
+        super().advance(steps, note=note)
+        self.progress.epochs -= steps
+        if self.progress.epochs < 0:
+            raise Interruption
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), [("cutpaste", [1, 2]), ("ganomaly", [1, 2]), ("igd", [1, 2]), ("f-anogan", [1, 2, 4])]
+)
+def test_an_interrupted_fit_ends_with_the_same_weights(
+    name: str, after: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the moments of all networks that learn in turns, and in each of f-AnoGAN's two trainings."""
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    recipe = recipe_of(name)
+    np.save(tmp_path / "normal.npy", random_images(12).numpy())
+    for epochs in after:  # those of the attempts before are reported again
+        context = FitContext(tmp_path, FP32, workers=0, progress=ImpatientProgress(epochs))
+        with pytest.raises(Interruption):
+            DETECTORS[name](recipe).fit(tmp_path / "normal.npy", None, context)
+    assert list(tmp_path.glob("*.checkpoint"))
+    assert same_tensors(fit_in(tmp_path, recipe).state_dict(), fitted(name).state_dict())

@@ -98,7 +98,8 @@ DetectorOption = Annotated[
     str | None,
     typer.Option(
         "--detector",
-        help="What to fit: ddad, ddad+, or a rival: ae, memae, ae-u, vae, draem, fpi, pii, normal-vs-unlabeled.",
+        help="What to fit: ddad, ddad+, or a rival: ae, memae, ganomaly, cutpaste, draem, f-anogan, igd, ae-u, vae, "
+        "fpi, pii, normal-vs-unlabeled.",
         rich_help_panel=_RECIPE,
     ),
 ]

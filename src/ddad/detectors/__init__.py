@@ -1,16 +1,23 @@
 """Detectors: one file each, one contract."""
 
 from ddad.detectors.base import Detector, FitContext, Scored
+from ddad.detectors.cutpaste import CutPaste
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.ddad_plus import DDADPlus
 from ddad.detectors.draem import DRAEM
+from ddad.detectors.f_anogan import FAnoGAN
+from ddad.detectors.ganomaly import GANomaly
+from ddad.detectors.igd import IGD
 from ddad.detectors.normal_vs_unlabeled import NormalVsUnlabeled
 from ddad.detectors.patch_regression import FPI, PII
 from ddad.detectors.reconstruction import AE, AEU, VAE, MemAE
 
 DETECTORS: dict[str, type[Detector]] = {
-    detector.name: detector for detector in (DDAD, AE, MemAE, AEU, VAE, DRAEM, FPI, PII, NormalVsUnlabeled, DDADPlus)
-}
+    detector.name: detector
+    for detector in (
+        DDAD, AE, MemAE, GANomaly, CutPaste, DRAEM, FAnoGAN, IGD, AEU, VAE, FPI, PII, NormalVsUnlabeled, DDADPlus,
+    )
+}  # fmt: skip
 
 __all__ = [
     "AE",
@@ -19,11 +26,15 @@ __all__ = [
     "DETECTORS",
     "DRAEM",
     "FPI",
+    "IGD",
     "PII",
     "VAE",
+    "CutPaste",
     "DDADPlus",
     "Detector",
+    "FAnoGAN",
     "FitContext",
+    "GANomaly",
     "MemAE",
     "NormalVsUnlabeled",
     "Scored",

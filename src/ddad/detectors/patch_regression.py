@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ddad.detectors.base import Curves, Detector, FitContext, Scored
+from ddad.detectors.base import Curves, FitContext, Scored
+from ddad.detectors.one_class import OneClassDetector
 from ddad.networks.unet import UNet
 from ddad.recipe import Recipe
-from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
-from ddad.training.jobs import Job, run_jobs
 
 
-class _PatchRegression(Detector):
+class _PatchRegression(OneClassDetector):
     """A U-Net that predicts, at each pixel, the share α of another image; its mean is the score.
 
     Unlabeled images are not looked at.
@@ -24,46 +22,19 @@ class _PatchRegression(Detector):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.network = UNet(recipe.images.channels, 1, recipe.segmentation.width)
-
-    @property
-    def primary_score(self) -> str:
-        """The one score, `image`: the mean predicted share."""
-        return "image"
+        self.network: UNet = UNet(recipe.images.channels, 1, recipe.segmentation.width)
 
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
         """Train the network on synthetic anomalies; it goes on from its checkpoint in the workspace."""
-        into = context.workspace / "network.safetensors"
-        job = Job(
-            title=self.name,
-            function="ddad.training.patch_regression:train_patch_regression_job",
-            arguments={
-                "recipe": self.recipe.model_dump(mode="json"),
-                "method": self.name,
-                "normal": str(normal),
-                "into": str(into),
-                "compute": context.compute.to_json(),
-            },
-            steps=self.recipe.segmentation.epochs,
-            output=into,
-        )
-        run_jobs([job], workers=context.workers, progress=context.progress, title="segmentation network")
-        tensors, notes = load_tensors(into)
-        self.network.load_state_dict(tensors)
-        return {"network": notes["losses"]}
+        return self._train(
+            self.network, "patch_regression:train_patch_regression_job", context.workspace / "network.safetensors",
+            normal, context, title="segmentation network", steps=self.recipe.segmentation.epochs, method=self.name,
+        )  # fmt: skip
 
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         with compute.autocast():
             share = torch.sigmoid(self.network(images).squeeze(1))
         return Scored({"image": share.flatten(1).mean(dim=1)}, {"image": share})
-
-    def modules(self) -> dict[str, nn.Module]:
-        """Return the network."""
-        return {"network": self.network}
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state_dict` returned."""
-        self._load_modules(tensors)
 
 
 class FPI(_PatchRegression):

@@ -25,8 +25,8 @@ def benchmark(
         list[str] | None,
         typer.Option(
             "--methods",
-            help="ddad, ddad+, ae, memae, ae-u, vae, draem, fpi, pii, normal-vs-unlabeled, or all; repeatable. "
-            "Default: ddad.",
+            help="ddad, ddad+, ae, memae, ganomaly, cutpaste, draem, f-anogan, igd, ae-u, vae, fpi, pii, "
+            "normal-vs-unlabeled, or all; repeatable. Default: ddad.",
         ),
     ] = None,
     backbones: Annotated[

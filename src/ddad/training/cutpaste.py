@@ -1,0 +1,71 @@
+"""Train CutPaste (Li et al. 2021): tell a normal image from one with a pasted patch and from one with a scar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddad.augmentation import apply_augmentations, draw_augmentations
+from ddad.networks.cutpaste import CLASSES, CutPasteNetwork
+from ddad.recipe import Augmentation, Recipe
+from ddad.synthesis import apply_cutpaste, draw_cutpaste, draw_scars
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.pixels import ImagePool
+from ddad.training.seeds import derived_seed, torch_generator
+
+
+def train_cutpaste_job(
+    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
+) -> None:
+    """Do `train_cutpaste` with arguments that travel as JSON."""
+    train_cutpaste(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
+
+
+def train_cutpaste(
+    recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]
+) -> None:
+    """Train the classifier and write its weights to `into`; go on from a checkpoint beside it.
+
+    Every batch holds the same images three times: as they are, with a patch, and with a scar, after one change of
+    place, contrast and brightness.
+
+    Args:
+        recipe: its `cutpaste` section is followed.
+        normal: D_n.
+        into: the safetensors file to write; its notes hold the training curve.
+        compute: device and precision.
+        report: called after each epoch with a line about it.
+    """
+    settings, size = recipe.cutpaste, recipe.images.image_size
+    torch.manual_seed(derived_seed(recipe.seed, "cutpaste", "weights"))
+    network = compute.place(CutPasteNetwork(recipe.images.channels, settings.width))
+    batch_size = min(settings.batch_size, len(normal))
+    steps_per_epoch = len(normal) // batch_size
+    change = Augmentation(
+        rotation=0, scale=0, shift=settings.shift, flip_share=0, gamma=0,
+        contrast=settings.jitter, brightness=settings.jitter, blur=0, noise=0,
+    )  # fmt: skip
+    labels = torch.arange(CLASSES).repeat_interleave(batch_size).to(compute.device)
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        random = torch_generator(recipe.seed, "cutpaste", "epoch", epoch)
+        order = torch.randperm(len(normal), generator=random).numpy()
+        for step in range(steps_per_epoch):
+            chosen = normal.batch(order[step * batch_size : (step + 1) * batch_size])
+            images = apply_augmentations(chosen, draw_augmentations(batch_size, size, change, random))
+            patched = apply_cutpaste(images, draw_cutpaste(batch_size, size, settings, random))
+            scarred = apply_cutpaste(images, draw_scars(batch_size, size, settings, random))
+            with compute.autocast():
+                logits = network(compute.send(torch.cat([images, patched, scarred])))
+            yield functional.cross_entropy(logits, labels)
+
+    loop = LoopSettings(
+        settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
+    )
+    train_epochs(network, batch_losses, loop, into, report)

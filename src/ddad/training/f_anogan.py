@@ -1,0 +1,118 @@
+"""Train f-AnoGAN (Schlegl et al. 2019): first the GAN, then the encoder that finds an image's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddad.networks.f_anogan import WGAN, FAnoGANNetwork
+from ddad.recipe import Recipe
+from ddad.training.checkpoint import load_tensors
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns
+from ddad.training.pixels import ImagePool
+from ddad.training.seeds import derived_seed, torch_generator
+
+
+def train_gan_job(
+    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
+) -> None:
+    """Do `train_gan` with arguments that travel as JSON."""
+    train_gan(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
+
+
+def train_gan(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]) -> None:
+    """Train generator and critic as a Wasserstein GAN with gradient penalty; go on from a checkpoint beside `into`.
+
+    Args:
+        recipe: its `f_anogan` section is followed.
+        normal: D_n.
+        into: the safetensors file to write; its notes hold the training curves.
+        compute: device and precision; the gradient penalty is always exact.
+        report: called after each epoch with a line about it.
+    """
+    settings, images = recipe.f_anogan, recipe.images
+    torch.manual_seed(derived_seed(recipe.seed, "f-anogan", "gan", "weights"))
+    gan = compute.place(WGAN(images.image_size, images.channels, settings.width, settings.latent_size))
+    batch_size = min(settings.batch_size, len(normal))
+    # A pass of the critic over the images; the generator learns after every `critic_steps` of its steps.
+    critic_steps = len(normal) // batch_size
+
+    speed = settings.generator_learning_rate / settings.critic_learning_rate
+
+    def batch_turns(epoch: int) -> Iterator[Turn]:
+        random = torch_generator(recipe.seed, "f-anogan", "gan", "epoch", epoch)
+        order = torch.randperm(len(normal), generator=random).numpy()
+
+        def fake() -> Tensor:
+            code = torch.randn(batch_size, settings.latent_size, generator=random).to(compute.device)
+            with compute.autocast():
+                generated: Tensor = gan.generator(code)
+            return generated
+
+        for step in range(critic_steps):
+            real = compute.send(normal.batch(order[step * batch_size : (step + 1) * batch_size]))
+            with torch.no_grad():
+                generated = fake()
+            mix = torch.rand(batch_size, generator=random).to(compute.device)
+            with compute.autocast():
+                distance = gan.critic(real).mean() - gan.critic(generated).mean()
+            penalty = gan.gradient_penalty(real, generated, mix)
+            yield Turn("critic", gan.critic, settings.penalty_weight * penalty - distance)
+            if (step + 1) % settings.critic_steps == 0 or step + 1 == critic_steps:
+                with compute.autocast():
+                    loss = -gan.critic(fake()).mean()
+                yield Turn("generator", gan.generator, loss, speed)
+
+    loop = LoopSettings(
+        settings.gan_epochs, critic_steps, settings.critic_learning_rate, "constant", 0.0, second_momentum=0.9
+    )
+    train_in_turns(gan, batch_turns, loop, into, report)
+
+
+def train_encoder_job(
+    *, recipe: dict[str, Any], normal: str, gan: str, into: str,
+    compute: dict[str, Any], report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Do `train_encoder` with arguments that travel as JSON."""
+    pool = ImagePool.open([normal])
+    train_encoder(Recipe.model_validate(recipe), pool, Path(gan), Path(into), Compute(**compute), report)
+
+
+def train_encoder(
+    recipe: Recipe, normal: ImagePool, gan: Path, into: Path, compute: Compute, report: Callable[[str], None]
+) -> None:
+    """Train the encoder from image to image and back to the critic's features (izi_f); the GAN stays as it is.
+
+    Args:
+        recipe: its `f_anogan` section is followed.
+        normal: D_n.
+        gan: weights that `train_gan` wrote.
+        into: the safetensors file to write, with the encoder alone; its notes hold the training curve.
+        compute: device and precision.
+        report: called after each epoch with a line about it.
+    """
+    settings, images = recipe.f_anogan, recipe.images
+    torch.manual_seed(derived_seed(recipe.seed, "f-anogan", "encoder", "weights"))
+    network = FAnoGANNetwork(images.image_size, images.channels, settings.width, settings.latent_size)
+    network.gan.load_state_dict(load_tensors(gan)[0])
+    network = compute.place(network)
+    network.gan.eval().requires_grad_(requires_grad=False)
+    batch_size = min(settings.batch_size, len(normal))
+    steps_per_epoch = len(normal) // batch_size
+
+    def batch_losses(epoch: int) -> Iterator[Tensor]:
+        random = torch_generator(recipe.seed, "f-anogan", "encoder", "epoch", epoch)
+        order = torch.randperm(len(normal), generator=random).numpy()
+        for step in range(steps_per_epoch):
+            batch = compute.send(normal.batch(order[step * batch_size : (step + 1) * batch_size]))
+            with compute.autocast():
+                reconstruction, difference = network(batch)
+            yield ((reconstruction - batch) ** 2).mean() + settings.feature_weight * difference.mean()
+
+    loop = LoopSettings(settings.encoder_epochs, steps_per_epoch, settings.encoder_learning_rate, "one-cycle", 0.9)
+    train_epochs(network.encoder, batch_losses, loop, into, report)

@@ -1,0 +1,67 @@
+"""Train GANomaly (Akcay et al. 2018): generator and discriminator in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from ddad.networks.ganomaly import GANomalyNetwork
+from ddad.recipe import Recipe
+from ddad.training.device import Compute
+from ddad.training.loop import LoopSettings, Turn, train_in_turns
+from ddad.training.pixels import ImagePool
+from ddad.training.seeds import derived_seed, torch_generator
+
+
+def train_ganomaly_job(
+    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
+) -> None:
+    """Do `train_ganomaly` with arguments that travel as JSON."""
+    train_ganomaly(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
+
+
+def train_ganomaly(
+    recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]
+) -> None:
+    """Train all networks and write their weights to `into`; go on from a checkpoint beside it.
+
+    The generator's loss is the published sum: the discriminator's features of image and reconstruction shall be
+    alike (squared), so shall the images (absolute) and both codes (squared).
+
+    Args:
+        recipe: its `ganomaly` section is followed.
+        normal: D_n.
+        into: the safetensors file to write; its notes hold the training curves.
+        compute: device and precision.
+        report: called after each epoch with a line about it.
+    """
+    settings, images = recipe.ganomaly, recipe.images
+    torch.manual_seed(derived_seed(recipe.seed, "ganomaly", "weights"))
+    network = compute.place(GANomalyNetwork(images.image_size, images.channels, settings.width, settings.latent_size))
+    generator, discriminator = network.generator, network.discriminator
+    batch_size = min(settings.batch_size, len(normal))
+    batches = len(normal) // batch_size
+
+    def batch_turns(epoch: int) -> Iterator[Turn]:
+        random = torch_generator(recipe.seed, "ganomaly", "epoch", epoch)
+        order = torch.randperm(len(normal), generator=random).numpy()
+        for step in range(batches):
+            real = compute.send(normal.batch(order[step * batch_size : (step + 1) * batch_size]))
+            with compute.autocast():
+                fake, code, second_code = generator(real)
+                says_real, says_fake = discriminator(real), discriminator(fake.detach())
+            error = functional.softplus(-says_real).mean() + functional.softplus(says_fake).mean()
+            yield Turn("discriminator", discriminator, error)
+            with compute.autocast():
+                features = discriminator.features(fake), discriminator.features(real)
+            loss = settings.adversarial_weight * functional.mse_loss(features[0].float(), features[1].float())
+            loss = loss + settings.contextual_weight * functional.l1_loss(fake, real)
+            loss = loss + settings.encoder_weight * functional.mse_loss(second_code, code)
+            yield Turn("generator", generator, loss)
+
+    loop = LoopSettings(settings.epochs, 2 * batches, settings.learning_rate, "constant", 0.5)
+    train_in_turns(network, batch_turns, loop, into, report)
