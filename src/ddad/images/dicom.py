@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_rescale
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -35,8 +35,10 @@ from pydicom.uid import (
 
 from ddad.errors import ImageError
 from ddad.images.address import Frame
+from ddad.images.codecs import plugin_for
 from ddad.images.codestream import check_codestream
 from ddad.images.decoding import LARGEST_BYTE_COUNT, check_size, decoding
+from ddad.images.lookup import apply_palette, table_of
 from ddad.images.medical_image import MedicalImage
 from ddad.images.orientation import plane_of
 
@@ -170,7 +172,10 @@ def _check_deflated(path: Path) -> None:
 
 
 def _frame_count(header: pydicom.Dataset) -> int:
-    return max(int(header.get("NumberOfFrames") or 1), 1)
+    try:
+        return max(int(header.get("NumberOfFrames") or 1), 1)
+    except ValueError as error:
+        raise ValueError("NumberOfFrames is no whole number") from error
 
 
 def _settings_of_frame(header: pydicom.Dataset, index: int) -> pydicom.Dataset:
@@ -202,17 +207,17 @@ def _decode(path: Path, header: pydicom.Dataset, index: int) -> NDArray[Any]:
         # Only in files that are written as they say can pydicom find a single frame by itself.
         return _decode_whole(path, index)
     try:
-        stored: NDArray[Any] = pixel_array(path, index=index)
+        stored: NDArray[Any] = pixel_array(path, index=index, decoding_plugin=plugin_for(syntax))
     except AttributeError as error:
         if "no pixel data" not in str(error).lower() and "must contain" not in str(error).lower():
             raise
         raise ImageError(path, "DICOM without an image (no pixel data): leave it out") from error
     except RuntimeError as error:
-        if "missing dependencies" not in str(error) and "all available plugins" not in str(error):
+        if "missing dependencies" in str(error):
+            raise ImageError(path, f"{syntax.name}: no decoder here reads it, export it uncompressed") from error
+        if "all available plugins" not in str(error):
             raise
-        raise ImageError(
-            path, f"{syntax.name}: no decoder here reads it, or the file is damaged; try `pip install 'ddad[dicom]'`"
-        ) from error
+        raise ImageError(path, f"truncated or damaged {syntax.name}: copy it again from its source") from error
     return stored
 
 
@@ -225,14 +230,15 @@ def _decode_whole(path: Path, index: int) -> NDArray[Any]:
         implicit, little = data.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    stored: NDArray[Any] = pixel_array(data, index=index)
+    plugin = plugin_for(data.file_meta.TransferSyntaxUID)
+    stored: NDArray[Any] = pixel_array(data, index=index, decoding_plugin=plugin)
     return stored
 
 
 def _colour(stored: NDArray[Any], settings: pydicom.Dataset) -> tuple[NDArray[np.float32], tuple[float, float]]:
     if settings.PhotometricInterpretation == "PALETTE COLOR":
-        stored = apply_color_lut(stored, settings)[..., :3]
-        return stored.astype(np.float32), (0.0, float(np.iinfo(stored.dtype).max))
+        colours, largest = apply_palette(stored, settings)
+        return colours.astype(np.float32), (0.0, largest)
     bits = int(settings.get("BitsStored") or settings.BitsAllocated)
     return stored.astype(np.float32), (0.0, float(2**bits - 1))
 
@@ -242,15 +248,17 @@ def _grey(
 ) -> tuple[NDArray[np.float32], tuple[float, float], str, tuple[str, ...]]:
     """Return modality values (H, W, 1), the range that becomes dark to bright, where it is from, and notes."""
     padding = _padding(stored, settings)
-    values = apply_modality_lut(stored, settings)
+    modality = table_of(settings, "ModalityLUTSequence")
+    values = apply_rescale(stored, settings) if modality is None else modality.apply(stored)
     notes: tuple[str, ...] = ()
     value_range: tuple[float, float] | None = None
     origin = "percentiles"
     function = str(settings.get("VOILUTFunction") or "LINEAR").upper()
     window = _window(settings)
-    if settings.get("VOILUTSequence"):
-        values = apply_voi(np.rint(values).astype(np.int64), settings)
-        value_range, origin = (0.0, float(2 ** int(settings.VOILUTSequence[0].LUTDescriptor[2]) - 1)), "VOI LUT"
+    voi = table_of(settings, "VOILUTSequence")
+    if voi is not None:
+        values = voi.apply(values)
+        value_range, origin = (0.0, voi.largest), "VOI LUT"
     elif window is not None:
         centre, width = window
         if function == "SIGMOID" and width > 0:
