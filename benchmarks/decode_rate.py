@@ -25,7 +25,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, SecondaryCaptu
 from ddad.cohorts import decode
 from ddad.recipe import Preprocessing
 
-SIDE, FILES, REPEATS = 2048, 12, 3
+SIDE, FILES, REPEATS = 2048, 24, 3
 OUT = Path(__file__).parent / "results" / "decode"
 
 
@@ -89,7 +89,7 @@ def main() -> None:
         "cores_to_be_had": cores_to_be_had(),
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
-        **{package: version(package) for package in ("pydicom", "pylibjpeg-openjpeg", "numpy", "pillow")},
+        **{package: version(package) for package in ("pydicom", "imagecodecs", "numpy", "pillow")},
     }
     (OUT / "results.json").write_text(json.dumps({"settings": settings, "rates": rows}, indent=2) + "\n")
     lines = [

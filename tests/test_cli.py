@@ -936,7 +936,10 @@ def test_dicom_results_of_a_mixed_folder(run: Run, model: Path, phantom: Path, t
     volume[..., 1] = np.random.default_rng(0).random((20, 24))
     nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), sources / "c.nii")
 
-    outcome = run("score", model, sources, "--out", tmp_path / "out", "--dicom-results", tmp_path / "results")
+    outcome = run(
+        "score", model, sources, "--out", tmp_path / "out", "--heatmaps",
+        "--dicom-results", tmp_path / "results", "--nifti-maps", tmp_path / "volumes",
+    )  # fmt: skip
 
     assert outcome.code == 0, outcome.err
     assert "2 blank slices or frames were passed over" in outcome.err
@@ -944,5 +947,36 @@ def test_dicom_results_of_a_mixed_folder(run: Run, model: Path, phantom: Path, t
     assert names == ["000000_a_map.dcm", "000000_a_overlay.dcm", "000000_a_report.dcm"]
     secret = str(pydicom.dcmread(sources / "a.dcm").PatientID).encode()
     assert not any(secret in content for content in contents(tmp_path / "out").values())
+    maps = np.asarray(nibabel.load(tmp_path / "volumes" / "000002_c_map.nii.gz").dataobj)
+    assert np.isfinite(maps).all(axis=(0, 1)).tolist() == [False, True, False]
     again = run("score", model, sources, "--out", tmp_path / "second", "--dicom-results", tmp_path / "results")
     assert again.code == 1
+
+
+def test_identifiers_are_kept_only_if_asked_for(run: Run, model: Path, tmp_path: Path) -> None:
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    data = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    data.PatientID, data.PatientName, data.AccessionNumber = "004711", "Secret^Person", "AN-12"
+    data.PatientBirthDate, data.ReferringPhysicianName = "19010203", "Doctor^Who"
+    (tmp_path / "in").mkdir()
+    data.save_as(tmp_path / "in" / "a.dcm")
+    secrets = [b"004711", b"Secret", b"AN-12", b"19010203", b"Doctor", data.SOPInstanceUID.encode()]
+
+    without = run("score", model, tmp_path / "in", "--out", tmp_path / "plain", "--heatmaps")
+    page = run("report", tmp_path / "plain", "--out", tmp_path / "page.html")
+    inspected = run("inspect", tmp_path / "in", "--json", "--contact-sheet", tmp_path / "sheet.png")
+    written = [*contents(tmp_path / "plain").values(), (tmp_path / "page.html").read_bytes()]
+    written += [(tmp_path / "sheet.png").read_bytes()]
+    written += [(text.out + text.err).encode() for text in (without, page, inspected)]
+    assert not [secret for secret in secrets for content in written if secret in content]
+
+    kept = run("score", model, tmp_path / "in", "--out", tmp_path / "kept", "--heatmaps", "--keep-identifiers")
+    assert kept.code == 0, kept.err
+    row = next(csv.DictReader((tmp_path / "kept" / "findings.csv").read_text().splitlines()))
+    assert (row["patient_id"], row["patient_name"], row["accession_number"]) == ("004711", "Secret^Person", "AN-12")
+    assert row["instance_uid"] == data.SOPInstanceUID
+    assert pd.read_parquet(tmp_path / "kept" / "findings.parquet")["patient_id"].tolist() == ["004711"]
+    assert run("report", tmp_path / "kept", "--out", tmp_path / "kept.html").code == 0
+    assert not [secret for secret in secrets if secret in (tmp_path / "kept.html").read_bytes()]

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,32 +82,29 @@ def iterate(
 ) -> Iterator[list[DecodedImage]]:
     """Decode ahead of the consumer, and yield lists of up to `batch` consecutive images, in order.
 
-    Bad files are among them, with a reason; nothing is raised for them. No more than `workers + prefetch`
-    lists are in memory at a time.
+    Bad files are among them, with a reason; nothing is raised for them. No more images than in `workers + prefetch`
+    lists are in memory at a time, of which `workers` are at their own size.
 
     Args:
         paths: the files.
         preprocessing: how they become network input.
         batch: images in a list.
-        workers: threads that decode beside the consumer (Pillow and numpy let them run at once).
+        workers: threads that decode beside the consumer, an image each (the decoders let them run at once).
         prefetch: lists that may wait for the consumer.
     """
-    starts = iter(range(0, len(paths), batch))
-    pending: deque[Future[list[DecodedImage]]] = deque()
+    rest = iter(enumerate(paths))
+    pending: deque[Future[DecodedImage]] = deque()
     executor = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode")
 
-    def submit() -> None:
-        for start in starts:
-            chosen = paths[start : start + batch]
-            pending.append(executor.submit(_decode_batch, start, chosen, preprocessing))
-            return
+    def submit(count: int) -> None:
+        for index, path in islice(rest, count):
+            pending.append(executor.submit(_decode_one, index, Path(path), preprocessing))
 
     try:
-        for _ in range(max(workers, 1) + max(prefetch, 0)):
-            submit()
+        submit(batch * (max(workers, 1) + max(prefetch, 0)))
         while pending:
-            decoded = pending.popleft().result()
-            submit()
+            decoded = [pending.popleft().result() for _ in range(min(batch, len(pending)))]
+            submit(len(decoded))
             yield decoded
     finally:
         # Also when the consumer stops early.
@@ -215,10 +213,6 @@ def _check_space(into: Path, count: int, preprocessing: Preprocessing) -> None:
 
 def _shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
     return preprocessing.channels, preprocessing.image_size, preprocessing.image_size
-
-
-def _decode_batch(start: int, paths: Sequence[str | Path], preprocessing: Preprocessing) -> list[DecodedImage]:
-    return [_decode_one(start + offset, Path(path), preprocessing) for offset, path in enumerate(paths)]
 
 
 def _decode_one(index: int, path: Path, preprocessing: Preprocessing) -> DecodedImage:

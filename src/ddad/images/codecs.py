@@ -9,8 +9,7 @@ from __future__ import annotations
 import imagecodecs
 import numpy as np
 from pydicom import uid
-from pydicom.pixels import get_decoder
-from pydicom.pixels.decoders.base import DecodeRunner
+from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 
 PLUGIN = "imagecodecs"
 """Name under which pydicom knows the decoders of this module."""

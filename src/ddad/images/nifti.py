@@ -18,19 +18,20 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from ddad.errors import ImageError
 from ddad.images.address import Frame
 from ddad.images.decoding import LARGEST_BYTE_COUNT, check_size, decoding
 from ddad.images.medical_image import MedicalImage
+from ddad.images.nifti_axes import CanonicalAxes
 
 _PERCENTILES = (0.5, 99.5)
 _HEADER_LENGTH = 352
@@ -57,7 +58,7 @@ def count_nifti_slices(path: Path) -> int:
         ImageError: the file is damaged, or absurdly large.
     """
     with decoding(path, "NIfTI"), _opened(path) as image:
-        return _sides(image)[_canonical(image)[0][2]]
+        return _sides(image)[CanonicalAxes.of(image.affine).axial]
 
 
 def read_nifti(path: Path, frame: Frame | None = None) -> MedicalImage:
@@ -67,9 +68,9 @@ def read_nifti(path: Path, frame: Frame | None = None) -> MedicalImage:
         ImageError: the file is damaged, truncated or absurdly large, or it has no such slice or volume.
     """
     with decoding(path, "NIfTI"), _opened(path) as image:
-        axes, ascending = _canonical(image)
-        sides, volumes = _sides(image), math.prod(image.shape[3:])
-        count = sides[axes[2]]
+        axes = CanonicalAxes.of(image.affine)
+        volumes = math.prod(image.shape[3:])
+        count = _sides(image)[axes.axial]
         notes: tuple[str, ...] = ()
         if frame is None:
             frame = Frame(count // 2 + 1)
@@ -80,13 +81,10 @@ def read_nifti(path: Path, frame: Frame | None = None) -> MedicalImage:
                 f"has no slice {frame.number} of volume {frame.volume}: it holds {count} slices and {volumes} volumes, "
                 "counted from 1",
             )
-        values = _slice(path, image, axes[2], frame.number - 1 if ascending[2] else count - frame.number, frame.volume)
-        # Rows from anterior to posterior, columns from the patient's right to the left.
-        values = values if axes[0] > axes[1] else values.swapaxes(0, 1)
-        values = values[:: -1 if ascending[1] else 1, :: -1 if ascending[0] else 1]
+        values = axes.shown(_slice(path, image, axes.axial, axes.index(frame.number, count), frame.volume))
         pixels = np.ascontiguousarray(values if values.ndim == 3 else values[..., None])
         zooms = [*(float(step) for step in image.header.get_zooms()), 1.0, 1.0]
-        spacing = (zooms[axes[1]], zooms[axes[0]])
+        spacing = (zooms[axes.axes[1]], zooms[axes.axes[0]])
         value_range, origin = _range(image, pixels)
         return MedicalImage(
             pixels=pixels,
@@ -99,6 +97,48 @@ def read_nifti(path: Path, frame: Frame | None = None) -> MedicalImage:
             range_origin=origin,
             orientation="axial",
         )
+
+
+@dataclass(frozen=True)
+class NiftiGrid:
+    """Where the voxels of a volume lie; nothing that a header says of the patient.
+
+    Attributes:
+        shape: of the array, two or three sides.
+        axes: how axial slices lie in it.
+        header: of an image without voxels, with the source's affine, its codes and its units.
+        kind: NIfTI-1 or NIfTI-2.
+    """
+
+    shape: tuple[int, ...]
+    axes: CanonicalAxes
+    header: Any
+    kind: type
+
+    def put(self, volume: NDArray[np.float32], number: int, shown: NDArray[np.float32]) -> None:
+        """Put an axial slice, as it is shown, at its place in a volume of this shape."""
+        where: list[Any] = [slice(None)] * len(self.shape)
+        if len(where) == 3:
+            where[self.axes.axial] = self.axes.index(number, self.shape[self.axes.axial])
+        volume[tuple(where)] = self.axes.stored(shown)
+
+
+def read_nifti_grid(path: Path) -> NiftiGrid:
+    """Read where the voxels of a file lie.
+
+    Raises:
+        ImageError: the file is damaged, or absurdly large.
+    """
+    with decoding(path, "NIfTI"), _opened(path) as image:
+        header = type(image.header)()
+        header.set_data_dtype(np.float32)
+        shape = tuple(int(side) for side in image.shape[:3])
+        header.set_data_shape(shape)
+        header.set_zooms(image.header.get_zooms()[: len(shape)])
+        header.set_sform(*image.header.get_sform(coded=True))
+        header.set_qform(*image.header.get_qform(coded=True))
+        header.set_xyzt_units(image.header.get_xyzt_units()[0])
+        return NiftiGrid(shape, CanonicalAxes.of(image.affine), header, type(image))
 
 
 @contextmanager
@@ -131,15 +171,6 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _sides(image: Any) -> list[int]:
     return [*(int(side) for side in image.shape[:3]), 1][:3]
-
-
-def _canonical(image: Any) -> tuple[list[int], list[bool]]:
-    """Say for right, anterior and superior which axis of the file runs so, and whether it ascends."""
-    orientation = np.asarray(io_orientation(image.affine))  # type: ignore[no-untyped-call]
-    if np.isnan(orientation).any():
-        return [0, 1, 2], [True] * 3
-    axes = [int(np.flatnonzero(orientation[:, 0] == direction)[0]) for direction in range(3)]
-    return axes, [bool(orientation[axis, 1] > 0) for axis in axes]
 
 
 def _slice(path: Path, image: Any, axis: int, index: int, volume: int) -> NDArray[np.float32]:

@@ -28,12 +28,13 @@ _Count = Callable[[Path], int]
 
 @dataclass(frozen=True)
 class _Format:
-    """How a format is recognised, listed and read; a new format is one more line in the table.
+    """How a format is named, recognised, listed and read; a new format is one more line in the table.
 
     `read` takes a file and the frame, None for the only or the first one; `count_frames` says how many images
     a file holds.
     """
 
+    name: str
     recognises: Callable[[bytes], bool]
     suffixes: tuple[str, ...]
     read: _Read
@@ -53,11 +54,14 @@ def _single(read: Callable[[Path], MedicalImage]) -> tuple[_Read, _Count]:
 
 _FORMATS = (
     # First, because the preamble of a DICOM file may look like a TIFF (PS3.10, 7.1).
-    _Format(is_dicom, (".dcm", ".dicom", ".ima"), read_dicom, count_dicom_frames),
-    _Format(is_nifti, (".nii", ".nii.gz"), read_nifti, count_nifti_slices),
-    _Format(lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), (".png",), *_single(read_png)),
-    _Format(lambda head: head.startswith(b"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif"), *_single(read_jpeg)),
+    _Format("dicom", is_dicom, (".dcm", ".dicom", ".ima"), read_dicom, count_dicom_frames),
+    _Format("nifti", is_nifti, (".nii", ".nii.gz"), read_nifti, count_nifti_slices),
+    _Format("png", lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), (".png",), *_single(read_png)),
     _Format(
+        "jpeg", lambda head: head.startswith(b"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif"), *_single(read_jpeg)
+    ),
+    _Format(
+        "tiff",
         lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         (".tif", ".tiff"),
         read_tiff,
@@ -154,7 +158,7 @@ def on_disk(path: str | Path) -> Iterator[tuple[Path, str]]:
         ImageError: the file is missing, unreadable or of an unknown format.
     """
     with _on_disk(path, Address.parse(path)) as file:
-        yield file, _format_of(file).suffixes[0].removeprefix(".").replace("dcm", "dicom")
+        yield file, _format_of(file).name
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The header of a DICOM source, patient and study included, for objects that are filed beside it.
 
-The one place that reads identifying elements: what it returns goes into DICOM objects, never into a table or a log.
+The one place that reads identifying elements: what it returns goes into DICOM objects, and into a table only if the
+user asks for it (`--keep-identifiers`); never into a log.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ddad.images.address import Address
 from ddad.images.archive import unpacked
 from ddad.images.decoding import decoding
 from ddad.images.dicom import is_dicom
+from ddad.images.reader import on_disk
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
 _MAY_BE_EMPTY = (
@@ -30,6 +32,16 @@ _FRAME_GEOMETRY = {
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
 }
+IDENTIFIERS = {
+    "patient_id": "PatientID",
+    "patient_name": "PatientName",
+    "accession_number": "AccessionNumber",
+    "study_uid": "StudyInstanceUID",
+    "series_uid": "SeriesInstanceUID",
+    "instance_uid": "SOPInstanceUID",
+}
+"""Columns that say whose image it is, and the elements that they hold."""
+
 _OF_SEVERAL_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames")
 
 
@@ -90,6 +102,22 @@ def read_source_header(path: str | Path) -> SourceHeader | None:
         return _read(address, address.file)
     with unpacked(address.file, address.member) as file:
         return _read(address, file)
+
+
+def read_identifiers(path: str | Path) -> dict[str, str]:
+    """Return by column of `IDENTIFIERS` what a DICOM header says.
+
+    Empty where it says nothing, of other formats, and of files that cannot be read any more.
+    """
+    keywords = list(IDENTIFIERS.values())
+    try:
+        with on_disk(path) as (file, file_format), decoding(file, "DICOM"):
+            header: Any = {}
+            if file_format == "dicom":
+                header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=keywords)
+            return {column: str(header.get(keyword) or "") for column, keyword in IDENTIFIERS.items()}
+    except ImageError:
+        return dict.fromkeys(IDENTIFIERS, "")
 
 
 def _read(address: Address, file: Path) -> SourceHeader | None:

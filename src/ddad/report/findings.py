@@ -17,6 +17,7 @@ from ddad.cohorts import SkippedImage, find_images
 from ddad.errors import CohortError, writing_to
 from ddad.files import Workspace, output_folder, take_place, write_atomically, write_run
 from ddad.images import ALL, Selection
+from ddad.images.source_header import IDENTIFIERS, read_identifiers
 from ddad.model import Finding, Model
 from ddad.progress import Progress
 from ddad.report.heatmaps import picture_name, write_pictures
@@ -25,9 +26,11 @@ from ddad.training.device import Compute, DeviceName, Precision
 
 if TYPE_CHECKING:
     from ddad.report.dicom_results import DicomResults
+    from ddad.report.nifti_maps import NiftiMaps
 
-_DICOM = "dicom"
+_DICOM, _NIFTI = "dicom", "nifti"
 _TYPES = {"path": "string", "score": "float64", "p_value": "float64", "flagged": "boolean", "warnings": "string"}
+_TYPES |= dict.fromkeys(IDENTIFIERS, "string")  # a patient's number may begin with zeros
 
 
 @dataclass
@@ -35,13 +38,14 @@ class ScoringSummary:
     """What a scoring run did: how many images it scored, which it had to skip, and which files are no images.
 
     `blank` are slices or frames without content in a file with several; `without_dicom` counts DICOM sources of which
-    no DICOM results could be made.
+    no DICOM results could be made, `without_nifti` NIfTI slices whose map could not be kept.
     """
 
     scored: int = 0
     flagged: int = 0
     doubtful: int = 0
     without_dicom: int = 0
+    without_nifti: int = 0
     blank: list[SkippedImage] = field(default_factory=list)
     skipped: list[SkippedImage] = field(default_factory=list)
     passed_over: list[SkippedImage] = field(default_factory=list)
@@ -64,13 +68,17 @@ def write_findings(
     progress: Progress | None = None,
     selection: Selection = ALL,
     dicom_results: str | Path | None = None,
+    nifti_maps: str | Path | None = None,
+    keep_identifiers: bool = False,
 ) -> ScoringSummary:
     """Score files and write `findings.csv`, `findings.parquet`, `run.json`, `skipped.csv` and, on request, pictures.
 
     Columns of the findings: path, score, p_value, flagged; then every score of the detector, the
     source's rows and columns, warnings, and the names of the pictures. `run.json` says which model it was,
     under the name `model_name`, and on which scales its maps are drawn. In the folder `dicom_results`, DICOM sources
-    get a parametric map, a secondary capture and a structured report each; where one cannot, `warnings` says why.
+    get a parametric map, a secondary capture and a structured report each, and in `nifti_maps`, NIfTI sources get a
+    volume of their slices' maps; where one cannot, `warnings` says why. With `keep_identifiers` the findings have the
+    columns `IDENTIFIERS` of DICOM headers; without it, nothing that is written but DICOM results has them.
 
     While images are scored, the table grows in `OUT.unfinished`; a run that was killed goes on there when
     it is started again with the same model and paths.
@@ -81,6 +89,7 @@ def write_findings(
     """
     target = output_folder(out, overwrite=overwrite, inputs=paths)
     dicom_target = None if dicom_results is None else output_folder(dicom_results, overwrite=overwrite, inputs=paths)
+    nifti_target = None if nifti_maps is None else output_folder(nifti_maps, overwrite=overwrite, inputs=paths)
     listing = find_images(paths, selection)
     files = listing.images
     compute = Compute.choose(device, precision)
@@ -89,6 +98,8 @@ def write_findings(
         "files": [str(file) for file in files],
         "heatmaps": heatmaps,
         "dicom_results": dicom_target is not None,
+        "nifti_maps": nifti_target is not None,
+        "keep_identifiers": keep_identifiers,
         "compute": compute.to_json(),
         "ddad": __version__,
     }
@@ -97,6 +108,7 @@ def write_findings(
         with writing_to(target):
             write_run(folder, model.summary() | {"name": model_name})
         dicom = None if dicom_target is None else _dicom_results(model, model_name, folder)
+        nifti = None if nifti_target is None else _nifti_maps(model, files, folder)
         table = _Table(folder / "findings.csv")
         done = table.open()
         rest = [file for file in files if str(file) not in done]
@@ -113,7 +125,12 @@ def write_findings(
             if dicom is not None and (lack := dicom.write(finding, number)):
                 finding = replace(finding, warnings=(*finding.warnings, lack))
                 summary.without_dicom += 1
+            if nifti is not None and (lack := nifti.write(finding)):
+                finding = replace(finding, warnings=(*finding.warnings, lack))
+                summary.without_nifti += 1
             row = _row(finding)
+            if keep_identifiers:
+                row |= read_identifiers(finding.path)
             if heatmaps:
                 row |= _pictures(model, finding, number, folder)
             table.append(row)
@@ -134,6 +151,9 @@ def write_findings(
             write_atomically(folder / "skipped.csv", skipped.to_csv(index=False).encode())
         if dicom_target is not None:
             _publish(folder / _DICOM, dicom_target)
+        if nifti is not None and nifti_target is not None:
+            nifti.finish()
+            _publish(folder / _NIFTI, nifti_target)
         take_place(folder, target)
         for leftover in ("plan.json", "lock"):
             (target / leftover).unlink()
@@ -149,10 +169,17 @@ def _dicom_results(model: Model, name: str, folder: Path) -> DicomResults:
     return DicomResults(folder / _DICOM, identity)
 
 
+def _nifti_maps(model: Model, files: Sequence[Path], folder: Path) -> NiftiMaps:
+    # nibabel takes a while to import.
+    from ddad.report.nifti_maps import NiftiMaps
+
+    return NiftiMaps(folder / _NIFTI, files, model.primary_score, model.map_scale(model.primary_score))
+
+
 def _publish(folder: Path, target: Path) -> None:
-    """Move finished DICOM results to their place, which may be on another disk."""
+    """Move a finished folder of results to its place, which may be on another disk."""
     with writing_to(target):
-        (folder / ".run").unlink()
+        (folder / ".run").unlink(missing_ok=True)
         (folder / ".ddad").touch()
         if target.exists():
             shutil.rmtree(target)

@@ -22,7 +22,7 @@ _STRONGEST_OVERLAY = 0.65
 def picture_name(number: int, path: str) -> str:
     """Return a file name that is unique by `number` and recognisable by the image's own name."""
     address = Address.parse(path)
-    own_name = re.sub(r"[^\w.-]+", "_", Path(address.label).stem)[:80]
+    own_name = re.sub(r"[^\w.-]+", "_", Path(address.label.removesuffix(".gz")).stem)[:80]
     frame = "" if address.frame is None else f"_{address.frame.number}"
     return f"{number:06d}_{own_name}{frame}"
 

@@ -12,9 +12,13 @@ import numpy as np
 import pandas as pd
 
 from ddad.errors import OutputError
+from ddad.images.source_header import IDENTIFIERS
 from ddad.report.map_strip import MAPS
 
-_FIXED = ("path", "score", "p_value", "flagged", "rows", "columns", "warnings", "heatmap", "overlay", "label")
+_FIXED = (
+    *("path", "score", "p_value", "flagged", "rows", "columns", "warnings", "heatmap", "overlay", "label"),
+    *IDENTIFIERS,  # never shown, and no scores, though they may be numbers
+)
 
 
 @dataclass(frozen=True)

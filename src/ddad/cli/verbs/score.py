@@ -24,6 +24,17 @@ def score(
             "--dicom-results", help="Folder for a DICOM map, overlay and report of each DICOM image, for a PACS."
         ),
     ] = None,
+    nifti_maps: Annotated[
+        Path | None,
+        typer.Option("--nifti-maps", help="Folder for a NIfTI volume of maps of each NIfTI image, of the same affine."),
+    ] = None,
+    keep_identifiers: Annotated[
+        bool,
+        typer.Option(
+            "--keep-identifiers",
+            help="Add patient, accession number and UIDs of DICOM images to the findings; left out otherwise.",
+        ),
+    ] = False,
     slices: options.Slices = "all",
     volume: options.Volume = 1,
     device: options.Device = "auto",
@@ -52,6 +63,8 @@ def score(
             progress=progress,
             selection=selection,
             dicom_results=dicom_results,
+            nifti_maps=nifti_maps,
+            keep_identifiers=keep_identifiers,
         )
     if as_json:
         print_json(
@@ -72,6 +85,8 @@ def score(
             say(f"{out / 'skipped.csv'}: {len(summary.blank)} blank slices or frames were passed over.")
         if summary.without_dicom:
             say(f"{summary.without_dicom} DICOM images have no DICOM results: the column warnings says why.")
+        if summary.without_nifti:
+            say(f"{summary.without_nifti} NIfTI slices have no map in --nifti-maps: the column warnings says why.")
         if summary.passed_over:
             say(f"{out / 'skipped.csv'}: {len(summary.passed_over)} files are no images and were passed over.")
     exit_if_skipped([(str(image.path), image.reason) for image in summary.skipped])
