@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -17,7 +19,9 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom.encaps import encapsulate, get_frame
 
+from ddad.cohorts import find_images
 from ddad.errors import ImageError
 from ddad.images import dicom as dicom_module
 from ddad.images import expand, read_image
@@ -45,6 +49,8 @@ SAMPLES = {
     "jls.dcm": (BUNDLED / "JPEGLSNearLossless_08.dcm").read_bytes(),
     "j2k.dcm": (BUNDLED / "MR_small_jp2klossless.dcm").read_bytes(),
     "plain.dcm": (BUNDLED / "rtdose.dcm").read_bytes(),
+    "lossless.dcm": (BUNDLED / "SC_rgb_jpeg_gdcm.dcm").read_bytes(),
+    "extended.dcm": (BUNDLED / "JPGExtended.dcm").read_bytes(),
 }
 
 
@@ -114,4 +120,100 @@ def test_a_deflated_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkey
     bomb = deflate.compress(bytes(3 * 10**6)) + deflate.flush()
     (tmp_path / "a.dcm").write_bytes(content[:start] + bomb)
     with pytest.raises(ImageError, match="deflated to hide more than 1000000 bytes"):
+        read_image(tmp_path / "a.dcm")
+
+
+READ_ALL = """
+import resource, sys
+from ddad.errors import ImageError
+from ddad.images import expand, read_image
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (mapped + 400 * 2**20,) * 2)
+for name in sys.argv[1:]:
+    try:
+        read_image(expand(__import__("pathlib").Path(name))[0])
+        print("read", name)
+    except ImageError as error:
+        print("refused", error.reason)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, which says how much is mapped")
+def test_small_files_that_claim_to_be_huge_take_little_memory(tmp_path: Path) -> None:
+    """In 400 MiB beyond what Python takes to begin with: a bomb would need more, and fail with another reason."""
+    data = pydicom.dcmread(BUNDLED / "CT_small.dcm")
+    data.Rows = data.Columns = 60000
+    data.save_as(tmp_path / "claims.dcm")
+    header = bytearray(SAMPLES["a.png"])
+    header[16:24] = (100_000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    (tmp_path / "claims.png").write_bytes(header)
+    nifti = bytearray(NIFTI)
+    nifti[42:46] = (30_000).to_bytes(2, "little") * 2
+    (tmp_path / "claims.nii").write_bytes(nifti)
+    tiff = bytearray(SAMPLES["a.tif"])
+    for tag in (256, 257):  # width and length, as 32-bit numbers
+        at = next(
+            at for kind in (3, 4) if (at := tiff.find(tag.to_bytes(2, "little") + bytes([kind, 0, 1, 0, 0, 0]))) >= 0
+        )
+        tiff[at + 2] = 4
+        tiff[at + 8 : at + 12] = (100_000).to_bytes(4, "little")
+    (tmp_path / "claims.tif").write_bytes(tiff)
+    compressed = pydicom.dcmread(BUNDLED / "MR_small_jp2klossless.dcm")
+    stream = bytearray(compressed.PixelData)
+    start = stream.find(b"\xff\x4f\xff\x51")
+    stream[start + 8 : start + 16] = (100_000).to_bytes(4, "big") * 2
+    compressed.PixelData = bytes(stream)
+    compressed.save_as(tmp_path / "claims-within.dcm")
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    content = (BUNDLED / "image_dfl.dcm").read_bytes()
+    meta = pydicom.filereader.read_file_meta_info(BUNDLED / "image_dfl.dcm")
+    begin = 132 + 12 + int(meta.FileMetaInformationGroupLength)
+    with (tmp_path / "bomb.dcm").open("wb") as file:
+        file.write(content[:begin])
+        for _ in range(1100):
+            file.write(deflate.compress(bytes(2**20)))
+        file.write(deflate.flush())
+    archive = zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open("a.nii", "w") as file:
+        file.write(NIFTI[:352])
+        for _ in range(1100):
+            file.write(bytes(2**20))
+    files = [str(path) for path in sorted(tmp_path.iterdir()) if path.suffix != ".zip"]
+    ran = subprocess.run(
+        [sys.executable, "-c", READ_ALL, *files, f"{tmp_path}/bomb.zip#a.nii"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    *lines, used = ran.stdout.splitlines()
+    assert len(lines) == len(files) + 1
+    assert all(line.startswith("refused") and "memory" not in line for line in lines), lines
+    assert int(used) < 400
+
+
+def test_links_that_go_in_circles_are_passed_over(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    listing = find_images(tmp_path)
+    assert listing.images == [tmp_path / "a.png"]
+    reasons = {passed.path.name: passed.reason for passed in listing.passed_over}
+    assert reasons == {"again": "a link to a folder: not followed", "self.png": "a link that leads nowhere"}
+    with pytest.raises(ImageError):
+        read_image(tmp_path / "self.png")
+
+
+@pytest.mark.parametrize(
+    "name", ["JPGExtended.dcm", "SC_rgb_jpeg_gdcm.dcm", "MR_small_jp2klossless.dcm", "MR_small_RLE.dcm"]
+)
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_compressed_frame_that_is_cut_off_is_refused(tmp_path: Path, name: str, share: float) -> None:
+    # libjpeg would fill up with grey.
+    data = pydicom.dcmread(BUNDLED / name)
+    frame = get_frame(data.PixelData, 0, number_of_frames=1)
+    data.PixelData = encapsulate([frame[: int(len(frame) * share)]])
+    data.save_as(tmp_path / "a.dcm")
+    with pytest.raises(ImageError, match="truncated or damaged"):
         read_image(tmp_path / "a.dcm")

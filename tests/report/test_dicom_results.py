@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
-from ddad.images import read_image
+from ddad.images import expand, read_image
 from ddad.model import Finding
 from ddad.report.dicom_results import DicomResults, ModelIdentity
 from ddad.report.heatmaps import picture_name
@@ -118,6 +119,67 @@ def test_the_three_objects_are_valid_and_refer_to_their_source(tmp_path: Path, k
     overlay = read_image(tmp_path / "out" / f"{stem}_overlay.dcm")
     assert overlay.pixels.shape == (37, 53, 3)
     assert [errors_of(tmp_path / "out" / f"{stem}_{name}.dcm") for name in ("map", "overlay", "report")] == [[]] * 3
+
+
+KINDS = {
+    "CT": "CT_small.dcm",
+    "MR big endian": "MR_small_bigendian.dcm",
+    "enhanced MR": "emri_small.dcm",
+    "enhanced CT": "eCT_Supplemental.dcm",
+    "CR, MONOCHROME1": "dicomdirtests/77654033/CR1/6154",
+    "ultrasound, YBR_ICT": "US1_J2KI.dcm",
+    "ultrasound, frames of YBR_FULL_422": "examples_ybr_color.dcm",
+    "ultrasound, PALETTE COLOR": "examples_palette.dcm",
+    "secondary capture, RGB": "SC_rgb_rle.dcm",
+    "secondary capture without a meta header, with a bad time": "OT-PAL-8-face.dcm",
+    "radiotherapy dose": "rtdose.dcm",
+    "modality LUT": "mlut_18.dcm",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_of_real_sources_are_valid(tmp_path: Path, kind: str) -> None:
+    places = [Path(pydicom.__file__).parent / "data" / "test_files"]
+    if (extra := importlib.util.find_spec("data_store")) and extra.origin:
+        places.append(Path(extra.origin).parent / "data")
+    path = next((place / KINDS[kind] for place in places if (place / KINDS[kind]).is_file()), None)
+    if path is None:
+        pytest.skip("pydicom-data is not installed: pip install '.[dev]'")
+    addresses = expand(path)
+    address = str(addresses[len(addresses) // 2])
+    image = read_image(address)
+    results = DicomResults(tmp_path, MODEL)
+
+    assert results.write(finding_of(address, image.height, image.width, p_value=0.5, flagged=False), 0) is None
+
+    source = pydicom.dcmread(path, force=True)
+    for name in ("map", "overlay", "report"):
+        file = tmp_path / f"{picture_name(0, address)}_{name}.dcm"
+        made = pydicom.dcmread(file)
+        assert made.StudyInstanceUID == source.StudyInstanceUID
+        assert source.SOPInstanceUID in str(made)
+        assert errors_of(file) == []
+        if name != "report":
+            assert (made.Rows, made.Columns) == (source.Rows, source.Columns)
+
+
+def test_neither_warning_nor_reason_repeats_the_patient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    data = pydicom.dcmread(write_source(tmp_path / "a.dcm", 20, 30))
+    data.PatientName = "Onename"  # of which highdicom warns
+    data.save_as(tmp_path / "a.dcm")
+    results = DicomResults(tmp_path / "out", MODEL)
+    assert results.write(finding_of(str(tmp_path / "a.dcm"), 20, 30), 0) is None
+    assert not [warning for warning in recwarn if "Onename" in str(warning.message)]
+
+    def refuse(*_: object) -> None:
+        raise ValueError("PatientName 'Onename' is unlikely")
+
+    monkeypatch.setattr(results, "_map", refuse)
+    assert results.write(finding_of(str(tmp_path / "a.dcm"), 20, 30), 1) == (
+        "no DICOM results: PatientName '…' is unlikely"
+    )
 
 
 def test_what_may_be_empty_is_left_empty_and_what_must_be_there_is_named(tmp_path: Path) -> None:

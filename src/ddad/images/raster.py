@@ -125,20 +125,7 @@ def _stack_length(tiff: tifffile.TiffFile) -> int:
 
 
 def _read_deep_tiff(path: Path, page: Any, number: int, notes: tuple[str, ...]) -> MedicalImage:
-    try:
-        stored = np.asarray(page.asarray(maxworkers=1))
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        # Of such files, Pillow would cut colour down to 8 bits, and not invert what is stored inverted.
-        if page.samplesperpixel > 1 or page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            compression = getattr(page.compression, "name", page.compression)
-            raise ImageError(
-                path,
-                f"{page.bitspersample}-bit TIFF compressed with {compression}: "
-                "save it uncompressed or with deflate, or `pip install imagecodecs`",
-            ) from error
-        return _read_tiff_with_pillow(path, number, notes, bits=page.bitspersample)
+    stored = np.asarray(page.asarray(maxworkers=1))
     if stored.dtype.kind not in "uif":
         raise ImageError(path, f"{stored.dtype} TIFF: only integers and real numbers are images, convert it")
     samples = stored.reshape(page.shape)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.datadict import dictionary_VR
 from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.valuerep import DA, TM
 
 from ddad.errors import ImageError
 from ddad.images.address import Address
@@ -78,6 +80,13 @@ class SourceHeader:
             data.PixelSpacing = data.get("PixelSpacing") or data.get("ImagerPixelSpacing") or [1, 1]
             data.SliceThickness = 1
         return data
+
+    def without_identity(self, text: str) -> str:
+        """Return a text in which nothing of patient and study is left, of what an error message may repeat."""
+        values = {str(self.data.get(keyword) or "") for keyword in _MAY_BE_EMPTY}
+        for value in sorted(values - {""}, key=len, reverse=True):
+            text = text.replace(value, "…")
+        return text
 
     def reference(self) -> pydicom.Dataset:
         """Return an item that refers to the instance, and to the frame in it."""
@@ -153,6 +162,16 @@ def _read(address: Address, file: Path) -> SourceHeader | None:
         # Said without saying how, it would be an error in each object that repeats it.
         data.pop("PatientIdentityRemoved", None)
     for keyword in _MAY_BE_EMPTY:
-        if keyword not in data:
-            setattr(data, keyword, "")
+        if keyword not in data or not _is_sound(data, keyword):
+            data[keyword] = pydicom.DataElement(keyword, dictionary_VR(keyword), "")
     return SourceHeader(data, frame)
+
+
+def _is_sound(data: pydicom.Dataset, keyword: str) -> bool:
+    """Tell whether a date or time can be read as one: what cannot is left out of every object, not handed on."""
+    kind = {"DA": DA, "TM": TM}.get(data[keyword].VR, str)
+    try:
+        kind(str(data[keyword].value or ""))
+    except ValueError:
+        return False
+    return True

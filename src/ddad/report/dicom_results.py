@@ -6,7 +6,9 @@ patient's identity, which a PACS needs to file them.
 
 from __future__ import annotations
 
+import logging
 import uuid
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from ddad.errors import ImageError, writing_to
 from ddad.images.source_header import SourceHeader, read_source_header
 from ddad.model import Finding
 from ddad.report.heatmaps import draw, picture_name
+
+logging.getLogger("highdicom").addHandler(logging.NullHandler())
 
 _MANUFACTURER = "ddad"
 _SCHEME = "99DDAD"
@@ -81,18 +85,22 @@ class DicomResults:
         """
         try:
             source = read_source_header(finding.path)
-            if source is None:
-                return None
-            objects = {
-                "map": self._map(finding, source, number),
-                "overlay": self._overlay(finding, source, number),
-                "report": self._report(finding, source, number),
-            }
         except ImageError as error:
             return f"no DICOM results: {error.reason}"
+        if source is None:
+            return None
+        try:
+            with warnings.catch_warnings():
+                # highdicom's repeat the patient's name, and would come to the terminal or a log.
+                warnings.simplefilter("ignore")
+                objects = {
+                    "map": self._map(finding, source, number),
+                    "overlay": self._overlay(finding, source, number),
+                    "report": self._report(finding, source, number),
+                }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             # What highdicom raises on a source that lacks what its object needs.
-            return f"no DICOM results: {' '.join(str(error).split())}"
+            return f"no DICOM results: {source.without_identity(' '.join(str(error).split()))}"
         for kind, made in objects.items():
             file = self._folder / f"{picture_name(number, finding.path)}_{kind}.dcm"
             with writing_to(file):

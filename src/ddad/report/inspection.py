@@ -30,11 +30,11 @@ class Inspected:
         status: whether it would be used.
         reason: why not.
         is_image: False if it was found in a folder and is not taken for an image at all.
-        format: `png`, `jpeg`, `tiff`, `dicom`.
         shape: rows and columns; and 3 behind them, if it has colours.
-        bits: stored per sample.
         minimum: of its pixels.
         maximum: of its pixels.
+        format: `png`, `jpeg`, `tiff`, `dicom`, `nifti`.
+        bits: stored per sample.
         value_range: what is shown as darkest and brightest.
         range_origin: where that is from.
         spacing: millimetres between rows and between columns.
@@ -47,11 +47,11 @@ class Inspected:
     status: Literal["ok", "skipped"]
     reason: str | None = None
     is_image: bool = True
-    format: str | None = None
     shape: tuple[int, ...] | None = None
-    bits: int | None = None
     minimum: float | None = None
     maximum: float | None = None
+    format: str | None = None
+    bits: int | None = None
     value_range: tuple[float, float] | None = None
     range_origin: str | None = None
     spacing: tuple[float, float] | None = None
