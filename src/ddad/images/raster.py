@@ -102,7 +102,7 @@ def read_tiff(path: Path, frame: Frame | None = None) -> MedicalImage:
         # Pillow knows the colour spaces and codecs of 8-bit files, but reduces 16-bit colour to 8 bits.
         if page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.bool_):
             return _read_tiff_with_pillow(path, number, notes, bits=page.bitspersample)
-        return _read_deep_tiff(path, page, number, notes)
+        return _read_deep_tiff(path, page, notes)
 
 
 def _read_tiff_with_pillow(path: Path, number: int, notes: tuple[str, ...], bits: int) -> MedicalImage:
@@ -124,7 +124,7 @@ def _stack_length(tiff: tifffile.TiffFile) -> int:
     return len(tiff.pages) if all(alike) else 1
 
 
-def _read_deep_tiff(path: Path, page: Any, number: int, notes: tuple[str, ...]) -> MedicalImage:
+def _read_deep_tiff(path: Path, page: Any, notes: tuple[str, ...]) -> MedicalImage:
     stored = np.asarray(page.asarray(maxworkers=1))
     if stored.dtype.kind not in "uif":
         raise ImageError(path, f"{stored.dtype} TIFF: only integers and real numbers are images, convert it")
