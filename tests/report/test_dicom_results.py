@@ -85,6 +85,8 @@ def test_the_map_lies_where_the_lesion_is(tmp_path: Path, kind: str, rows: int, 
     at_source = finding.placement.to_source(finding.maps["r_dual"], fill=-1e30)
     np.testing.assert_array_equal(stored, at_source)
     assert ("FloatPixelPaddingValue" in data) == (aspect == "crop")
+    back = read_image(tmp_path / "out" / "000000_a_map.dcm").pixels[..., 0]
+    np.testing.assert_array_equal(back, np.where(stored == np.float32(-1e30), 0, stored))
 
 
 @pytest.mark.parametrize(("kind", "frames"), [("CT", 1), ("CR", 1), ("US", 3)])

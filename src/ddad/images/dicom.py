@@ -45,7 +45,8 @@ from ddad.images.orientation import plane_of
 _ELEMENTS: list[Any] = [
     *("SOPClassUID", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *(f"{kind}PixelPadding{name}" for kind in ("", "Float", "DoubleFloat") for name in ("Value", "RangeLimit")),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *("PixelSpacing", "ImagerPixelSpacing", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -313,11 +314,11 @@ def _robust_range(pixels: NDArray[np.float32]) -> tuple[float, float]:
 
 def _padding(stored: NDArray[Any], settings: pydicom.Dataset) -> NDArray[np.bool_] | None:
     """Return where the stored pixels are padding, None if nowhere."""
-    value = settings.get("PixelPaddingValue")
-    if not isinstance(value, int):
+    kind = next((kind for kind in ("", "Float", "DoubleFloat") if f"{kind}PixelPaddingValue" in settings), None)
+    value, limit = (settings.get(f"{kind}PixelPadding{name}") for name in ("Value", "RangeLimit"))
+    if not isinstance(value, int | float):
         return None
-    limit = settings.get("PixelPaddingRangeLimit")
-    low, high = sorted((value, limit if isinstance(limit, int) else value))
+    low, high = sorted((value, limit if isinstance(limit, int | float) else value))
     padding: NDArray[np.bool_] = (stored >= low) & (stored <= high)
     return padding if padding.any() else None
 

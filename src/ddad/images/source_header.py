@@ -6,6 +6,7 @@ user asks for it (`--keep-identifiers`); never into a log.
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import pydicom
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import CTImageStorage, generate_uid
-from pydicom.valuerep import DA, TM
 
 from ddad.errors import ImageError
 from ddad.images.address import Address
@@ -28,6 +28,7 @@ _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
 )
+_FORMS = {"DA": re.compile(r"\d{8}"), "TM": re.compile(r"\d\d(\d\d(\d\d(\.\d{1,6})?)?)?")}
 _GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _FRAME_GEOMETRY = {
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -162,16 +163,16 @@ def _read(address: Address, file: Path) -> SourceHeader | None:
         # Said without saying how, it would be an error in each object that repeats it.
         data.pop("PatientIdentityRemoved", None)
     for keyword in _MAY_BE_EMPTY:
-        if keyword not in data or not _is_sound(data, keyword):
-            data[keyword] = pydicom.DataElement(keyword, dictionary_VR(keyword), "")
+        kind = dictionary_VR(keyword)
+        value = data.get(keyword, "")
+        data[keyword] = pydicom.DataElement(keyword, kind, _sound(value, kind) if kind in _FORMS else value)
     return SourceHeader(data, frame)
 
 
-def _is_sound(data: pydicom.Dataset, keyword: str) -> bool:
-    """Tell whether a date or time can be read as one: what cannot is left out of every object, not handed on."""
-    kind = {"DA": DA, "TM": TM}.get(data[keyword].VR, str)
-    try:
-        kind(str(data[keyword].value or ""))
-    except ValueError:
-        return False
-    return True
+def _sound(value: object, kind: str) -> str:
+    """Return a date or a time as the standard wants it; empty, not handed on, if it is none.
+
+    ACR-NEMA wrote 1996.10.29 and 15:18:59 (PS3.5, 6.2).
+    """
+    text = re.sub(r"^(\d{4})\.(\d\d)\.(\d\d)$|:", r"\1\2\3", str(value or "").strip())
+    return text if _FORMS[kind].fullmatch(text) else ""
