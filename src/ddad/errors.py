@@ -37,6 +37,10 @@ class ModelError(DdadError):
     """A model folder is missing, foreign, altered, or made by another version."""
 
 
+class CalibrationError(DdadError):
+    """A calibration file is damaged, or of another model, or there are no normals to calibrate with."""
+
+
 class OutputError(DdadError):
     """An output cannot be written: it exists already, or the disk is full or read-only."""
 

@@ -16,16 +16,23 @@ import torch
 from numpy.typing import NDArray
 
 from ddad import __version__
-from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode, hold_out
+from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode, hold_out_unseen
+from ddad.cohorts.near_copies import joined_groups, near_copy_groups, thumbnails
+from ddad.cohorts.pixels import save_rows
+from ddad.cohorts.split import hold_out_groups
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError
+from ddad.evaluation.calibration import Calibration
+from ddad.evaluation.prevalence import estimate_prevalence
 from ddad.files import Workspace, output_folder
 from ddad.model import Model
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
+from ddad.training.seeds import derived_seed
 
 MINIMUM_NORMALS = 8
+_ROLES = {"known normal": Role.NORMAL, "unlabeled": Role.UNLABELED}
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _PIXELS_FOR_QUANTILES = 2_000_000
 
@@ -69,7 +76,7 @@ def fit(
             f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
         )
     groups = cohort.of(Role.NORMAL)["group"].tolist()
-    kept, held = hold_out(groups, recipe.holdout, recipe.seed)
+    kept, held = hold_out_groups(groups, recipe.holdout, recipe.seed)
     if len(kept) < MINIMUM_NORMALS:
         raise CohortError(
             f"normal: {len(groups)} images, {len(held)} of them held out; at least {MINIMUM_NORMALS} are needed to "
@@ -84,12 +91,7 @@ def fit(
         "ddad": __version__,
         "torch": torch.__version__,
     }
-    normals = cohort.paths(Role.NORMAL)
-    images = {
-        "normal": [normals[index] for index in kept],
-        "held-out normal": [normals[index] for index in held],
-        "unlabeled": cohort.paths(Role.UNLABELED),
-    }
+    images = {"known normal": cohort.paths(Role.NORMAL), "unlabeled": cohort.paths(Role.UNLABELED)}
     if out is None:
         workspace = Workspace.temporary()
         try:
@@ -127,6 +129,7 @@ def _fit(
     warnings: list[ImageWarning] = []
 
     pixels: dict[str, NDArray[np.float32]] = {}
+    used: dict[str, list[int]] = {}
     for name, paths in images.items():
         if not paths:
             continue
@@ -140,24 +143,29 @@ def _fit(
         )
         skipped += result.skipped
         warnings += result.warnings
-        pixels[name] = result.pixels
-    normal, held_out, unlabeled = (pixels.get(name) for name in images)
-    assert normal is not None
-    if len(normal) < MINIMUM_NORMALS:
+        pixels[name], used[name] = result.pixels, result.kept
+    known, unlabeled = pixels["known normal"], pixels.get("unlabeled")
+    patients = {name: cohort.of(role)["group"].iloc[used[name]].tolist() for name, role in _ROLES.items() if name in used}
+    kept, held, groups = hold_out_unseen(known, patients["known normal"], recipe.holdout, recipe.seed)
+    if len(kept) < MINIMUM_NORMALS:
         raise CohortError(
-            f"normal: only {len(normal)} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
+            f"normal: only {len(kept)} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
             f"Skipped: {len(skipped)}{_first_reason(skipped)}."
         )
     if unlabeled is not None and not len(unlabeled):
         raise CohortError(f"unlabeled: no usable image. Skipped: {len(skipped)}{_first_reason(skipped)}.")
 
+    normal_file = workspace / "known normal.npy"
+    if len(held):
+        normal_file = workspace / "normal.npy"
+        save_rows(known, kept, normal_file)
+
     detector = DETECTORS[recipe.detector](recipe)
     curves = detector.fit(
-        workspace / "normal.npy",
+        normal_file,
         None if unlabeled is None else workspace / "unlabeled.npy",
         FitContext(workspace, compute, workers, progress),
     )
-    reference = held_out if held_out is not None and len(held_out) else normal
     model = Model(
         detector,
         {
@@ -170,8 +178,8 @@ def _fit(
                 "name": cohort.name,
                 "fingerprint": cohort.fingerprint(),
                 "digests": cohort.digests(Role.NORMAL, Role.UNLABELED),
-                "normal": len(normal),
-                "held_out_normal": 0 if held_out is None else len(held_out),
+                "normal": len(kept),
+                "held_out_normal": len(held),
                 "unlabeled": 0 if unlabeled is None else len(unlabeled),
                 "skipped": [[str(image.path), image.reason] for image in skipped],
                 "warnings": [*cohort.warnings, *(f"{w.path}: {w.text}" for w in warnings)],
@@ -184,21 +192,27 @@ def _fit(
             "training_curves": curves,
         },
     )
-    model.card["held_out_normals"] = _statistics(
-        model,
-        reference,
-        compute,
-        progress,
-        of="held-out normals" if reference is held_out else "training normals",
-    )
+    of = "held-out normals" if len(held) else "training normals"
+    reference = known[held] if len(held) else known
+    model.card["held_out_normals"], scores = _statistics(model, reference, compute, progress, of=of)
+    if len(held):
+        model.calibration = Calibration.from_scores(
+            scores, [groups[index] for index in held], of=of, score=model.primary_score
+        )
+    if unlabeled is not None:
+        model.card["prevalence"] = _prevalence(known, unlabeled, [*patients.values()], recipe, progress)
     model.card["seconds"] = round(time.monotonic() - started, 1)
     return model
 
 
 def _statistics(
     model: Model, pixels: NDArray[np.float32], compute: Compute, progress: Progress, *, of: str
-) -> dict[str, Any]:
-    """Describe what unseen normal images score: every score sorted, and quantiles of every map's pixels."""
+) -> tuple[dict[str, Any], list[float]]:
+    """Describe what unseen normal images score: every score sorted, and quantiles of every map's pixels.
+
+    Returns:
+        The description, and the main score of each image in their order.
+    """
     scores: dict[str, list[float]] = {}
     values: dict[str, list[NDArray[np.float32]]] = {}
     step = max(1, len(pixels) * pixels.shape[-1] ** 2 // _PIXELS_FOR_QUANTILES)
@@ -210,7 +224,8 @@ def _statistics(
                 values.setdefault(name, []).append(score_map.ravel()[::step])
             bar.advance()
     quantiles = {name: np.quantile(np.concatenate(parts), _QUANTILES) for name, parts in values.items()}
-    return {
+    main = list(scores[model.primary_score])
+    described = {
         "of": of,
         "count": len(pixels),
         "scores": {name: sorted(listed) for name, listed in scores.items()},
@@ -219,6 +234,23 @@ def _statistics(
             for name, found in quantiles.items()
         },
     }
+    return described, main
+
+
+def _prevalence(
+    normal: NDArray[np.float32],
+    unlabeled: NDArray[np.float32],
+    patients: Sequence[Sequence[str]],
+    recipe: Recipe,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Estimate the share of abnormal images among the unlabeled ones, or None where there are too few images."""
+    with progress.task("estimating the share of abnormal images", 1) as bar:
+        copies = near_copy_groups(np.concatenate([thumbnails(normal), thumbnails(unlabeled)])[:, None])
+        groups = joined_groups([name for names in patients for name in names], copies)
+        found = estimate_prevalence(normal, unlabeled, groups, seed=derived_seed(recipe.seed, "prevalence"))
+        bar.advance()
+    return None if found is None else found.to_json()
 
 
 def _finished_model(out: Path, plan: dict[str, Any]) -> Model | None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate
 from ddad.detectors import DETECTORS, Detector
 from ddad.detectors.base import block_size
-from ddad.errors import ModelError, SettingError
+from ddad.errors import CalibrationError, ModelError, SettingError
+from ddad.evaluation.calibration import Calibration
 from ddad.files import sha256, whole_folder, write_atomically
 from ddad.images import ALL, Placement, Selection
 from ddad.progress import Progress, SilentProgress
@@ -29,6 +30,7 @@ FORMAT = "ddad-model"
 FORMAT_VERSION = 1
 _FILES = ("weights.safetensors", "recipe.json", "model_card.json")
 _CHECKSUMS = "checksums.json"
+_CALIBRATION = "calibration.json"  # not among the checksums: a person may edit it
 _NAMES_FILES = ("digests", "skipped", "warnings")
 _SUMMARISED = (
     "ddad",
@@ -39,6 +41,7 @@ _SUMMARISED = (
     "compute",
     "seconds",
     "training_curves",
+    "prevalence",
     "held_out_normals",
 )
 
@@ -50,8 +53,8 @@ class Finding:
     Attributes:
         path: the file, as it was given or found.
         score: the model's main score; higher is more anomalous.
-        p_value: share of held-out normals that score as high, or None before calibration.
-        flagged: whether the p-value is below the promised false-alarm rate, or None before calibration.
+        p_value: share of held-out normals that score as high, or None without a calibration.
+        flagged: whether the p-value is at most the promised false-alarm rate, or None without a calibration.
         scores: every score of the detector by name.
         maps: every score map, (S, S) float32, at the size of the network's input.
         pixels: the network's input, (C, S, S) in [-1, 1].
@@ -78,11 +81,18 @@ class Finding:
 
 
 class Model:
-    """A fitted detector, the recipe it was fitted by, and a card that says what it has seen."""
+    """A fitted detector, the recipe it was fitted by, and a card that says what it has seen.
 
-    def __init__(self, detector: Detector, card: dict[str, Any]) -> None:
+    Attributes:
+        detector: what scores.
+        card: what it has seen.
+        calibration: scores of normals that it has not seen, by which findings get p-values and flags; None without.
+    """
+
+    def __init__(self, detector: Detector, card: dict[str, Any], calibration: Calibration | None = None) -> None:
         self.detector = detector
         self.card = card
+        self.calibration = calibration
 
     @property
     def recipe(self) -> Recipe:
@@ -123,6 +133,7 @@ class Model:
             "primary_score": self.primary_score,
             **kept,
             "cohort": cohort | counts,
+            "calibration": None if self.calibration is None else self.calibration.summary(),
             "map_scales": {name: list(self.map_scale(name)) for name in names},
             "recipe": self.recipe.model_dump(mode="json"),
         }
@@ -184,11 +195,12 @@ class Model:
         pixels = np.stack([image.pixels for image in images if image.pixels is not None])
         for image, own_pixels, (scores, maps) in zip(images, pixels, self.score_pixels(pixels, compute), strict=True):
             assert image.source_size is not None
+            score = scores[self.primary_score]
             yield Finding(
                 path=str(image.path),
-                score=scores[self.primary_score],
-                p_value=None,
-                flagged=None,
+                score=score,
+                p_value=None if self.calibration is None else self.calibration.p_value(score),
+                flagged=None if self.calibration is None else self.calibration.flags(score),
                 scores=scores,
                 maps=maps,
                 pixels=own_pixels,
@@ -198,7 +210,7 @@ class Model:
             )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model to a folder: weights, recipe, card, and their checksums.
+        """Write the model to a folder: weights, recipe, card, their checksums, and the calibration if there is one.
 
         Raises:
             OutputError: the folder exists and `overwrite` is False, or the disk is full.
@@ -215,10 +227,36 @@ class Model:
             write_atomically(partial / "model_card.json", (json.dumps(card, indent=2) + "\n").encode())
             checksums = {name: sha256(partial / name) for name in _FILES}
             write_atomically(partial / _CHECKSUMS, (json.dumps(checksums, indent=2) + "\n").encode())
+            self.save_calibration(partial)
+
+    def save_calibration(self, folder: str | Path) -> None:
+        """Write the calibration, if there is one, into the folder that the model was saved in."""
+        if self.calibration is not None:
+            file = Path(folder) / _CALIBRATION
+            self.calibration.write(file, weights=sha256(Path(folder) / "weights.safetensors"))
 
     @classmethod
     def load(cls, folder: str | Path) -> Model:
-        """Read a model that `save` wrote. No code in it is run.
+        """Read a model that `save` wrote, and its calibration. No code in it is run.
+
+        Raises:
+            ModelError: the folder is missing, is no ddad model, was altered, or is of a later version.
+            CalibrationError: its calibration is damaged, or was edited to something that cannot be used.
+        """
+        model = cls.load_uncalibrated(folder)
+        file = Path(folder) / _CALIBRATION
+        if file.exists():
+            model.calibration = Calibration.read(file, weights=sha256(Path(folder) / "weights.safetensors"))
+            if model.calibration.score != model.primary_score:
+                raise CalibrationError(
+                    f"{file}: score: {model.calibration.score!r}, but the model's main score is "
+                    f"{model.primary_score!r}. Correct it, or make it anew: ddad calibrate MODEL --normal DIR."
+                )
+        return model
+
+    @classmethod
+    def load_uncalibrated(cls, folder: str | Path) -> Model:
+        """Read a model without its calibration, which may be damaged.
 
         Raises:
             ModelError: the folder is missing, is no ddad model, was altered, or is of a later version.

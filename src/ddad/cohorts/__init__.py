@@ -1,6 +1,7 @@
 """Which images, what for, and their pixels."""
 
 from ddad.cohorts.cohort import Cohort
+from ddad.cohorts.held_out import hold_out_unseen
 from ddad.cohorts.listing import Listing, find_images
 from ddad.cohorts.masks import read_mask
 from ddad.cohorts.pixels import DecodedImage, DecodedImages, ImageWarning, decode, iterate
@@ -18,6 +19,7 @@ __all__ = [
     "decode",
     "find_images",
     "hold_out",
+    "hold_out_unseen",
     "iterate",
     "read_mask",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,9 @@ def near_copy_groups(images: NDArray[np.float32], correlation: float = 0.97) -> 
     Returns:
         (N,) group numbers from 0.
     """
-    count, _, size, _ = images.shape
-    cell = size // _SIDE
-    thumbnails = images.mean(axis=1).reshape(count, _SIDE, cell, _SIDE, cell).mean(axis=(2, 4))
-    upright, mirrored = standardised(thumbnails), standardised(thumbnails[:, :, ::-1])
+    count = len(images)
+    small = thumbnails(images)
+    upright, mirrored = standardised(small), standardised(small[:, :, ::-1])
     found = [links for other in (upright, mirrored) for links in correlated(upright, other, correlation)]
     first, second = (np.concatenate(side) for side in zip(*found, strict=True))
     return linked_groups(first, second, count)
@@ -60,3 +59,26 @@ def linked_groups(first: Indices, second: Indices, count: int) -> Indices:
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
     groups: Indices = connected_components(links, directed=False)[1].astype(np.int64)
     return groups
+
+
+def joined_groups(*partitions: Sequence[str] | Indices) -> Indices:
+    """Number the groups that several divisions of the same images make together, from 0.
+
+    Images that share a group in one division share one in the result; links chain.
+    """
+    links = []
+    for groups in partitions:
+        _, leader, member = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+        links.append(leader[member])
+    count = len(links[0])
+    return linked_groups(np.tile(np.arange(count), len(links)), np.concatenate(links), count)
+
+
+def thumbnails(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average images (N, C, S, S) over channels and cells to (N, 16, 16), block by block: they may lie on disk."""
+    cell = images.shape[-1] // _SIDE
+    small = np.empty((len(images), _SIDE, _SIDE), np.float32)
+    for start in range(0, len(images), _BLOCK):
+        grey = images[start : start + _BLOCK].mean(axis=1)
+        small[start : start + _BLOCK] = grey.reshape(-1, _SIDE, cell, _SIDE, cell).mean(axis=(2, 4))
+    return small

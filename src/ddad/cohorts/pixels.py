@@ -157,6 +157,19 @@ def decode(
     return DecodedImages(stack, found.kept, found.skipped, found.warnings)
 
 
+def save_rows(images: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int64], into: Path) -> None:
+    """Write some images of an array, which may lie on disk, to a `.npy` file, with memory that does not grow.
+
+    Raises:
+        OutputError: the disk is full, or the place may not be written to.
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+    with writing_to(into), into.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(rows), _BATCH):
+            file.write(np.ascontiguousarray(images[rows[start : start + _BATCH]], np.float32).tobytes())
+
+
 def _usable(
     paths: Sequence[str | Path],
     preprocessing: Preprocessing,

@@ -28,8 +28,7 @@ def hold_out(groups: Sequence[str], share: float, seed: int) -> tuple[Indices, I
     Raises:
         SettingError: the share is not in [0, 1).
     """
-    if not 0 <= share < 1:
-        raise SettingError(f"holdout is {share:g}; it is a share of the images, at least 0 and below 1.")
+    _check(share)
     names, members, sizes = np.unique(np.asarray(groups, dtype=str), return_inverse=True, return_counts=True)
     wanted = share * len(groups)
     held: list[int] = []
@@ -42,3 +41,32 @@ def hold_out(groups: Sequence[str], share: float, seed: int) -> tuple[Indices, I
             count += size
     out = np.isin(members, held)
     return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def hold_out_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Indices, Indices]:
+    """Draw a share of the groups at random, whatever their sizes: held-out and new groups are then exchangeable.
+
+    `hold_out`, which looks at sizes to hold out a share of the images, prefers small groups. Where each image is a
+    group of its own, both choose the same. At least one group is kept.
+
+    Args:
+        groups: the group of each image.
+        share: what part of the groups to hold out, 0 for none.
+        seed: the same seed chooses the same groups.
+
+    Returns:
+        The indices of the images that are kept, and of those held out, both ascending.
+
+    Raises:
+        SettingError: the share is not in [0, 1).
+    """
+    _check(share)
+    names, members = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    count = min(round(share * len(names)), len(names) - 1)
+    out = np.isin(members, np.random.default_rng(seed).permutation(len(names))[:count])
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def _check(share: float) -> None:
+    if not 0 <= share < 1:
+        raise SettingError(f"holdout is {share:g}; it is a share of the images, at least 0 and below 1.")

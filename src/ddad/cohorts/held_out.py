@@ -1,0 +1,62 @@
+"""Holding normal images out of a fit, so that they are as new to the detector as an image of a new patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddad.cohorts.near_copies import joined_groups, near_copy_groups
+from ddad.cohorts.split import Indices, hold_out_groups
+
+_TOO_LARGE = 0.5
+
+
+def hold_out_unseen(
+    images: NDArray[np.float32], groups: Sequence[str], share: float, seed: int
+) -> tuple[Indices, Indices, list[str]]:
+    """Draw a share of the groups; a near copy of an image joins its group.
+
+    A held-out image with a near copy among the training images scores as low as those do, and a threshold set by it
+    lets more false alarms through than it promises.
+
+    Args:
+        images: (N, C, S, S) in [-1, 1], S a multiple of 16; they may lie on disk.
+        groups: the group of each, such as the patient.
+        share: what part of the groups to hold out, 0 for none.
+        seed: the same seed chooses the same groups.
+
+    Returns:
+        The indices of the images that are kept, of those held out, both ascending, and the group of each image.
+
+    Raises:
+        SettingError: the share is not in [0, 1).
+    """
+    joined = groups_with_copies(images, groups) if share else list(groups)
+    kept, held = hold_out_groups(joined, share, seed)
+    return kept, held, joined
+
+
+def groups_with_copies(images: NDArray[np.float32], groups: Sequence[str]) -> list[str]:
+    """Return the name of the group of each image, after groups that near copies link were joined.
+
+    Where images are so alike that near copies chain through most of them, the groups stay as they are given.
+
+    Args:
+        images: (N, C, S, S) in [-1, 1], S a multiple of 16; they may lie on disk.
+        groups: the group of each, such as the patient.
+    """
+    if len(images) < 2:
+        return list(groups)
+    joined = _named(groups, joined_groups(groups, near_copy_groups(images)))
+    largest, given = (int(np.unique(names, return_counts=True)[1].max()) for names in (joined, groups))
+    return list(groups) if largest > max(given, _TOO_LARGE * len(images)) else joined
+
+
+def _named(groups: Sequence[str], numbers: Indices) -> list[str]:
+    """Name each joined group for the first of its groups in alphabetical order: numbers depend on the images' order."""
+    order = np.argsort(np.asarray(groups, dtype=str), kind="stable")
+    _, first = np.unique(numbers[order], return_index=True)
+    names = [groups[index] for index in order[first]]
+    return [names[number] for number in numbers]

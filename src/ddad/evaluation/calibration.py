@@ -1,0 +1,231 @@
+"""Conformal p-values: how a score compares with those of normal images that the detector has not seen.
+
+If a new normal image and the held-out normals are exchangeable, its p-value is at most α with probability at most α,
+for any detector and any number of held-out normals (Vovk et al. 2005; Bates et al. 2023). Images of one patient, or
+copies of one another, are not exchangeable with those of another; so whole groups are compared (hierarchical conformal
+prediction, Lee, Barber and Willett 2023), and each group counts once:
+
+    p = (1 + Σ over groups of the share of the group's images that score as high) / (number of groups + 1)
+
+which is (1 + #{calibration >= s}) / (n + 1) where each image is a group of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from scipy.stats import false_discovery_control
+
+from ddad.errors import CalibrationError, SettingError
+from ddad.files import write_atomically
+
+FALSE_ALARM_RATE = 0.05
+"""The false-alarm rate that is promised unless another is asked for."""
+
+_FORMAT = "ddad-calibration"
+_FORMAT_VERSION = 1
+
+
+class Calibration(BaseModel):
+    """Scores of normal images that a detector has not seen, and the rate of false alarms that is promised by them.
+
+    Attributes:
+        of: whose scores they are, in words.
+        score: name of the score.
+        false_alarm_rate: images with a p-value up to this are flagged.
+        threshold: set by hand: images with a score above it are flagged instead, and nothing is promised.
+        groups: the scores of each group (patient, copies), one tuple a group.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    of: str
+    score: str
+    false_alarm_rate: float = Field(FALSE_ALARM_RATE, gt=0, lt=1)
+    threshold: float | None = None
+    groups: tuple[tuple[float, ...], ...] = Field(min_length=1)
+
+    @field_validator("groups")
+    @classmethod
+    def _not_empty(cls, groups: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+        if not all(groups):
+            raise ValueError("a group without a score")
+        return groups
+
+    @classmethod
+    def from_scores(
+        cls, scores: npt.ArrayLike, groups: npt.ArrayLike, *, of: str, score: str, false_alarm_rate: float | None = None
+    ) -> Self:
+        """Calibrate by the scores (N,) of normal images that the detector has not seen, and the group of each.
+
+        Raises:
+            CalibrationError: there is no score, or one is not finite.
+            SettingError: the rate is not between 0 and 1.
+        """
+        values, names = np.asarray(scores, dtype=float), np.asarray(groups, dtype=str)
+        if not len(values) or not np.isfinite(values).all():
+            raise CalibrationError(f"calibration: {score} of {len(values)} normal images; finite scores are needed.")
+        by_group = tuple(tuple(np.sort(values[names == name]).tolist()) for name in np.unique(names))
+        return cls(of=of, score=score, groups=by_group).at(false_alarm_rate or FALSE_ALARM_RATE)
+
+    @property
+    def images(self) -> int:
+        """How many normal images the scores are of."""
+        return sum(len(group) for group in self.groups)
+
+    @property
+    def lowest_p_value(self) -> float:
+        """The p-value of an image that scores above all normal ones: no rate below it can flag anything."""
+        return 1 / (len(self.groups) + 1)
+
+    @property
+    def flagged_above(self) -> float | None:
+        """The score above which an image is flagged; None where no score is high enough."""
+        if self.threshold is not None:
+            return self.threshold
+        values, weights = self._from_above
+        too_common = np.flatnonzero(self._p_value(weights) > self.false_alarm_rate)
+        if self.lowest_p_value > self.false_alarm_rate:
+            return None
+        # The rate is below 1, so the lowest normal score has too large a p-value.
+        return float(values[too_common[-1]])
+
+    def p_value(self, score: float) -> float:
+        """Return the share of normal images, the new one included, that score as high; each group counts once."""
+        values, weights = self._from_above
+        place = int(np.searchsorted(values, score, side="left"))
+        return float(self._p_value(weights[place] if place < len(values) else np.float64(0)))
+
+    def flags(self, score: float) -> bool:
+        """Tell whether an image with this score is flagged."""
+        if self.threshold is not None:
+            return score > self.threshold
+        return self.p_value(score) <= self.false_alarm_rate
+
+    def at(self, false_alarm_rate: float) -> Self:
+        """Return the same scores with another promise, without a threshold set by hand.
+
+        Raises:
+            SettingError: the rate is not between 0 and 1.
+        """
+        if not 0 < false_alarm_rate < 1:
+            raise SettingError(
+                f"--false-alarm-rate {false_alarm_rate:g}: it is a share of normal images, above 0 and below 1."
+            )
+        return self.model_copy(update={"false_alarm_rate": false_alarm_rate, "threshold": None})
+
+    def promise(self) -> str:
+        """Say in a sentence who is flagged, and what is promised."""
+        basis = f"{len(self.groups)} groups of normals ({self.images} images: {self.of})"
+        above = self.flagged_above
+        if self.threshold is not None:
+            return (
+                f"flagged: {self.score} above {self.threshold:.4g}, a threshold set by hand. Nothing is promised; of "
+                f"{basis}, {self._share_above(self.threshold):.1%} score as high."
+            )
+        rate = _percent(self.false_alarm_rate)
+        if above is None:
+            return f"flagged: nothing. At a false-alarm rate of {rate} {basis} are too few."
+        return f"flagged: {self.score} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}."
+
+    def caution(self) -> str | None:
+        """Say why nothing can be flagged, if so."""
+        if self.threshold is not None or self.lowest_p_value <= self.false_alarm_rate:
+            return None
+        needed = math.ceil(round(1 / self.false_alarm_rate - 1, 9))
+        return (
+            f"no image can be flagged at a false-alarm rate of {_percent(self.false_alarm_rate)}: that takes at least "
+            f"{needed} groups of unseen normals (patients, or images without a near copy), and there are "
+            f"{len(self.groups)}. Hold out more (ddad fit --set holdout=SHARE), calibrate with other normals "
+            f"(ddad calibrate MODEL --normal DIR), or allow {_percent(self.lowest_p_value)} or more."
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a report says of it: everything but the single scores."""
+        return {
+            "of": self.of,
+            "score": self.score,
+            "groups": len(self.groups),
+            "images": self.images,
+            "false_alarm_rate": self.false_alarm_rate,
+            "threshold": self.threshold,
+            "flagged_above": self.flagged_above,
+            "lowest_p_value": self.lowest_p_value,
+            "promise": self.promise(),
+        }
+
+    def write(self, path: Path, *, weights: str) -> None:
+        """Write the file that a person may edit; `weights` is the SHA-256 of the weights that gave the scores."""
+        head = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "weights": weights}
+        content = head | self.model_dump(exclude={"groups"})
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in content.items()]
+        groups = ",\n".join(f"    {json.dumps(group)}" for group in self.groups)
+        write_atomically(path, ("\n".join(["{", *lines, '  "groups": [', groups, "  ]", "}"]) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path, *, weights: str) -> Self:
+        """Read what `write` wrote, or a person changed.
+
+        Raises:
+            CalibrationError: it is damaged, a value cannot be used, or it is of other weights.
+        """
+        remedy = "Correct it, or make it anew: ddad calibrate MODEL --normal DIR."
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CalibrationError(f"{path}: damaged ({error}). {remedy}") from error
+        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+            raise CalibrationError(f"{path}: not a calibration of ddad. {remedy}")
+        version = content.pop("format_version", None)
+        if version != _FORMAT_VERSION:
+            raise CalibrationError(f"{path}: format_version = {version!r}: this version of ddad reads 1. {remedy}")
+        if content.pop("weights", None) != weights:
+            raise CalibrationError(f"{path}: belongs to another model: its scores are those of other weights. {remedy}")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(str(part) for part in problem["loc"])
+            reason = str(problem["msg"]).removeprefix("Value error, ")
+            raise CalibrationError(f"{path}: {field}: {reason}. {remedy}") from error
+
+    @cached_property
+    def _from_above(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """All scores, ascending, and for each the weight of those that are as high; a group weighs 1 together."""
+        values = np.concatenate([np.asarray(group, float) for group in self.groups])
+        weights = np.concatenate([np.full(len(group), 1 / len(group)) for group in self.groups])
+        order = np.argsort(values, kind="stable")
+        summed = np.cumsum(weights[order][::-1])[::-1]
+        # Sums of shares such as 1/3 must not miss a whole number by rounding.
+        return values[order], np.round(summed, 9)
+
+    def _p_value(self, weights: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+        return np.asarray((1 + weights) / (len(self.groups) + 1))
+
+    def _share_above(self, score: float) -> float:
+        values, weights = self._from_above
+        place = int(np.searchsorted(values, score, side="right"))
+        return float(weights[place]) / len(self.groups) if place < len(values) else 0.0
+
+
+def q_values(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return Benjamini-Hochberg's adjusted p-values (N,) of a batch (N,).
+
+    Taking all images with a q-value up to r, no more than a share r of those taken is normal, on average. This holds
+    for conformal p-values of images that are independent of each other, although all are compared with the same
+    normals (Bates et al. 2023, theorem 2). A q-value belongs to its batch, not to its image alone.
+    """
+    given = np.asarray(p_values, dtype=float)
+    adjusted: npt.NDArray[np.float64] = false_discovery_control(given) if len(given) else given
+    return adjusted
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.3g} %"

@@ -1,0 +1,161 @@
+"""How many of the unlabeled images are unlike the known normal ones: an estimate with its interval, without a label.
+
+Unlabeled images are a mixture: a share π of abnormal ones, the rest normal. A conformal p-value of a normal one is
+uniform, so of those above λ, where few abnormal ones are left, the normal share can be read off: Storey (2002),
+π₀(λ) = #{p > λ} / ((1 - λ) m), which is "best bin estimation" of the mixture proportion (Garg et al. 2021) when λ is
+the value with the lowest upper confidence bound.
+
+What it can know: 1 - π₀(λ) is at most π, whatever the classifier is worth. It is π itself only if no abnormal image
+has a p-value above λ (irreducibility, Blanchard, Lee and Scott 2010); abnormal images that the classifier takes for
+normal are missed. And it counts what is unlike the *known normals*: another scanner as much as a disease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddad.evaluation.cross_fitting import appearance, cross_fitted_scores
+
+LEVEL = 0.95
+LEAST = 40
+"""Fewest normal and fewest unlabeled images of which the share is estimated."""
+_MOST = 3000
+_FOLDS = 5
+_REPEATS = 5
+_RESAMPLES = 200
+# Above a λ of 0.8, less than a fifth of the normal images is left to compare with.
+_LAMBDAS = np.arange(0.1, 0.81, 0.1)
+
+
+@dataclass(frozen=True)
+class Prevalence:
+    """The share of abnormal images among the unlabeled ones.
+
+    Attributes:
+        estimate: in [0, 1].
+        low: lower end of the interval.
+        high: upper end; it holds only as far as abnormal images can be told from normal ones.
+        level: of the interval.
+        normal_count: normal images that were looked at.
+        unlabeled_count: unlabeled images that were looked at.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    normal_count: int
+    unlabeled_count: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Side:
+    """The scores of one kind of images in one fold, and the number of each image's group there, from 0."""
+
+    scores: NDArray[np.float64]
+    groups: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], groups: NDArray[np.str_], chosen: NDArray[np.bool_]) -> Side:
+        """Take the chosen ones of a fold's images."""
+        return cls(scores[chosen], np.unique(groups[chosen], return_inverse=True)[1].astype(np.int64))
+
+    def resampled(self, random: np.random.Generator) -> NDArray[np.float64]:
+        """Draw as many groups as there are, with replacement, and return their images' scores."""
+        count = int(self.groups.max()) + 1
+        times = np.bincount(random.integers(count, size=count), minlength=count)
+        return np.repeat(self.scores, times[self.groups])
+
+
+def estimate_prevalence(
+    normal: NDArray[np.float32], unlabeled: NDArray[np.float32], groups: Sequence[str] | NDArray[np.int64], *, seed: int
+) -> Prevalence | None:
+    """Estimate the share of abnormal images among unlabeled ones; None where there are too few images or groups.
+
+    The score is that of small classifiers of normal against unlabeled images, each applied to images that it was not
+    trained on. A detector's own scores would not do: the UDM has learned from the unlabeled images, and no longer
+    scores a normal one among them as it scores a held-out normal.
+
+    The interval is a percentile bootstrap over groups. Estimate and interval are medians over divisions into folds.
+
+    Args:
+        normal: (N, C, S, S) in [-1, 1], known normal images.
+        unlabeled: (M, C, S, S).
+        groups: of the normal and then of the unlabeled images: patients, copies; they stay together.
+        seed: of everything random.
+    """
+    if min(len(normal), len(unlabeled)) < LEAST:
+        return None
+    random = np.random.default_rng(seed)
+    chosen = [np.sort(random.permutation(len(images))[:_MOST]) for images in (normal, unlabeled)]
+    features = np.concatenate([appearance(normal, chosen[0]), appearance(unlabeled, chosen[1])])
+    is_unlabeled = np.repeat([False, True], [len(places) for places in chosen])
+    own_groups = np.asarray(groups, dtype=str)[np.concatenate([chosen[0], len(normal) + chosen[1]])]
+    if min(len(np.unique(own_groups[is_unlabeled == side])) for side in (False, True)) < 2 * _FOLDS:
+        return None
+    found = []
+    for repeat in range(_REPEATS):
+        folds = []
+        divided = cross_fitted_scores(features, is_unlabeled, own_groups, folds=_FOLDS, seed=seed + repeat)
+        for places, scores in divided:
+            sides = [Side.of(scores, own_groups[places], is_unlabeled[places] == side) for side in (False, True)]
+            if min(len(side.scores) for side in sides) < 2:
+                return None
+            folds.append((sides[0], sides[1]))
+        found.append(normal_share(folds, random))
+    share, low, high = np.median(found, axis=0)
+    return Prevalence(
+        estimate=float(np.clip(1 - share, 0, 1)),
+        low=float(np.clip(1 - high, 0, 1)),
+        high=float(np.clip(1 - low, 0, 1)),
+        level=LEVEL,
+        normal_count=int((~is_unlabeled).sum()),
+        unlabeled_count=int(is_unlabeled.sum()),
+    )
+
+
+def normal_share(folds: Sequence[tuple[Side, Side]], random: np.random.Generator) -> tuple[float, float, float]:
+    """Return π₀, the share of normal images among unlabeled ones, and its interval; noise may bring them above 1.
+
+    λ is chosen for each fold on the other folds: the lowest of several estimates of the same images would be too low.
+
+    Args:
+        folds: scores of normal and of unlabeled images, of at least two folds; only scores of one fold are compared.
+        random: draws the resamples.
+    """
+    found = np.array([_below(normal.scores, others.scores) for normal, others in folds])
+    drawn = np.array(
+        [
+            [_below(normal.resampled(random), others.resampled(random)) for _ in range(_RESAMPLES)]
+            for normal, others in folds
+        ]
+    )
+    sizes = np.array([len(others.scores) for _, others in folds])
+    share, spread = 0.0, np.zeros(_RESAMPLES)
+    for own in range(len(folds)):
+        rest = np.arange(len(folds)) != own
+        upper = found[rest].sum(axis=0) + 2 * drawn[rest].sum(axis=0).std(axis=0)
+        chosen = int(np.argmin(upper))
+        share += found[own, chosen] / sizes.sum()
+        spread += drawn[own, :, chosen] / sizes.sum()
+    low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(share), float(low), float(high)
+
+
+def _below(normal: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each λ an estimate of how many of the others are normal: those with p > λ, over 1 - λ.
+
+    p > λ means that the score lies below the (1 - λ) quantile of the normal images.
+    """
+    limits = np.quantile(normal, 1 - _LAMBDAS)
+    counts: NDArray[np.float64] = np.searchsorted(np.sort(others), limits, side="left") / (1 - _LAMBDAS)
+    return counts

@@ -1,0 +1,91 @@
+"""Calibrating a fitted model anew, with other normal images or another false-alarm rate, without training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ddad.cohorts import Cohort, Role, SkippedImage, decode
+from ddad.cohorts.held_out import groups_with_copies
+from ddad.errors import CalibrationError
+from ddad.evaluation.calibration import Calibration
+from ddad.model import Model
+from ddad.progress import Progress, SilentProgress
+from ddad.training.device import Compute, DeviceName, Precision
+
+
+def recalibrate(
+    folder: str | Path,
+    cohort: Cohort | None = None,
+    *,
+    false_alarm_rate: float | None = None,
+    device: DeviceName = "auto",
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> tuple[Calibration, list[SkippedImage], list[str]]:
+    """Write the calibration file of a saved model anew; its weights and card stay as they are.
+
+    Args:
+        folder: of the model.
+        cohort: its normal images give the scores. None keeps those that are there, and changes the rate alone.
+        false_alarm_rate: to promise; by default the one that was promised, or 5 %.
+        device: `auto`, `cpu` or `cuda`.
+        precision: of matrix products; the one that the model will score with.
+        progress: told of every image.
+
+    Returns:
+        The calibration, the images that could not be read, and what is doubtful.
+
+    Raises:
+        CalibrationError: there are no scores and no normal images, or all of these were in the fit.
+        ModelError: the folder holds no model.
+        SettingError: the rate is not between 0 and 1, or the device is not there.
+    """
+    if cohort is None:
+        model = Model.load(folder)
+        if model.calibration is None:
+            raise CalibrationError(
+                f"{folder}: no normals were held out of its fit, so there is nothing to calibrate by. Give normal "
+                "images that it was not fitted on: --normal DIR."
+            )
+        rate = model.calibration.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        model.calibration = model.calibration.at(rate)
+        model.save_calibration(folder)
+        return model.calibration, [], []
+    model = Model.load_uncalibrated(folder)
+    table = cohort.of(Role.NORMAL)
+    seen = set(model.card["cohort"]["digests"])
+    unseen = table[[cohort.digest(path)[:16] not in seen for path in table["path"]]]
+    warnings = []
+    if len(unseen) < len(table):
+        warnings.append(
+            f"{len(table) - len(unseen)} of {len(table)} normal images were in the fit of this model and are left out: "
+            "what it has seen scores too low."
+        )
+    decoded = decode(
+        unseen["path"].tolist(),
+        model.recipe.images,
+        workers=os.cpu_count() or 1,
+        progress=progress or SilentProgress(),
+        title="reading normal images",
+    )
+    if not decoded.kept:
+        raise CalibrationError(
+            f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were in the "
+            f"fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on: --normal DIR."
+        )
+    compute = Compute.choose(device, precision)
+    with (progress or SilentProgress()).task("scoring normal images", len(decoded.pixels)) as bar:
+        scores = []
+        for image_scores, _ in model.score_pixels(decoded.pixels, compute):
+            scores.append(image_scores[model.primary_score])
+            bar.advance()
+    model.calibration = Calibration.from_scores(
+        scores,
+        groups_with_copies(decoded.pixels, unseen["group"].iloc[decoded.kept].tolist()),
+        of="normals given to ddad calibrate",
+        score=model.primary_score,
+        false_alarm_rate=false_alarm_rate,
+    )
+    model.save_calibration(folder)
+    return model.calibration, decoded.skipped, warnings
