@@ -114,26 +114,25 @@ def test_colour_images_are_fitted_in_colour(tmp_path: Path) -> None:
 
 
 def test_the_holdout_keeps_groups_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is decoded for training and what is held out never share a patient."""
+    """What is trained on and what is held out never share a patient."""
     paths = write_images(tmp_path / "n", 16)
     with (tmp_path / "m.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "role", "group"))
         writer.writerows((path, "normal", f"patient {number % 5}") for number, path in enumerate(paths))
-    decoded: dict[str, list[Path]] = {}
-    decode = fitting_module.decode
+    chosen: dict[bool, list[int]] = {}
+    hold_out = fitting_module.hold_out_unseen
 
-    def spy(chosen: Any, preprocessing: Any, **options: Any) -> Any:
-        decoded[options["title"]] = list(chosen)
-        return decode(chosen, preprocessing, **options)
+    def spy(*arguments: Any) -> Any:
+        found = hold_out(*arguments)
+        chosen.update({False: found[0].tolist(), True: found[1].tolist()})
+        return found
 
-    monkeypatch.setattr(fitting_module, "decode", spy)
-    fit(Cohort.from_manifest(tmp_path / "m.csv"), tiny_recipe(holdout=0.3), workers=0)
+    monkeypatch.setattr(fitting_module, "hold_out_unseen", spy)
+    model = fit(Cohort.from_manifest(tmp_path / "m.csv"), tiny_recipe(holdout=0.3), workers=0)
+    assert model.card["cohort"]["held_out_normal"] == len(chosen[True])
     group = {path: number % 5 for number, path in enumerate(paths)}
-    trained, held = (
-        {group[path] for title, chosen in decoded.items() if ("held" in title) == is_held for path in chosen}
-        for is_held in (False, True)
-    )
+    trained, held = ({group[paths[index]] for index in chosen[is_held]} for is_held in (False, True))
     assert held
     assert not trained & held
     assert trained | held == set(range(5))

@@ -145,7 +145,7 @@ def _fit(
         warnings += result.warnings
         pixels[name], used[name] = result.pixels, result.kept
     known, unlabeled = pixels["known normal"], pixels.get("unlabeled")
-    patients = {name: cohort.of(role)["group"].iloc[used[name]].tolist() for name, role in _ROLES.items() if name in used}
+    patients = {name: cohort.of(_ROLES[name])["group"].iloc[places].tolist() for name, places in used.items()}
     kept, held, groups = hold_out_unseen(known, patients["known normal"], recipe.holdout, recipe.seed)
     if len(kept) < MINIMUM_NORMALS:
         raise CohortError(
@@ -200,7 +200,7 @@ def _fit(
             scores, [groups[index] for index in held], of=of, score=model.primary_score
         )
     if unlabeled is not None:
-        model.card["prevalence"] = _prevalence(known, unlabeled, [*patients.values()], recipe, progress)
+        model.card["prevalence"] = unlabeled_prevalence(known, unlabeled, [*patients.values()], recipe, progress)
     model.card["seconds"] = round(time.monotonic() - started, 1)
     return model
 
@@ -237,14 +237,22 @@ def _statistics(
     return described, main
 
 
-def _prevalence(
+def unlabeled_prevalence(
     normal: NDArray[np.float32],
     unlabeled: NDArray[np.float32],
     patients: Sequence[Sequence[str]],
     recipe: Recipe,
     progress: Progress,
 ) -> dict[str, Any] | None:
-    """Estimate the share of abnormal images among the unlabeled ones, or None where there are too few images."""
+    """Estimate the share of abnormal images among the unlabeled ones; None where there are too few images.
+
+    Args:
+        normal: (N, C, S, S) in [-1, 1].
+        unlabeled: (M, C, S, S).
+        patients: the group of each normal and of each unlabeled image; near copies are looked for here.
+        recipe: its seed.
+        progress: told of the work.
+    """
     with progress.task("estimating the share of abnormal images", 1) as bar:
         copies = near_copy_groups(np.concatenate([thumbnails(normal), thumbnails(unlabeled)])[:, None])
         groups = joined_groups([name for names in patients for name in names], copies)

@@ -71,8 +71,9 @@ def recalibrate(
     )
     if not decoded.kept:
         raise CalibrationError(
-            f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were in the "
-            f"fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on: --normal DIR."
+            f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were in "
+            f"the fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on "
+            "(--normal DIR)."
         )
     compute = Compute.choose(device, precision)
     with (progress or SilentProgress()).task("scoring normal images", len(decoded.pixels)) as bar:

@@ -8,6 +8,7 @@ import typer
 
 from ddad.cli.verbs.audit import audit
 from ddad.cli.verbs.benchmark import benchmark
+from ddad.cli.verbs.calibrate import calibrate
 from ddad.cli.verbs.demo import demo
 from ddad.cli.verbs.evaluate import evaluate
 from ddad.cli.verbs.fields import fields
@@ -45,5 +46,5 @@ def _main(
 ) -> None: ...
 
 
-for verb in (demo, inspect, audit, fit, score, evaluate, benchmark, sweep, figures, prepare, report, fields):
+for verb in (demo, inspect, audit, fit, calibrate, score, evaluate, benchmark, sweep, figures, prepare, report, fields):
     app.command()(verb)

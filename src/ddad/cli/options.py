@@ -118,6 +118,13 @@ Members = Annotated[
     int | None, typer.Option("--members", help="K, networks in each ensemble.", rich_help_panel=_RECIPE)
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="All randomness follows from it.", rich_help_panel=_RECIPE)]
+FalseAlarmRate = Annotated[
+    float | None,
+    typer.Option(
+        "--false-alarm-rate",
+        help="Share of normal images that may be flagged, e.g. 0.05. Default: that of the model's calibration file.",
+    ),
+]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 PrecisionName = Annotated[
     Literal["auto", "fp32", "bf16"] | None,

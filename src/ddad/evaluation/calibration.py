@@ -29,6 +29,12 @@ from ddad.files import write_atomically
 FALSE_ALARM_RATE = 0.05
 """The false-alarm rate that is promised unless another is asked for."""
 
+NOT_CALIBRATED = (
+    "this model is not calibrated, because no normals were held out of its fit. Calibrate it with normal images that "
+    "it was not fitted on: ddad calibrate MODEL --normal DIR."
+)
+"""Why a model gives neither p-values nor flags."""
+
 _FORMAT = "ddad-calibration"
 _FORMAT_VERSION = 1
 
@@ -127,13 +133,13 @@ class Calibration(BaseModel):
         above = self.flagged_above
         if self.threshold is not None:
             return (
-                f"flagged: {self.score} above {self.threshold:.4g}, a threshold set by hand. Nothing is promised; of "
+                f"Flagged is {self.score} above {self.threshold:.4g}, a threshold set by hand. Nothing is promised; of "
                 f"{basis}, {self._share_above(self.threshold):.1%} score as high."
             )
         rate = _percent(self.false_alarm_rate)
         if above is None:
-            return f"flagged: nothing. At a false-alarm rate of {rate} {basis} are too few."
-        return f"flagged: {self.score} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}."
+            return f"Nothing can be flagged: at a false-alarm rate of {rate} {basis} are too few."
+        return f"Flagged is {self.score} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}."
 
     def caution(self) -> str | None:
         """Say why nothing can be flagged, if so."""

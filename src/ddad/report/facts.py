@@ -36,7 +36,7 @@ def card_facts(results: Results) -> Facts:
     if not model:
         return []
     cohort, held_out = model.get("cohort", {}), model.get("held_out_normals", {})
-    compute = model.get("compute", {})
+    compute, calibration = model.get("compute", {}), model.get("calibration") or {}
     facts = [
         ("model", model.get("name")),
         ("detector", model.get("detector")),
@@ -45,6 +45,8 @@ def card_facts(results: Results) -> Facts:
         ("normal images", cohort.get("normal")),
         ("held-out normals", held_out.get("count") if held_out.get("of") == "held-out normals" else None),
         ("unlabeled images", cohort.get("unlabeled")),
+        ("of these, unlike the normal ones", _share(model.get("prevalence"))),
+        ("calibration", calibration.get("promise", "none: no p-values, nothing is flagged")),
         ("files skipped in the fit", cohort.get("skipped_count")),
         ("warnings of the fit", cohort.get("warnings_count")),
         ("fitted", model.get("created")),
@@ -57,6 +59,13 @@ def card_facts(results: Results) -> Facts:
         ("model fingerprint", model.get("fingerprint")),
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def _share(prevalence: dict[str, Any] | None) -> str | None:
+    if not prevalence:
+        return None
+    low, high, level = prevalence["low"], prevalence["high"], prevalence["level"]
+    return f"about {prevalence['estimate']:.0%} ({level:.0%} interval {low:.0%} to {high:.0%})"
 
 
 def recipe_facts(results: Results) -> Facts:

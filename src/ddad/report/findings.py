@@ -14,7 +14,8 @@ import pandas as pd
 
 from ddad import __version__
 from ddad.cohorts import SkippedImage, find_images
-from ddad.errors import CohortError, writing_to
+from ddad.errors import CohortError, SettingError, writing_to
+from ddad.evaluation.calibration import NOT_CALIBRATED, q_values
 from ddad.files import Workspace, output_folder, take_place, write_atomically, write_run
 from ddad.images import ALL, Selection
 from ddad.images.source_header import IDENTIFIERS, read_identifiers
@@ -37,12 +38,14 @@ _TYPES |= dict.fromkeys(IDENTIFIERS, "string")  # a patient's number may begin w
 class ScoringSummary:
     """What a scoring run did: how many images it scored, which it had to skip, and which files are no images.
 
-    `blank` are slices or frames without content in a file with several; `without_dicom` counts DICOM sources of which
-    no DICOM results could be made, `without_nifti` NIfTI slices whose map could not be kept.
+    `discovered` counts the images that Benjamini-Hochberg takes over the whole batch. `blank` are slices or frames
+    without content in a file with several; `without_dicom` counts DICOM sources of which no DICOM results could be
+    made, `without_nifti` NIfTI slices whose map could not be kept.
     """
 
     scored: int = 0
     flagged: int = 0
+    discovered: int = 0
     doubtful: int = 0
     without_dicom: int = 0
     without_nifti: int = 0
@@ -70,6 +73,7 @@ def write_findings(
     dicom_results: str | Path | None = None,
     nifti_maps: str | Path | None = None,
     keep_identifiers: bool = False,
+    false_discovery_rate: float | None = None,
 ) -> ScoringSummary:
     """Score files and write `findings.csv`, `findings.parquet`, `run.json`, `skipped.csv` and, on request, pictures.
 
@@ -80,13 +84,18 @@ def write_findings(
     volume of their slices' maps; where one cannot, `warnings` says why. With `keep_identifiers` the findings have the
     columns `IDENTIFIERS` of DICOM headers; without it, nothing that is written but DICOM results has them.
 
+    With a `false_discovery_rate`, `discoveries.csv` says, once all images are scored, which ones Benjamini-Hochberg's
+    procedure takes. It is a file of its own: a row of the findings belongs to its image alone, a q-value to the batch.
+
     While images are scored, the table grows in `OUT.unfinished`; a run that was killed goes on there when
     it is started again with the same model and paths.
 
     Raises:
         OutputError: `out` exists and may not be replaced, or the disk is full.
         CohortError: no image could be scored; nothing is left behind then.
+        SettingError: the false discovery rate is not between 0 and 1, or the model is not calibrated.
     """
+    _check_rate(model, false_discovery_rate)
     target = output_folder(out, overwrite=overwrite, inputs=paths)
     dicom_target = None if dicom_results is None else output_folder(dicom_results, overwrite=overwrite, inputs=paths)
     nifti_target = None if nifti_maps is None else output_folder(nifti_maps, overwrite=overwrite, inputs=paths)
@@ -101,6 +110,7 @@ def write_findings(
         "nifti_maps": nifti_target is not None,
         "keep_identifiers": keep_identifiers,
         "compute": compute.to_json(),
+        "calibration": None if model.calibration is None else model.calibration.summary(),
         "ddad": __version__,
     }
     workspace = Workspace.beside(target)
@@ -149,6 +159,8 @@ def write_findings(
         if left_out := summary.skipped + summary.blank + summary.passed_over:
             skipped = pd.DataFrame([(str(s.path), s.reason) for s in left_out], columns=["path", "reason"])
             write_atomically(folder / "skipped.csv", skipped.to_csv(index=False).encode())
+        if false_discovery_rate is not None:
+            summary.discovered = _write_discoveries(folder, false_discovery_rate)
         if dicom_target is not None:
             _publish(folder / _DICOM, dicom_target)
         if nifti is not None and nifti_target is not None:
@@ -158,6 +170,26 @@ def write_findings(
         for leftover in ("plan.json", "lock"):
             (target / leftover).unlink()
     return summary
+
+
+def _check_rate(model: Model, false_discovery_rate: float | None) -> None:
+    if false_discovery_rate is None:
+        return
+    if not 0 < false_discovery_rate < 1:
+        raise SettingError(
+            f"--false-discovery-rate {false_discovery_rate:g}: it is a share of the images taken, above 0 and below 1."
+        )
+    if model.calibration is None:
+        raise SettingError(f"--false-discovery-rate: {NOT_CALIBRATED}")
+
+
+def _write_discoveries(folder: Path, rate: float) -> int:
+    """Write which findings Benjamini-Hochberg takes at a false discovery rate, and return how many."""
+    table = pd.read_csv(folder / "findings.csv", dtype=_TYPES)[["path", "score", "p_value"]]
+    table["q_value"] = q_values(table["p_value"].to_numpy())
+    table["discovered"] = table["q_value"] <= rate
+    write_atomically(folder / "discoveries.csv", table.to_csv(index=False).encode())
+    return int(table["discovered"].sum())
 
 
 def _dicom_results(model: Model, name: str, folder: Path) -> DicomResults:

@@ -164,6 +164,9 @@ def _groups(values: Sequence[float], labels: Sequence[int] | None) -> dict[str, 
 
 def _threshold(results: Results, name: str) -> tuple[float | None, str]:
     """Return where the line of a score stands first, and what it is."""
+    calibration = results.model.get("calibration") or {}
+    if name == calibration.get("score") and calibration.get("flagged_above") is not None:
+        return float(calibration["flagged_above"]), str(calibration["promise"])
     if name == results.primary and results.findings is not None and "flagged" in results.findings:
         known = results.findings.dropna(subset=["flagged"])
         flagged = known["flagged"].str.lower().isin(("true", "1", "1.0"))

@@ -43,6 +43,7 @@ def fit(
     A fit that was killed goes on where it was when the same command is run again.
     """
     from ddad.cli.terminal import say, terminal_progress
+    from ddad.evaluation.calibration import NOT_CALIBRATED
     from ddad.fitting import fit as fit_model
 
     chosen = options.build_recipe(
@@ -81,6 +82,14 @@ def fit(
             f"{card['seconds']:.0f} s; {seen['held_out_normal']} normals were held out. "
             f"Main score: {card['primary_score']}."
         )
+        if (found := card.get("prevalence")) is not None:
+            say(
+                f"About {found['estimate']:.0%} ({found['low']:.0%} to {found['high']:.0%}) of the unlabeled images "
+                "are unlike the normal ones."
+            )
+        if model.calibration is not None:
+            say(f"Calibrated. {model.calibration.promise()}")
         say(f"Next: ddad score {out} IMAGES --out SCORES --heatmaps")
-    warn(card["cohort"]["warnings"])
+    doubt = NOT_CALIBRATED if model.calibration is None else model.calibration.caution()
+    warn([*([doubt] if doubt else []), *card["cohort"]["warnings"]])
     exit_if_skipped(card["cohort"]["skipped"])

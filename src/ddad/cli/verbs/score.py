@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import exit_if_skipped, print_json
+from ddad.cli.output import exit_if_skipped, print_json, warn
 
 
 def score(
@@ -35,6 +35,15 @@ def score(
             help="Add patient, accession number and UIDs of DICOM images to the findings; left out otherwise.",
         ),
     ] = False,
+    false_alarm_rate: options.FalseAlarmRate = None,
+    false_discovery_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--false-discovery-rate",
+            help="Also write discoveries.csv: images taken together so that this share of them, at most, is normal "
+            "(Benjamini-Hochberg).",
+        ),
+    ] = None,
     slices: options.Slices = "all",
     volume: options.Volume = 1,
     device: options.Device = "auto",
@@ -44,12 +53,18 @@ def score(
 ) -> None:
     """Score images: findings.csv and findings.parquet, with heat maps on request."""
     from ddad.cli.terminal import say, terminal_progress
+    from ddad.errors import SettingError
+    from ddad.evaluation.calibration import NOT_CALIBRATED
     from ddad.images import Selection
     from ddad.model import Model
     from ddad.report.findings import write_findings
 
     selection = Selection(slices, volume)
     fitted = Model.load(model)
+    if false_alarm_rate is not None:
+        if fitted.calibration is None:
+            raise SettingError(f"--false-alarm-rate: {NOT_CALIBRATED}")
+        fitted.calibration = fitted.calibration.at(false_alarm_rate)
     with terminal_progress() as progress:
         summary = write_findings(
             fitted,
@@ -65,13 +80,18 @@ def score(
             dicom_results=dicom_results,
             nifti_maps=nifti_maps,
             keep_identifiers=keep_identifiers,
+            false_discovery_rate=false_discovery_rate,
         )
+    calibration = fitted.calibration
     if as_json:
         print_json(
             {
                 "findings": str(out / "findings.csv"),
                 "score": fitted.primary_score,
                 "scored": summary.scored,
+                "calibration": None if calibration is None else calibration.summary(),
+                "flagged": None if calibration is None else summary.flagged,
+                "discovered": None if false_discovery_rate is None else summary.discovered,
                 "skipped": [{"path": str(image.path), "reason": image.reason} for image in summary.skipped],
                 "passed_over": [
                     {"path": str(file.path), "reason": file.reason} for file in summary.blank + summary.passed_over
@@ -81,6 +101,13 @@ def score(
     else:
         doubtful = f" ({summary.doubtful} with a warning, see the column)" if summary.doubtful else ""
         say(f"{out / 'findings.csv'}: {summary.scored} images scored{doubtful}.")
+        if calibration is not None:
+            say(f"{summary.flagged} of {summary.scored} flagged. {calibration.promise()}")
+        if false_discovery_rate is not None:
+            say(
+                f"{out / 'discoveries.csv'}: {summary.discovered} images taken together at a false discovery rate of "
+                f"{100 * false_discovery_rate:.3g} %."
+            )
         if summary.blank:
             say(f"{out / 'skipped.csv'}: {len(summary.blank)} blank slices or frames were passed over.")
         if summary.without_dicom:
@@ -89,4 +116,6 @@ def score(
             say(f"{summary.without_nifti} NIfTI slices have no map in --nifti-maps: the column warnings says why.")
         if summary.passed_over:
             say(f"{out / 'skipped.csv'}: {len(summary.passed_over)} files are no images and were passed over.")
+    doubt = NOT_CALIBRATED if calibration is None else calibration.caution()
+    warn([f"p_value and flagged are empty: {doubt}" if calibration is None else doubt] if doubt else [])
     exit_if_skipped([(str(image.path), image.reason) for image in summary.skipped])
