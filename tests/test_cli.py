@@ -229,10 +229,15 @@ def test_score_writes_a_row_for_each_image(run: Run, model: Path, phantom: Path,
     out = tmp_path / "résultats 1"
     done = run("score", model, phantom / "test_normal", phantom / "test_abnormal" / "00001.png", "--out", out, "--json")
     assert done.code == 0, done.err
+    calibration = Model.load(model).calibration
+    assert calibration is not None
     assert done.json == {
         "findings": str(out / "findings.csv"),
         "score": "r_dual",
         "scored": 5,
+        "calibration": json.loads(json.dumps(calibration.summary())),
+        "flagged": sum(row["flagged"] == "True" for row in findings(out)),
+        "discovered": None,
         "skipped": [],
         "passed_over": [],
     }
@@ -245,12 +250,55 @@ def test_score_writes_a_row_for_each_image(run: Run, model: Path, phantom: Path,
     for row, finding in zip(rows, Model.load(model).score(paths), strict=True):
         assert float(row["score"]) == pytest.approx(finding.score, rel=1e-6)
         assert row["score"] == row["r_dual"]
-        assert (row["p_value"], row["flagged"]) == ("", "")
+        assert float(row["p_value"]) == pytest.approx(calibration.p_value(finding.score))
+        assert row["flagged"] == str(calibration.flags(finding.score))
         assert (row["rows"], row["columns"]) == ("64", "64")
     table = pd.read_parquet(out / "findings.parquet")
     assert list(table.columns) == list(rows[0])
     assert table["path"].tolist() == [row["path"] for row in rows]
     assert table["score"].tolist() == pytest.approx([float(row["score"]) for row in rows])
+
+
+def test_a_model_is_calibrated_with_other_normals_and_flags_by_them(
+    run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.ddad"
+    shutil.copytree(model, own)
+    weights = (own / "weights.safetensors").read_bytes()
+    done = run("calibrate", own, "--normal", phantom / "test_normal", "--false-alarm-rate", "0.4", "--json")
+    assert done.code == 0, done.err
+    count = len(list((phantom / "test_normal").iterdir()))
+    assert (done.json["images"], done.json["false_alarm_rate"]) == (count, 0.4)
+    assert (own / "weights.safetensors").read_bytes() == weights
+
+    rate = str(1 / (count + 1) + 0.001)
+    done = run("score", own, phantom / "test_abnormal", "--out", tmp_path / "s", "--false-alarm-rate", rate,
+               "--false-discovery-rate", "0.9", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    line = done.json["calibration"]["flagged_above"]
+    rows = findings(tmp_path / "s")
+    assert [row["flagged"] for row in rows] == [str(float(row["score"]) > line) for row in rows]
+    batch = pd.read_csv(tmp_path / "s" / "discoveries.csv")
+    assert batch["path"].tolist() == [row["path"] for row in rows]
+    assert batch["discovered"].sum() == done.json["discovered"] == (batch["q_value"] <= 0.9).sum()
+    assert run("calibrate", own, "--false-alarm-rate", "0.3").code == 0
+    assert Model.load(own).calibration.false_alarm_rate == 0.3  # type: ignore[union-attr]
+
+
+def test_what_cannot_calibrate_is_refused(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.ddad"
+    shutil.copytree(model, own)
+    (own / "calibration.json").write_text("{")
+    refused(run("score", own, phantom / "test_normal", "--out", tmp_path / "s"), "calibration.json: damaged")
+    refused(run("calibrate", own, "--false-alarm-rate", "0.1"), "calibration.json: damaged")
+    refused(run("calibrate", own, "--normal", phantom / "normal"), "no normal image is left to calibrate by")
+    (own / "calibration.json").unlink()
+    refused(run("calibrate", own), "nothing to calibrate by")
+    for option in ("--false-alarm-rate", "--false-discovery-rate"):
+        refused(run("score", own, phantom / "test_normal", "--out", tmp_path / "s", option, "0.1"), "not calibrated")
+    done = run("score", own, phantom / "test_normal", "--out", tmp_path / "s")
+    assert "p_value and flagged are empty" in flat(done.err)
+    assert {(row["p_value"], row["flagged"]) for row in findings(tmp_path / "s")} == {("", "")}
 
 
 def test_scores_and_heat_maps_do_not_change_with_the_other_images(

@@ -87,6 +87,21 @@ def test_flags_and_p_values_are_shown_and_place_the_line(tmp_path: Path) -> None
     assert "lowest score that was flagged" in page
 
 
+def test_a_calibration_places_the_line_and_says_what_it_promises(tmp_path: Path) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 5))
+    calibration = {"score": "r_dual", "flagged_above": 0.6, "promise": "Flagged is r_dual above 0.6."}
+    prevalence = {"estimate": 0.4, "low": 0.3, "high": 0.5, "level": 0.95}
+    content = {"model": MODEL | {"calibration": calibration, "prevalence": prevalence}}
+    (folder / "run.json").write_text(json.dumps(content))
+
+    page = write_report(folder).read_text()
+
+    names = list(read_results(folder).score_names)
+    assert embedded(page, "counts")[names.index("r_dual")]["threshold"] == 0.6
+    assert page.count("Flagged is r_dual above 0.6.") == 2
+    assert "about 40% (95% interval 30% to 50%)" in page
+
+
 HOSTILE = "</script><script>alert(1)<!-- \"'&\u2028.png"
 
 

@@ -1,0 +1,144 @@
+"""Conformal p-values, the promise they keep, and the file that holds them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddad.errors import CalibrationError, SettingError
+from ddad.evaluation.calibration import Calibration, q_values
+
+scores = st.lists(st.integers(-20, 20).map(float), min_size=1, max_size=40)
+
+
+def calibration(values: list[float], groups: list[str] | None = None, rate: float = 0.05) -> Calibration:
+    return Calibration.from_scores(
+        values, groups or [str(i) for i in range(len(values))], of="normals", score="r_dual", false_alarm_rate=rate
+    )
+
+
+def test_the_p_value_counts_the_normals_that_score_as_high() -> None:
+    found = calibration([1, 2, 3, 4])
+    assert [found.p_value(score) for score in (0, 2, 2.5, 4, 5)] == [1, 4 / 5, 3 / 5, 2 / 5, 1 / 5]
+
+
+def test_each_group_counts_once() -> None:
+    found = calibration([1, 2, 3, 4], ["a", "a", "a", "b"])
+    assert found.p_value(2.5) == pytest.approx((1 + 1 / 3 + 1) / 3)
+    assert (len(found.groups), found.images, found.lowest_p_value) == (2, 4, 1 / 3)
+
+
+def test_thirds_of_a_group_do_not_miss_a_whole_by_rounding() -> None:
+    assert calibration([1, 2, 3] * 3, ["a"] * 3 + ["b"] * 3 + ["c"] * 3).p_value(0) == 1
+
+
+@given(scores, scores, st.sampled_from([0.05, 0.1, 0.25, 0.5]))
+def test_the_p_value_is_its_formula_and_the_line_says_who_is_flagged(
+    normal: list[float], new: list[float], rate: float
+) -> None:
+    found = calibration(normal, rate=rate)
+    for score in new:
+        expected = (1 + sum(value >= score for value in normal)) / (len(normal) + 1)
+        assert found.p_value(score) == pytest.approx(expected)
+        above = found.flagged_above
+        assert found.flags(score) == (expected <= rate) == (above is not None and score > above)
+
+
+@given(scores.filter(lambda values: len(values) > 1), st.sampled_from([0.05, 0.2, 0.5]))
+def test_among_exchangeable_scores_no_more_than_the_rate_is_flagged(values: list[float], rate: float) -> None:
+    """Each of the scores in turn is the new one: exactly what exchangeability averages over."""
+    flagged = [calibration(values[:i] + values[i + 1 :], rate=rate).flags(values[i]) for i in range(len(values))]
+    assert np.mean(flagged) <= rate + 1e-12
+
+
+def test_the_rate_holds_for_a_new_group_where_images_of_a_group_are_alike() -> None:
+    random = np.random.default_rng(0)
+    alarms, pooled = [], []
+    for _ in range(2000):
+        centres = random.normal(size=21)
+        sizes = random.integers(1, 20, size=20)
+        values = np.concatenate([centres[i] + 0.1 * random.normal(size=size) for i, size in enumerate(sizes)])
+        groups = np.repeat(np.arange(20), sizes)
+        new = centres[20] + 0.1 * random.normal()
+        alarms.append(Calibration.from_scores(values, groups, of="", score="").at(0.1).flags(new))
+        pooled.append(calibration(values.tolist(), rate=0.1).flags(new))
+    assert np.mean(alarms) <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / 2000)
+    assert np.mean(pooled) > np.mean(alarms)
+
+
+def test_with_too_few_normals_nothing_is_flagged_and_that_is_said() -> None:
+    few = calibration([float(i) for i in range(18)])
+    assert few.flagged_above is None
+    assert not few.flags(1e9)
+    assert "at least 19 groups" in str(few.caution())
+    enough = calibration([float(i) for i in range(19)])
+    assert enough.caution() is None
+    assert (enough.flagged_above, enough.flags(18.5), enough.flags(18)) == (18, True, False)
+
+
+def test_a_threshold_set_by_hand_decides_and_promises_nothing() -> None:
+    by_hand = calibration([1, 2, 3, 4]).model_copy(update={"threshold": 2.0})
+    assert (by_hand.flags(2.5), by_hand.flags(2), by_hand.flagged_above) == (True, False, 2)
+    assert "Nothing is promised" in by_hand.promise()
+    assert "50.0%" in by_hand.promise()
+    assert by_hand.at(0.4).threshold is None
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, float("nan")])
+def test_a_rate_outside_0_and_1_is_refused(rate: float) -> None:
+    with pytest.raises(SettingError, match="--false-alarm-rate"):
+        calibration([1, 2]).at(rate)
+
+
+def test_scores_must_be_there_and_finite() -> None:
+    for values in ([], [1.0, float("nan")]):
+        with pytest.raises(CalibrationError, match="finite scores"):
+            Calibration.from_scores(values, [str(v) for v in values], of="", score="r_dual")
+
+
+def test_the_file_comes_back_and_may_be_edited(tmp_path: Path) -> None:
+    file = tmp_path / "calibration.json"
+    written = calibration([3, 1.5, 2], ["b", "a", "a"])
+    written.write(file, weights="abc")
+    assert Calibration.read(file, weights="abc") == written
+    file.write_text(file.read_text().replace('"false_alarm_rate": 0.05', '"false_alarm_rate": 0.4'))
+    assert Calibration.read(file, weights="abc") == written.at(0.4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"false_alarm_rate": 2}, "false_alarm_rate: Input should be less than 1"),
+        ({"groups": []}, "groups: "),
+        ({"groups": [[1.0], []]}, "groups: a group without a score"),
+        ({"groups": [["high"]]}, r"groups\.0\.0: "),
+        ({"format": "other"}, "not a calibration"),
+        ({"format_version": 2}, "format_version = 2"),
+        ({"weights": "other"}, "belongs to another model"),
+        ({"treshold": 3}, "treshold: Extra inputs"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    file = tmp_path / "calibration.json"
+    calibration([1, 2]).write(file, weights="abc")
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(CalibrationError, match=rf"calibration\.json: {message}.*ddad calibrate"):
+        Calibration.read(file, weights="abc")
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "calibration.json"
+    file.write_text('{"format": "ddad-cal')
+    with pytest.raises(CalibrationError, match="damaged"):
+        Calibration.read(file, weights="abc")
+
+
+def test_q_values_are_benjamini_and_hochbergs() -> None:
+    # The example of their article (1995, section 3.2): four hypotheses are rejected at 5 %.
+    p_values = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344,
+                0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]  # fmt: skip
+    assert (q_values(p_values) <= 0.05).sum() == 4
+    assert len(q_values([])) == 0
