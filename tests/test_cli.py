@@ -271,7 +271,7 @@ def test_a_model_is_calibrated_with_other_normals_and_flags_by_them(
     assert (done.json["images"], done.json["false_alarm_rate"]) == (count, 0.4)
     assert (own / "weights.safetensors").read_bytes() == weights
 
-    rate = str(1 / (count + 1) + 0.001)
+    rate = str(done.json["lowest_p_value"])
     done = run("score", own, phantom / "test_abnormal", "--out", tmp_path / "s", "--false-alarm-rate", rate,
                "--false-discovery-rate", "0.9", "--json")  # fmt: skip
     assert done.code == 0, done.err
@@ -297,7 +297,7 @@ def test_what_cannot_calibrate_is_refused(run: Run, model: Path, phantom: Path, 
     for option in ("--false-alarm-rate", "--false-discovery-rate"):
         refused(run("score", own, phantom / "test_normal", "--out", tmp_path / "s", option, "0.1"), "not calibrated")
     done = run("score", own, phantom / "test_normal", "--out", tmp_path / "s")
-    assert "p_value and flagged are empty" in flat(done.err)
+    assert flat("p_value and flagged are empty") in flat(done.err)
     assert {(row["p_value"], row["flagged"]) for row in findings(tmp_path / "s")} == {("", "")}
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ddad import __version__
 from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode, hold_out_unseen
-from ddad.cohorts.near_copies import joined_groups, near_copy_groups, thumbnails
+from ddad.cohorts.held_out import groups_with_copies
+from ddad.cohorts.near_copies import thumbnails
 from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import hold_out_groups
 from ddad.detectors import DETECTORS, FitContext
@@ -254,8 +255,8 @@ def unlabeled_prevalence(
         progress: told of the work.
     """
     with progress.task("estimating the share of abnormal images", 1) as bar:
-        copies = near_copy_groups(np.concatenate([thumbnails(normal), thumbnails(unlabeled)])[:, None])
-        groups = joined_groups([name for names in patients for name in names], copies)
+        small = np.concatenate([thumbnails(normal), thumbnails(unlabeled)])[:, None]
+        groups = groups_with_copies(small, [name for names in patients for name in names])
         found = estimate_prevalence(normal, unlabeled, groups, seed=derived_seed(recipe.seed, "prevalence"))
         bar.advance()
     return None if found is None else found.to_json()
