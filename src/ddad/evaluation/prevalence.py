@@ -39,7 +39,7 @@ class Prevalence:
     Attributes:
         estimate: in [0, 1].
         low: lower end of the interval.
-        high: upper end; it holds only as far as abnormal images can be told from normal ones.
+        high: upper end; it holds only as far as coarse brightness and texture tell abnormal images from normal ones.
         level: of the interval.
         normal_count: normal images that were looked at.
         unlabeled_count: unlabeled images that were looked at.

@@ -45,7 +45,7 @@ def card_facts(results: Results) -> Facts:
         ("normal images", cohort.get("normal")),
         ("held-out normals", held_out.get("count") if held_out.get("of") == "held-out normals" else None),
         ("unlabeled images", cohort.get("unlabeled")),
-        ("of these, unlike the normal ones", _share(model.get("prevalence"))),
+        ("of these, unlike the normal ones in brightness or texture", _share(model.get("prevalence"))),
         ("calibration", calibration.get("promise", "none: no p-values, nothing is flagged")),
         ("files skipped in the fit", cohort.get("skipped_count")),
         ("warnings of the fit", cohort.get("warnings_count")),

@@ -85,7 +85,7 @@ def fit(
         if (found := card.get("prevalence")) is not None:
             say(
                 f"About {found['estimate']:.0%} ({found['low']:.0%} to {found['high']:.0%}) of the unlabeled images "
-                "are unlike the normal ones."
+                "are unlike the normal ones in brightness or texture; finer findings are not counted."
             )
         if model.calibration is not None:
             say(f"Calibrated. {model.calibration.promise()}")
