@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sklearn
+from numpy.typing import NDArray
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -40,10 +41,11 @@ def main() -> None:
     recipe = Recipe().changed({"seed": options.seed})
     for data in options.data:
         started = time.monotonic()
+        read: dict[str, NDArray[np.float32]] = {}
         record = {
             "data": data.name,
             "split": options.split,
-            "settings": [measure(data, options.split, rate, recipe) for rate in RATES],
+            "settings": [measure(data, options.split, rate, recipe, read) for rate in RATES],
             "recipe": recipe.model_dump(mode="json"),
             "versions": {"ddad": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__},
             "command": shlex.join(["python", "benchmarks/prevalence.py", *sys.argv[1:]]),
@@ -54,14 +56,20 @@ def main() -> None:
     write_table(options.out)
 
 
-def measure(data: Path, split: str, rate: float, recipe: Recipe) -> dict[str, Any]:
-    """Estimate at one anomaly rate, and say whether the interval covers it."""
+def measure(
+    data: Path, split: str, rate: float, recipe: Recipe, read: dict[str, NDArray[np.float32]]
+) -> dict[str, Any]:
+    """Estimate at one anomaly rate, and say whether the interval covers it; `read` keeps images for the next rate."""
     cohort = Cohort.from_benchmark(data, split=split, anomaly_rate=rate)
     with terminal_progress() as progress:
         tables = [cohort.of(role) for role in (Role.NORMAL, Role.UNLABELED)]
-        pixels = [decode(table["path"].tolist(), recipe.images, progress=progress) for table in tables]
-        patients = [table["group"].iloc[d.kept].tolist() for table, d in zip(tables, pixels, strict=True)]
-        found = unlabeled_prevalence(pixels[0].pixels, pixels[1].pixels, patients, recipe, progress)
+        new = [path for table in tables for path in table["path"] if path not in read]
+        decoded = decode(new, recipe.images, progress=progress)
+        read |= {new[place]: image for place, image in zip(decoded.kept, decoded.pixels, strict=True)}
+        tables = [table[table["path"].isin(read)] for table in tables]
+        normal, unlabeled = (np.stack([read[path] for path in table["path"]]) for table in tables)
+        patients = [table["group"].tolist() for table in tables]
+        found = unlabeled_prevalence(normal, unlabeled, patients, recipe, progress)
     if found is None:
         raise SystemExit(f"{data}: too few images")
     # The lists of a split hold whole images: the share that was drawn is not exactly the rate asked for.

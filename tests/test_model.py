@@ -78,6 +78,7 @@ def test_a_model_folder_holds_weights_recipe_card_and_nothing_that_runs(saved: P
         "recipe.json",
         "model_card.json",
         "checksums.json",
+        "calibration.json",
         ".ddad",
     }
     card = json.loads((saved / "model_card.json").read_text())
@@ -227,8 +228,9 @@ def test_findings_come_in_order_with_everything_known_of_their_image(images: lis
         assert finding.pixels.shape == (1, 16, 16)
         assert set(finding.maps) == set(finding.scores)
         assert all(score_map.shape == (16, 16) for score_map in finding.maps.values())
-        assert finding.p_value is None
-        assert finding.flagged is None
+        assert model.calibration is not None
+        assert finding.p_value == model.calibration.p_value(finding.score)
+        assert finding.flagged == model.calibration.flags(finding.score)
     folder = list(model.score(images[0].parent))
     assert [finding.score for finding in folder] == [finding.score for finding in findings]
 

@@ -136,6 +136,20 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
         Calibration.read(file, weights="abc")
 
 
+def test_false_discoveries_stay_below_their_rate_on_average() -> None:
+    """All images of a batch are compared with the same normals, so their p-values depend on each other."""
+    random = np.random.default_rng(0)
+    false, found = [], []
+    for _ in range(300):
+        by = Calibration.from_scores(random.normal(size=200), range(200), of="", score="")
+        batch = [*random.normal(size=80), *random.normal(4, 1, size=20)]
+        taken = q_values([by.p_value(score) for score in batch]) <= 0.1
+        false.append(taken[:80].sum() / max(taken.sum(), 1))
+        found.append(taken[80:].mean())
+    assert np.mean(false) <= 0.1
+    assert np.mean(found) > 0.5
+
+
 def test_q_values_are_benjamini_and_hochbergs() -> None:
     # The example of their article (1995, section 3.2): four hypotheses are rejected at 5 %.
     p_values = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344,
