@@ -9,7 +9,17 @@ import yaml
 from pydantic import ValidationError
 
 from ddad.errors import SettingError
-from ddad.recipe import Augmentation, Classification, Fusion, Recipe, Segmentation
+from ddad.recipe import (
+    IGD,
+    Augmentation,
+    Classification,
+    CutPasteClassification,
+    FAnoGAN,
+    Fusion,
+    GANomaly,
+    Recipe,
+    Segmentation,
+)  # fmt: skip
 
 
 def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
@@ -18,6 +28,10 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
         "detector": "ddad",
         "augmentation": Augmentation().model_dump(),  # of no detector that the paper has
         "classification": Classification().model_dump(),
+        "cutpaste": CutPasteClassification().model_dump(mode="json"),
+        "f_anogan": FAnoGAN().model_dump(),
+        "ganomaly": GANomaly().model_dump(),
+        "igd": IGD().model_dump(),
         "segmentation": Segmentation().model_dump(),
         "fusion": Fusion().model_dump(),
         "seed": 0,
