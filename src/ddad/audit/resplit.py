@@ -14,7 +14,13 @@ from ddad.cohorts.benchmark_folder import LISTS, read_split
 from ddad.files import write_atomically
 
 _UNKNOWN = "train.unlabeled"
-_FROM_PART = {"normal": "train.0", "unlabeled": _UNKNOWN, "test normal": "test.0", "test abnormal": "test.1"}
+_FROM_PART = {
+    "normal": "train.0",
+    "unlabeled": _UNKNOWN,
+    "abnormal": "train.1",
+    "test normal": "test.0",
+    "test abnormal": "test.1",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Resplit:
     """Lists of names, as in a benchmark folder's `data.json`.
 
     Attributes:
-        lists: by `train.0`, `train.unlabeled.0`, `train.unlabeled.1`, `test.0`, `test.1`.
+        lists: by `train.0`, `train.unlabeled.0`, `train.unlabeled.1`, `test.0`, `test.1`, `train.1`.
         before: how many names each list of the source had.
         left_out: images that are in no list, because they could not be read or have no place.
     """
@@ -40,6 +46,7 @@ class Resplit:
         content = {
             "train": {
                 "0": self.lists["train.0"],
+                **({"1": self.lists["train.1"]} if self.lists["train.1"] else {}),
                 "unlabeled": {"0": self.lists["train.unlabeled.0"], "1": self.lists["train.unlabeled.1"]},
             },
             "test": {"0": self.lists["test.0"], "1": self.lists["test.1"]},

@@ -21,6 +21,7 @@ def read_folders(
     test_abnormal: Folders,
     test_masks: Folders,
     selection: Selection,
+    abnormal: Folders = None,
 ) -> tuple[list[Row], list[str], str]:
     """List the images of each role; return rows, notes and a name for the cohort.
 
@@ -30,6 +31,7 @@ def read_folders(
     plan: tuple[tuple[str, Folders, Role, int | None], ...] = (
         ("normal", normal, Role.NORMAL, None),
         ("unlabeled", unlabeled, Role.UNLABELED, None),
+        ("abnormal", abnormal, Role.ABNORMAL, None),
         ("test_normal", test_normal, Role.TEST, 0),
         ("test_abnormal", test_abnormal, Role.TEST, 1),
     )
@@ -47,7 +49,7 @@ def read_folders(
                 mask = masks_of.find(path, folder) if masks_of and label == 1 else None
                 rows.append(Row(path, role, argument, label, mask=mask))
     if first is None:
-        raise CohortError("No folder was named: give at least one of normal, unlabeled, test_normal, test_abnormal.")
+        raise CohortError("No folder was named: give at least one of normal, unlabeled, abnormal, test_normal, test_abnormal.")
     if masks_of:
         notes += masks_of.notes(sum(row.label == 1 and row.mask is None for row in rows))
     return rows, notes, first.resolve().parent.name or first.resolve().name
