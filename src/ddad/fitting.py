@@ -17,15 +17,19 @@ from numpy.typing import NDArray
 
 from ddad import __version__
 from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode, hold_out
+from ddad.cohorts.split import Indices
 from ddad.detectors import DETECTORS, FitContext
-from ddad.errors import CohortError
+from ddad.errors import CohortError, SettingError
 from ddad.files import Workspace, output_folder
 from ddad.model import Model
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
+from ddad.trimming import NOT_CALIBRATED, divide_pile
 
 MINIMUM_NORMALS = 8
+FEW_NORMALS = 100
+_LEARNED_FROM = (Role.NORMAL, Role.UNLABELED, Role.ABNORMAL)
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _PIXELS_FOR_QUANTILES = 2_000_000
 
@@ -39,11 +43,15 @@ def fit(
     device: DeviceName = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> Model:
     """Fit a detector on the normal and unlabeled images of a cohort.
 
+    Without normal images, those of the unlabeled ones that are likely to be normal take their place (`trimming`).
+
     Args:
-        cohort: needs normal images; unlabeled ones are used if there are any; test images are not touched.
+        cohort: normal images, or many unlabeled ones; unlabeled ones are used if there are any; images known to be
+            abnormal go to a detector that takes them; test images are not touched.
         recipe: all settings; `Recipe()` is the `fast` preset.
         out: folder to save the model in. Unfinished work is kept beside it, and a fit that was killed goes
             on from there and ends with the same weights.
@@ -51,10 +59,11 @@ def fit(
         device: `auto`, `cpu` or `cuda`.
         workers: networks trained side by side; default: one for each processor core.
         progress: told what is being fitted.
+        notes: entries for the model card, e.g. how the recipe was chosen.
 
     Raises:
         CohortError: too few usable images.
-        SettingError: the device is not there.
+        SettingError: the device is not there, or the detector takes no abnormal images and there are some.
         OutputError: `out` exists, other unfinished work lies there, or the disk is full.
     """
     recipe = recipe or Recipe()
@@ -64,37 +73,22 @@ def fit(
         workers = os.cpu_count() or 1
     if compute.device == "cuda":
         workers = 0
-    if DETECTORS[recipe.detector].needs_unlabeled and not cohort.paths(Role.UNLABELED):
-        raise CohortError(
-            f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
-        )
-    groups = cohort.of(Role.NORMAL)["group"].tolist()
-    kept, held = hold_out(groups, recipe.holdout, recipe.seed)
-    if len(kept) < MINIMUM_NORMALS:
-        raise CohortError(
-            f"normal: {len(groups)} images, {len(held)} of them held out; at least {MINIMUM_NORMALS} are needed to "
-            "fit. Add known normal images (--normal), or hold out fewer (--set holdout=0)."
-        )
+    _check_detector(cohort, recipe)
+    images = _images(cohort, recipe)
     plan = {
         # Training draws images by their place in the list, so another order is other work.
-        "order": [path.name for role in (Role.NORMAL, Role.UNLABELED) for path in cohort.paths(role)],
+        "order": [path.name for role in _LEARNED_FROM for path in cohort.paths(role)],
         "recipe": recipe.model_dump(mode="json"),
         "cohort": cohort.fingerprint(),
         "compute": compute.to_json(),
         "ddad": __version__,
         "torch": torch.__version__,
     }
-    normals = cohort.paths(Role.NORMAL)
-    images = {
-        "normal": [normals[index] for index in kept],
-        "held-out normal": [normals[index] for index in held],
-        "unlabeled": cohort.paths(Role.UNLABELED),
-    }
     if out is None:
         workspace = Workspace.temporary()
         try:
             with workspace.claimed(plan, overwrite=True) as folder:
-                return _fit(cohort, images, recipe, folder, compute, workers, progress)
+                return _fit(cohort, images, recipe, folder, compute, workers, progress, notes or {})
         finally:
             workspace.remove()
     workspace = Workspace.beside(Path(out).resolve())
@@ -104,7 +98,7 @@ def fit(
     target = output_folder(out, overwrite=overwrite)
     with workspace.claimed(plan, overwrite=overwrite) as folder:
         try:
-            model = _fit(cohort, images, recipe, folder, compute, workers, progress)
+            model = _fit(cohort, images, recipe, folder, compute, workers, progress, notes or {})
         except CohortError:
             workspace.remove()  # nothing was learned from images that cannot be used
             raise
@@ -121,6 +115,7 @@ def _fit(
     compute: Compute,
     workers: int,
     progress: Progress,
+    notes: dict[str, Any],
 ) -> Model:
     started = time.monotonic()
     skipped: list[SkippedImage] = []
@@ -141,21 +136,35 @@ def _fit(
         skipped += result.skipped
         warnings += result.warnings
         pixels[name] = result.pixels
-    normal, held_out, unlabeled = (pixels.get(name) for name in images)
+        if name in ("unlabeled", "abnormal") and not result.kept:
+            raise CohortError(f"{name}: no usable image. Skipped: {len(skipped)}{_first_reason(skipped)}.")
+        if name == "pile":
+            _require_pile(len(result.kept), recipe)
+            pile = cohort.of(Role.UNLABELED).iloc[result.kept]
+    abnormal = workspace / "abnormal.npy" if "abnormal" in pixels else None
+    context = FitContext(workspace, compute, workers, progress, abnormal)
+    held_out_of = "held-out normals"
+    if "pile" in pixels:
+        divided = divide_pile(workspace / "pile.npy", pile["path"].tolist(), pile["group"].tolist(), recipe, context)
+        progress.message(divided.describe())
+        pixels |= divided.pixels
+        notes = {**notes, "unsupervised": divided.to_json()}
+        held_out_of = "held-out trusted images"
+    normal, held_out, unlabeled = (pixels.get(name) for name in ("normal", "held-out normal", "unlabeled"))
     assert normal is not None
     if len(normal) < MINIMUM_NORMALS:
         raise CohortError(
             f"normal: only {len(normal)} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
             f"Skipped: {len(skipped)}{_first_reason(skipped)}."
         )
-    if unlabeled is not None and not len(unlabeled):
-        raise CohortError(f"unlabeled: no usable image. Skipped: {len(skipped)}{_first_reason(skipped)}.")
+    if len(normal) < FEW_NORMALS:
+        progress.message(f"{len(normal)} normal images are few: an epoch goes over them several times")
 
     detector = DETECTORS[recipe.detector](recipe)
     curves = detector.fit(
         workspace / "normal.npy",
         None if unlabeled is None else workspace / "unlabeled.npy",
-        FitContext(workspace, compute, workers, progress),
+        context,
     )
     reference = held_out if held_out is not None and len(held_out) else normal
     model = Model(
@@ -169,12 +178,17 @@ def _fit(
             "cohort": {
                 "name": cohort.name,
                 "fingerprint": cohort.fingerprint(),
-                "digests": cohort.digests(Role.NORMAL, Role.UNLABELED),
+                "digests": cohort.digests(*_LEARNED_FROM),
                 "normal": len(normal),
                 "held_out_normal": 0 if held_out is None else len(held_out),
                 "unlabeled": 0 if unlabeled is None else len(unlabeled),
+                "abnormal": len(pixels.get("abnormal", ())),
                 "skipped": [[str(image.path), image.reason] for image in skipped],
-                "warnings": [*cohort.warnings, *(f"{w.path}: {w.text}" for w in warnings)],
+                "warnings": [
+                    *cohort.warnings,
+                    *([NOT_CALIBRATED] if "unsupervised" in notes else []),
+                    *(f"{w.path}: {w.text}" for w in warnings),
+                ],
             },
             "versions": {
                 "python": platform.python_version(),
@@ -182,6 +196,7 @@ def _fit(
             },
             "compute": {**compute.to_json(), "workers": workers},
             "training_curves": curves,
+            **notes,
         },
     )
     model.card["held_out_normals"] = _statistics(
@@ -189,10 +204,73 @@ def _fit(
         reference,
         compute,
         progress,
-        of="held-out normals" if reference is held_out else "training normals",
+        of=held_out_of if reference is held_out else "training normals",
     )
     model.card["seconds"] = round(time.monotonic() - started, 1)
     return model
+
+
+def kept_and_held_out(cohort: Cohort, recipe: Recipe) -> tuple[Indices, Indices]:
+    """Return the places, among the normal images, of those that a fit trains on and of those that it holds out.
+
+    Raises:
+        CohortError: too few are left to train on.
+    """
+    groups = cohort.of(Role.NORMAL)["group"].tolist()
+    kept, held = hold_out(groups, recipe.holdout, recipe.seed)
+    if len(kept) < MINIMUM_NORMALS:
+        raise CohortError(
+            f"normal: {len(groups)} images, {len(held)} of them held out; at least {MINIMUM_NORMALS} are needed to "
+            "fit. Add known normal images (--normal), or hold out fewer (--set holdout=0)."
+        )
+    return kept, held
+
+
+def _images(cohort: Cohort, recipe: Recipe) -> dict[str, list[Path]]:
+    """Return the files to read, by what they are for."""
+    normals, unlabeled = cohort.paths(Role.NORMAL), cohort.paths(Role.UNLABELED)
+    if not normals and unlabeled:
+        _require_pile(len(unlabeled), recipe)
+        return {"pile": unlabeled, "abnormal": cohort.paths(Role.ABNORMAL)}
+    kept, held = kept_and_held_out(cohort, recipe)
+    return {
+        "normal": [normals[index] for index in kept],
+        "held-out normal": [normals[index] for index in held],
+        "unlabeled": unlabeled,
+        "abnormal": cohort.paths(Role.ABNORMAL),
+    }
+
+
+def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
+    """Make sure that the detector takes the images that are there.
+
+    Raises:
+        CohortError: it needs unlabeled images and there are none.
+        SettingError: it does not take abnormal images and there are some.
+    """
+    detector = DETECTORS[recipe.detector]
+    has_unlabeled, has_abnormal = cohort.paths(Role.UNLABELED), cohort.paths(Role.ABNORMAL)
+    if detector.needs_unlabeled and not has_unlabeled:
+        raise CohortError(
+            f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
+        )
+    if has_abnormal and not detector.takes_abnormal:
+        able = ", ".join(name for name, other in DETECTORS.items() if other.takes_abnormal)
+        raise SettingError(
+            f"abnormal: detector {recipe.detector} learns from no abnormal image. Take --detector {able}, or leave "
+            "the abnormal images out."
+        )
+    if has_abnormal and not has_unlabeled:
+        raise CohortError("abnormal: these images stand beside unlabeled ones, and there are none. Add --unlabeled.")
+
+
+def _require_pile(count: int, recipe: Recipe) -> None:
+    expected = round(recipe.trimming.trusted * (1 - recipe.holdout) * count)
+    if expected < MINIMUM_NORMALS:
+        raise CohortError(
+            f"normal: none, and of {count} unlabeled images only about {expected} would be trusted to be normal; at "
+            f"least {MINIMUM_NORMALS} are needed to fit. Add unlabeled images, or known normal ones (--normal)."
+        )
 
 
 def _statistics(

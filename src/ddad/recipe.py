@@ -218,6 +218,14 @@ class Fusion(_Section):
     )
 
 
+class Trimming(_Section):
+    """The unsupervised mode: which unlabeled images are trusted to be normal, where none is known to be."""
+
+    trusted: float = Field(0.5, gt=0, le=1, description="share of the unlabeled images that are trusted to be normal")
+    rounds: int = Field(3, ge=1, le=20, description="how often networks are trained on the trusted images")
+    folds: int = Field(3, ge=2, le=20, description="parts; each is judged by a network trained on the others")
+
+
 class Recipe(_Section):
     """All settings of a fit.
 
@@ -251,6 +259,7 @@ class Recipe(_Section):
     igd: IGD = IGD()
     cutpaste: CutPasteClassification = CutPasteClassification()
     fusion: Fusion = Fusion()
+    trimming: Trimming = Trimming()
 
     @classmethod
     def preset(cls, name: str) -> Self:

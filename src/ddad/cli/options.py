@@ -25,6 +25,14 @@ Unlabeled = Annotated[
     list[Path] | None,
     typer.Option("--unlabeled", help="Folder of unlabeled images.", rich_help_panel=_IMAGES),
 ]
+Abnormal = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--abnormal",
+        help="Folder of a few images known to be abnormal, to learn from; for a detector that takes them (ddad+).",
+        rich_help_panel=_IMAGES,
+    ),
+]
 TestNormal = Annotated[
     list[Path] | None,
     typer.Option("--test-normal", help="Folder of normal test images.", rich_help_panel=_IMAGES),
@@ -191,6 +199,7 @@ def build_cohort(
     *,
     normal: list[Path] | None = None,
     unlabeled: list[Path] | None = None,
+    abnormal: list[Path] | None = None,
     test_normal: list[Path] | None = None,
     test_abnormal: list[Path] | None = None,
     test_masks: Path | None = None,
@@ -211,7 +220,7 @@ def build_cohort(
     from ddad.images import ALL, Selection
 
     selection = Selection(slices, volume)
-    folders = any((normal, unlabeled, test_normal, test_abnormal, test_masks))
+    folders = any((normal, unlabeled, abnormal, test_normal, test_abnormal, test_masks))
     if sum((folders, manifest is not None, data is not None)) != 1:
         raise CohortError(
             "images: give folders (--normal, --unlabeled, --test-normal, --test-abnormal), or --manifest, or --data; "
@@ -228,6 +237,7 @@ def build_cohort(
     return Cohort.from_folders(
         normal=normal,
         unlabeled=unlabeled,
+        abnormal=abnormal,
         test_normal=test_normal,
         test_abnormal=test_abnormal,
         test_masks=test_masks,

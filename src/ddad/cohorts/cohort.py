@@ -72,9 +72,7 @@ class Cohort:
         Raises:
             CohortError: a folder is missing, empty or a file, a file has two roles, or a mask is ambiguous.
         """
-        rows, notes, name = read_folders(
-            normal, unlabeled, test_normal, test_abnormal, test_masks, selection, abnormal
-        )
+        rows, notes, name = read_folders(normal, unlabeled, test_normal, test_abnormal, test_masks, selection, abnormal)
         return cls._checked(rows, notes, name)
 
     @classmethod

@@ -49,7 +49,7 @@ def read_folders(
                 mask = masks_of.find(path, folder) if masks_of and label == 1 else None
                 rows.append(Row(path, role, argument, label, mask=mask))
     if first is None:
-        raise CohortError("No folder was named: give at least one of normal, unlabeled, abnormal, test_normal, test_abnormal.")
+        raise CohortError("No folder was named: give at least one of normal, unlabeled, test_normal, test_abnormal.")
     if masks_of:
         notes += masks_of.notes(sum(row.label == 1 and row.mask is None for row in rows))
     return rows, notes, first.resolve().parent.name or first.resolve().name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,3 +60,16 @@ def linked_groups(first: Indices, second: Indices, count: int) -> Indices:
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
     groups: Indices = connected_components(links, directed=False)[1].astype(np.int64)
     return groups
+
+
+def joined_groups(*partitions: Sequence[str] | Indices) -> Indices:
+    """Number the groups that several divisions of the same images make together, from 0.
+
+    Images that share a group in one division share one in the result; links chain.
+    """
+    links = []
+    for groups in partitions:
+        _, leader, member = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+        links.append(leader[member])
+    count = len(links[0])
+    return linked_groups(np.tile(np.arange(count), len(links)), np.concatenate(links), count)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
 from ddad.cohorts import hold_out
 from ddad.cohorts.near_copies import near_copy_groups
+from ddad.cohorts.split import group_folds
 from ddad.detectors.base import Curves, Detector, FitContext, Scored, block_size
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.normal_vs_unlabeled import classifier_job
@@ -62,7 +62,7 @@ class DDADPlus(Detector):
         images = ImagePool.open(sources)
         source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
         groups = near_copy_groups(np.concatenate(images.arrays))
-        folds = self._folds(groups, source > 0)
+        folds = group_folds(groups, source > 0, self.recipe.fusion.folds, self.recipe.seed)
         curves = self._fit_classifiers(sources, folds, source, context)
 
         known = np.flatnonzero(source < 2)
@@ -82,17 +82,6 @@ class DDADPlus(Detector):
         evidence = self._unseen_evidence(images, unseen, folds, context.compute)
         self.fusion.fit(evidence[source[unseen] == 0], evidence[source[unseen] > 0])
         return curves
-
-    def _folds(self, groups: NDArray[np.int64], is_suspected: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Number the fold of each image; near copies share one, and each has both kinds of images if they suffice."""
-        count = min(self.recipe.fusion.folds, int(is_suspected.sum()), int((~is_suspected).sum()))
-        if len(np.unique(groups)) < 2 * count:
-            groups = np.arange(len(groups))  # so alike that everything would be one group
-        folds = np.empty(len(groups), np.int64)
-        splitter = StratifiedGroupKFold(max(count, 2), shuffle=True, random_state=self.recipe.seed % 2**32)
-        for number, (_, left_out) in enumerate(splitter.split(groups, is_suspected, groups)):
-            folds[left_out] = number
-        return folds
 
     def _fit_classifiers(
         self,

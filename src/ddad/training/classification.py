@@ -14,7 +14,7 @@ from ddad.augmentation import apply_augmentations, draw_augmentations
 from ddad.networks.classifier import Classifier
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
-from ddad.training.epochs import balancing_repeats, epoch_batches, repeated, steps_in_epoch
+from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -69,10 +69,10 @@ def train_classifier(
     settings, size = recipe.classification, recipe.images.image_size
     torch.manual_seed(derived_seed(recipe.seed, "classifier", member, "weights"))
     network = compute.place(Classifier(recipe.images.channels, settings.width))
-    normal = normal.subset(repeated(len(normal), balancing_repeats(len(normal), len(unlabeled))))
+    normal = normal.repeated(balancing_repeats(len(normal), len(unlabeled)))
     suspected = unlabeled
     if abnormal is not None:
-        suspected += abnormal.subset(repeated(len(abnormal), balancing_repeats(len(abnormal), len(unlabeled))))
+        suspected += abnormal.repeated(balancing_repeats(len(abnormal), len(unlabeled)))
     images = normal + suspected
     epoch_shape = (len(images), settings.batch_size, settings.least_steps)
     # Both sides weigh the same, however many images each has.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,8 +37,3 @@ def balancing_repeats(count: int, other: int) -> int:
     sides of like size stay as they are.
     """
     return max(1, int(_SMALLEST_SHARE * other) // count)
-
-
-def repeated(count: int, times: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the places 0 to `count` - 1, `times` over."""
-    return np.tile(np.arange(count, dtype=np.int64), times)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ddad.networks.factory import build_autoencoder
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
-from ddad.training.epochs import balancing_repeats, epoch_batches, repeated, steps_in_epoch
+from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -47,9 +47,9 @@ def train_member(
 
     Args:
         recipe: its `reconstruction` section is followed.
-        module: `ndm` or `udm`; with `member` it names the random stream.
+        module: `udm`, or else what is trained as the `ndm` is; with `member` it names the random stream.
         member: number of the network within its module, from 0.
-        images: D_n for the NDM, D_n and D_u for the UDM.
+        images: D_n, and D_u for the UDM.
         into: the safetensors file to write; its notes hold the training curve.
         compute: device and precision.
         report: called after each epoch with a line about it.
@@ -69,8 +69,9 @@ def train_member(
                 loss = network.loss(batch)
             yield loss
 
-    epochs = settings.ndm_epochs if module == "ndm" else settings.udm_epochs
-    loop = LoopSettings(epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, settings.schedule, settings.momentum)
+    epochs = settings.udm_epochs if module == "udm" else settings.ndm_epochs
+    steps = steps_in_epoch(*epoch_shape)
+    loop = LoopSettings(epochs, steps, settings.learning_rate, settings.schedule, settings.momentum)
     train_epochs(network, batch_losses, loop, into, report)
 
 
@@ -80,4 +81,4 @@ def _balanced(pixels: list[str]) -> ImagePool:
     if not others:
         return normal
     unlabeled = ImagePool.open(others)
-    return normal.subset(repeated(len(normal), balancing_repeats(len(normal), len(unlabeled)))) + unlabeled
+    return normal.repeated(balancing_repeats(len(normal), len(unlabeled))) + unlabeled

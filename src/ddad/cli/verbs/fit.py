@@ -15,6 +15,7 @@ def fit(
     out: Annotated[Path, typer.Option("--out", help="Folder to save the model in.")],
     normal: options.Normal = None,
     unlabeled: options.Unlabeled = None,
+    abnormal: options.Abnormal = None,
     test_normal: options.TestNormal = None,
     test_abnormal: options.TestAbnormal = None,
     manifest: options.Manifest = None,
@@ -38,6 +39,8 @@ def fit(
 ) -> None:
     """Fit a model on normal images and, if there are any, unlabeled ones.
 
+    With --unlabeled alone, the unlabeled images that are likely to be normal stand for normal ones.
+
     Test images may be named too: they are not looked at, only checked not to be among the others.
 
     A fit that was killed goes on where it was when the same command is run again.
@@ -58,6 +61,7 @@ def fit(
     cohort = options.build_cohort(
         normal=normal,
         unlabeled=unlabeled,
+        abnormal=abnormal,
         test_normal=test_normal,
         test_abnormal=test_abnormal,
         manifest=manifest,
