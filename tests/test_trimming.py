@@ -26,13 +26,10 @@ RECIPE = tiny_recipe(
 
 
 def contaminated(count: int, abnormal: int) -> NDArray[np.float32]:
-    """Flat images of two tones that differ in one number; the last ones have noise over them."""
-    generator = torch.Generator().manual_seed(3)
-    tone = torch.rand(count, 1, 1, 1, generator=generator)
-    ramp = torch.linspace(-1, 1, 16).view(1, 1, 1, 16)
-    images = (0.3 * tone + 0.4) * ramp.expand(count, 1, 16, 16)
-    images[-abnormal:] += 2 * (torch.rand(abnormal, 1, 16, 16, generator=generator) - 0.5)
-    return images.clamp(-1, 1).contiguous().numpy()
+    """Smooth images of little contrast; the last ones have noise over them."""
+    images = 0.3 * random_images(count, seed=5)
+    images[-abnormal:] += 2 * torch.rand(abnormal, 1, 16, 16, generator=torch.Generator().manual_seed(3)) - 1
+    return images.clamp(-1, 1).numpy()
 
 
 def trust(folder: Path, images: NDArray[np.float32], groups: list[str], recipe=RECIPE) -> Trust:  # type: ignore[no-untyped-def]
@@ -48,6 +45,12 @@ def test_images_that_are_unlike_most_are_not_trusted(tmp_path: Path) -> None:
     assert not found.trusted[-8:].any()
     assert found.errors[-8:].min() > found.errors[:-8].max()
     assert 0 < found.agreement <= 1
+
+
+def test_copies_that_would_fill_a_fold_are_divided(tmp_path: Path) -> None:
+    images = np.concatenate([np.repeat(random_images(1).numpy(), 20, axis=0), random_images(10, seed=1).numpy()])
+    found = trust(tmp_path, images, [str(number) for number in range(30)], RECIPE.changed({"trimming.rounds": 1}))
+    assert np.bincount(found.folds).tolist() == [15, 15]
 
 
 def test_the_share_is_taken_of_every_fold_and_groups_are_judged_together(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
     settings = recipe.trimming
     images = np.load(pile, mmap_mode="r", allow_pickle=False)
     together = joined_groups(groups, near_copy_groups(images))
+    if np.bincount(together).max() > len(images) / settings.folds:
+        together = joined_groups(groups)  # near copies are so many that one fold would hold most images
     folds = group_folds(together, np.zeros(len(images), np.int64), settings.folds, recipe.seed)
     trusted, agreement = np.ones(len(images), bool), 0.0
     errors = np.zeros(len(images))

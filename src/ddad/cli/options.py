@@ -126,6 +126,24 @@ Members = Annotated[
     int | None, typer.Option("--members", help="K, networks in each ensemble.", rich_help_panel=_RECIPE)
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="All randomness follows from it.", rich_help_panel=_RECIPE)]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="auto|FILE",
+        help="Try several recipes, without a label, and fit the best: auto, or a YAML or JSON list of candidates.",
+        rich_help_panel=_RECIPE,
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="With --select: begin no further candidate after this time, e.g. 90s, 30m or 2h.",
+        rich_help_panel=_RECIPE,
+    ),
+]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 PrecisionName = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
@@ -193,6 +211,22 @@ def build_recipe(
     }
     changes |= {field: value for field, value in named.items() if value is not None}
     return recipe.changed(changes)
+
+
+def seconds_of(budget: str) -> float:
+    """Read a time such as 90s, 30m or 2h.
+
+    Raises:
+        SettingError: it is no time.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    try:
+        seconds = float(budget[:-1]) * units[budget[-1:]]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise SettingError(f"--budget {budget}: write a time with its unit, such as 90s, 30m or 2h.")
+    return seconds
 
 
 def build_cohort(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import exit_if_skipped, print_json, warn
+from ddad.cli.output import exit_if_skipped, print_json, print_selection, warn
 
 
 def fit(
@@ -31,6 +31,8 @@ def fit(
     image_size: options.ImageSize = None,
     members: options.Members = None,
     seed: options.Seed = None,
+    select: options.Select = None,
+    budget: options.Budget = None,
     device: options.Device = "auto",
     precision: options.PrecisionName = None,
     workers: options.Workers = None,
@@ -46,8 +48,14 @@ def fit(
     A fit that was killed goes on where it was when the same command is run again.
     """
     from ddad.cli.terminal import say, terminal_progress
+    from ddad.errors import SettingError
     from ddad.fitting import fit as fit_model
+    from ddad.selecting import fit_best, read_candidates
 
+    if budget is not None and select is None:
+        raise SettingError("--budget: goes with --select, whose candidates it limits.")
+    candidates = None if select is None else read_candidates(select)
+    seconds = None if budget is None else options.seconds_of(budget)
     chosen = options.build_recipe(
         recipe,
         settings,
@@ -72,13 +80,21 @@ def fit(
         anomaly_rate=anomaly_rate,
     )
     with terminal_progress() as progress:
-        model = fit_model(
-            cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress
-        )
+        if candidates is None:
+            model = fit_model(
+                cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress
+            )
+        else:
+            model = fit_best(
+                cohort, chosen, candidates, budget=seconds, out=out, overwrite=overwrite, device=device,
+                workers=workers, progress=progress,
+            )  # fmt: skip
     card = model.card
     if as_json:
         print_json({"model": str(out), **{key: value for key, value in card.items() if key != "training_curves"}})
     else:
+        if "selection" in card:
+            print_selection(card["selection"])
         seen = card["cohort"]
         say(
             f"{out}: fitted on {seen['normal']} normal and {seen['unlabeled']} unlabeled images in "
