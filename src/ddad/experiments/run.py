@@ -110,5 +110,6 @@ def differs_from_published(record: dict[str, Any], benchmark: Benchmark, split: 
 
 def _within(text: str, cohort: Cohort) -> str:
     """Name files from the cohort's own folder on: a stored result says nothing of the machine it was made on."""
-    folder = os.path.commonpath([str(path.parent) for path in cohort.paths(Role.NORMAL)])
+    learned_from = cohort.paths(Role.NORMAL) or cohort.paths(Role.UNLABELED)
+    folder = os.path.commonpath([str(path.parent) for path in learned_from])
     return re.sub(rf"(?<![\w./-]){re.escape(str(Path(folder).parent) + os.sep)}", "", text)
