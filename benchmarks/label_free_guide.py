@@ -1,8 +1,8 @@
 """Judge the networks of stage 2 without a label: held-out normals against held-out unlabeled images.
 
 The AUC of that comparison is AUC' = (1 - ρ)·AUC + ρ/2, ρ the share of normals among the unlabeled images, so it ranks
-scores as the true AUC does (`ddad fit --select` chooses by it). Near copies are held out together, or a network's memory would pass for knowledge. Test
-images are neither trained on nor scored, and no label is read.
+scores as the true AUC does: `ddad fit --select` chooses by it. Near copies are held out together, or a network's memory
+would pass for knowledge. Test images are neither trained on nor scored, and no label is read.
 
     python benchmarks/label_free_guide.py ../shared/datasets/brain_tumor --split data.leakfree.json
 """
