@@ -166,11 +166,10 @@ def write_table(folder: Path) -> None:
         )
     text = (
         "# Selection without labels\n\nThe candidates of `ddad fit --select auto`, each fitted without a fifth of the "
-        "normal and unlabeled images. The guide (AUC of held-out normal against held-out unlabeled images) and the rule "
-        "of one standard error choose; the AUC on test images, in percent, says who was truly best. Rank correlation: "
-        "Spearman's, of guide and test AUC over the candidates. Written by `benchmarks/selection.py`; recipe, "
-        "fingerprint "
-        f"and command of each fit are in its JSON file.\n\n{to_markdown(pd.DataFrame(cells))}"
+        "normal and unlabeled images. The guide (AUC of held-out normal against held-out unlabeled images) and the "
+        "rule of one standard error choose; the AUC on test images, in percent, says who was truly best. Rank "
+        "correlation: Spearman's, of guide and test AUC over the candidates. Written by `benchmarks/selection.py`; "
+        f"recipe, fingerprint and command of each fit are in its JSON file.\n\n{to_markdown(pd.DataFrame(cells))}"
     )
     (folder / "results.md").write_text(text, encoding="utf-8")
 

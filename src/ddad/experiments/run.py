@@ -43,6 +43,8 @@ def run_once(
     seen = model.card["cohort"]
     metrics = evaluation.to_json()
     skipped = [*seen["skipped"], *metrics.pop("skipped")]
+    pile = model.card.get("unsupervised", {"images": []})["images"]
+    trusted = [_within(path, cohort) for path, *_, is_trusted in pile if is_trusted]
     warnings = dict.fromkeys([*seen["warnings"], *metrics.pop("warnings")])
     return {
         "versions": {"ddad": model.card["ddad"], **model.card["versions"]},
@@ -56,6 +58,7 @@ def run_once(
         "evaluation": metrics,
         "labels": evaluation.labels,
         "scores": {name: [round(s, 6) for s in values] for name, values in evaluation.scores.items()},
+        **({"trusted": trusted} if trusted else {}),
     }
 
 
