@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, action="append", help="anomaly rate; default: 0.05, 0.2 and 0.6")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=1.0, help="factor of all numbers of epochs")
+    parser.add_argument("--set", action="append", default=[], help="recipe field of all candidates, NAME=VALUE")
     parser.add_argument("--limit", type=int, help="take only so many images of each kind")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/selection"))
@@ -68,7 +69,8 @@ def main() -> None:
 
 def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace, progress: Progress) -> None:
     """Fit the candidates of one setting that are not stored."""
-    given = Candidate("given", epochs=options.epochs).recipe(Recipe(seed=seed, holdout=0.0))
+    changes = {name: json.loads(value) for name, value in (text.split("=", 1) for text in options.set)}
+    given = Candidate("given", epochs=options.epochs).recipe(Recipe(seed=seed, holdout=0.0).changed(changes))
     identity = {
         "data": options.data.name,
         "split": options.split,
