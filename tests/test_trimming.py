@@ -18,7 +18,7 @@ from support import RecordedProgress, random_images, same_tensors, tiny_recipe, 
 
 RECIPE = tiny_recipe(
     reconstruction__backbone="ae",
-    reconstruction__ndm_epochs=10,
+    reconstruction__ndm_epochs=40,
     reconstruction__latent_size=4,
     trimming__rounds=2,
     trimming__folds=2,
@@ -26,9 +26,11 @@ RECIPE = tiny_recipe(
 
 
 def contaminated(count: int, abnormal: int) -> NDArray[np.float32]:
-    """Smooth images of little contrast; the last ones have noise over them."""
-    images = 0.3 * random_images(count, seed=5)
-    images[-abnormal:] += 2 * torch.rand(abnormal, 1, 16, 16, generator=torch.Generator().manual_seed(3)) - 1
+    """Mixtures of two pictures; the last ones are noise of the same contrast."""
+    pictures, shares = random_images(2, seed=5), torch.rand(count, 2, 1, 1, generator=torch.Generator().manual_seed(1))
+    images = (shares * pictures[:, 0]).sum(dim=1, keepdim=True)
+    noise = torch.rand(abnormal, 1, 16, 16, generator=torch.Generator().manual_seed(3)) - 0.5
+    images[-abnormal:] = noise
     return images.clamp(-1, 1).numpy()
 
 
@@ -43,7 +45,7 @@ def test_images_that_are_unlike_most_are_not_trusted(tmp_path: Path) -> None:
     found = trust(tmp_path, contaminated(40, 8), [str(number) for number in range(40)])
     assert found.trusted.sum() == 20
     assert not found.trusted[-8:].any()
-    assert found.errors[-8:].min() > found.errors[:-8].max()
+    assert found.errors[-8:].min() > np.median(found.errors[:-8])
     assert 0 < found.agreement <= 1
 
 

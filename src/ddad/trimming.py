@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from ddad.cohorts.near_copies import joined_groups, near_copy_groups
 from ddad.cohorts.split import Indices, group_folds, hold_out
 from ddad.detectors import FitContext
-from ddad.discrepancy import image_score
-from ddad.networks.ensemble import discrepancy_maps
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs
@@ -36,8 +34,8 @@ class Trust:
 
     Attributes:
         trusted: (N,) of each image, whether it is.
-        errors: (N,) mean reconstruction error of each image in the last round, by a network that has not seen it; it
-            is compared within a fold only.
+        errors: (N,) share of each image's variance that a network which has not seen it leaves unexplained, in the last
+            round; it is compared within a fold only.
         folds: (N,) number of the fold that each image was judged in.
         agreement: share of the trusted images that were trusted in the round before, too.
     """
@@ -181,10 +179,16 @@ def _train(
 
 
 def _errors(images: NDArray[np.float32], recipe: Recipe, network: Path, compute: Compute) -> NDArray[np.float64]:
+    """Return the share of each image's variance that a network leaves unexplained, (N,).
+
+    The error itself grows with contrast: by it, flat and blurred images would be trusted, whatever they show.
+    """
     ensemble = compute.place(load_ensemble(recipe, [network]))
     found = []
     with torch.inference_mode():
         for start in range(0, len(images), _BATCH):
             block = compute.send(torch.from_numpy(images[start : start + _BATCH]))
-            found.append(image_score(discrepancy_maps(ensemble, None, block)["rec"]).double().cpu().numpy())
+            error = (block - ensemble(block)[0][0]).square().flatten(1).mean(dim=1)
+            variance = block.flatten(1).var(dim=1, correction=0).clamp_min(1e-6)
+            found.append((error / variance).double().cpu().numpy())
     return np.concatenate(found)
