@@ -128,7 +128,8 @@ def write_table(folder: Path) -> None:
             )
     text = (
         "# Errors to trim by\n\nPiles with 20 % abnormal images, at 32×32 pixels, networks of 40 epochs, one round. "
-        f"Written by `benchmarks/trimming_errors.py`; the commands are in the JSON files.\n\n{to_markdown(pd.DataFrame(cells))}"
+        "Written by `benchmarks/trimming_errors.py`; the commands are in the JSON files.\n\n"
+        f"{to_markdown(pd.DataFrame(cells))}"
     )
     (folder / "results.md").write_text(text, encoding="utf-8")
 
