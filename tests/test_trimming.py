@@ -14,7 +14,7 @@ from ddad.errors import CohortError
 from ddad.fitting import fit as fit_model
 from ddad.training.device import Compute
 from ddad.trimming import Trust, divide_pile, trust_likely_normals
-from support import RecordedProgress, random_images, same_tensors, tiny_recipe, write_images
+from support import RecordedProgress, random_images, run_cli, same_tensors, tiny_options, tiny_recipe, write_images
 
 RECIPE = tiny_recipe(
     reconstruction__backbone="ae",
@@ -116,3 +116,17 @@ def test_too_small_a_pile_stops_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="of 12 unlabeled images only about 5 would be trusted"):
         fit(Cohort.from_folders(unlabeled=tmp_path / "pile"), RECIPE, out=tmp_path / "m", workers=0)
     assert not list(tmp_path.glob("m*"))
+
+
+def test_the_command_line_fits_without_known_normals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "pile", 40)
+    options = tiny_options(trimming__rounds=1, trimming__folds=2, trimming__trusted=0.75)
+    outcome = run_cli(monkeypatch, capsys, "fit", "--unlabeled", tmp_path / "pile", "--out", tmp_path / "m", *options)
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.err.split())
+    assert "30 of 40 unlabeled images are trusted" in said
+    assert "fitted on 24 trusted and 10 unlabeled images" in said
+    assert "no image was known to be normal" in said
+    assert len(pd.read_csv(tmp_path / "m" / "trusted.csv")) == 40

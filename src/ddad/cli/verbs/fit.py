@@ -95,10 +95,10 @@ def fit(
     else:
         if "selection" in card:
             print_selection(card["selection"])
-        seen = card["cohort"]
+        seen, normal_ones = card["cohort"], "trusted" if "unsupervised" in card else "normal"
         say(
-            f"{out}: fitted on {seen['normal']} normal and {seen['unlabeled']} unlabeled images in "
-            f"{card['seconds']:.0f} s; {seen['held_out_normal']} normals were held out. "
+            f"{out}: fitted on {seen['normal']} {normal_ones} and {seen['unlabeled']} unlabeled images in "
+            f"{card['seconds']:.0f} s; {seen['held_out_normal']} {normal_ones} ones were held out. "
             f"Main score: {card['primary_score']}."
         )
         say(f"Next: ddad score {out} IMAGES --out SCORES --heatmaps")
