@@ -9,7 +9,18 @@ import yaml
 from pydantic import ValidationError
 
 from ddad.errors import SettingError
-from ddad.recipe import Augmentation, Classification, Fusion, Recipe, Segmentation, Trimming
+from ddad.recipe import (
+    IGD,
+    Augmentation,
+    Classification,
+    CutPasteClassification,
+    FAnoGAN,
+    Fusion,
+    GANomaly,
+    Recipe,
+    Segmentation,
+    Trimming,
+)
 
 
 def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
@@ -20,6 +31,10 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
         "classification": Classification().model_dump(),
         "segmentation": Segmentation().model_dump(),
         "fusion": Fusion().model_dump(),
+        "f_anogan": FAnoGAN().model_dump(),
+        "ganomaly": GANomaly().model_dump(),
+        "igd": IGD().model_dump(),
+        "cutpaste": CutPasteClassification().model_dump(mode="json"),
         "trimming": Trimming().model_dump(),
         "seed": 0,
         "holdout": 0.0,

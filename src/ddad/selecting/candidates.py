@@ -12,13 +12,7 @@ import yaml
 from ddad.errors import SettingError
 from ddad.recipe import Recipe
 
-_EPOCHS = (
-    "reconstruction.ndm_epochs",
-    "reconstruction.udm_epochs",
-    "refinement.epochs",
-    "classification.epochs",
-    "segmentation.epochs",
-)
+_NO_LENGTH = ("igd.estimation_epochs",)  # how often something is done, not how long
 _FIXED = ("seed", "holdout", "images.")
 _KEYS = {"name", "set", "epochs"}
 
@@ -55,8 +49,12 @@ class Candidate:
         content = given.changed(self.changes, source=source)
         if self.epochs == 1:
             return content
-        known = {name: getattr(getattr(content, name.split(".")[0]), name.split(".")[1]) for name in _EPOCHS}
-        return content.changed({name: max(1, round(self.epochs * count)) for name, count in known.items()})
+        lengths = {
+            name: int(value)
+            for name, value, _ in content.describe()
+            if name.endswith("epochs") and name not in _NO_LENGTH
+        }
+        return content.changed({name: max(1, round(self.epochs * count)) for name, count in lengths.items()})
 
 
 AS_GIVEN = Candidate("as given")
