@@ -1,8 +1,8 @@
 """Judge the networks of stage 2 without a label: held-out normals against held-out unlabeled images.
 
 The AUC of that comparison is AUC' = (1 - ρ)·AUC + ρ/2, ρ the share of normals among the unlabeled images, so it ranks
-scores as the true AUC does. Near copies are held out together, or a network's memory would pass for knowledge. Test
-images are neither trained on nor scored, and no label is read.
+scores as the true AUC does: `ddad fit --select` chooses by it. Near copies are held out together, or a network's memory
+would pass for knowledge. Test images are neither trained on nor scored, and no label is read.
 
     python benchmarks/label_free_guide.py ../shared/datasets/brain_tumor --split data.leakfree.json
 """
@@ -23,15 +23,14 @@ import torch
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
-from ddad.cohorts import Role, decode, hold_out
-from ddad.cohorts.near_copies import near_copy_groups
+from ddad.cohorts import Role, decode
 from ddad.detectors import FitContext
 from ddad.detectors.ddad import DDAD, SCORES
 from ddad.evaluation import image_metrics
 from ddad.experiments.tables import to_markdown
+from ddad.selecting import divide
 from ddad.training.device import Compute
 
-SHARE = 0.2
 PUBLISHED_RATE = {"learning_rate": 1e-4, "schedule": "constant", "momentum": 0.5}
 STAGE_2: dict[str, dict[str, Any]] = {
     "anchored, 3 epochs (fast)": {},
@@ -62,12 +61,15 @@ def main() -> None:
         pixels = [
             decode(cohort.paths(role), recipe.images, progress=progress, title=f"reading {role}") for role in roles
         ]
-        images = np.concatenate([decoded.pixels for decoded in pixels])
-        is_unlabeled = np.repeat([False, True], [len(decoded.pixels) for decoded in pixels])
-        groups = near_copy_groups(images)
-        kept, held = hold_out([str(group) for group in groups], SHARE, recipe.seed)
-        np.save(workspace / "normal.npy", images[kept[~is_unlabeled[kept]]])
-        np.save(workspace / "unlabeled.npy", images[kept[is_unlabeled[kept]]])
+        normal, unlabeled = (decoded.pixels for decoded in pixels)
+        groups = [
+            cohort.of(role)["group"].iloc[decoded.kept].tolist() for role, decoded in zip(roles, pixels, strict=True)
+        ]
+        division = divide(normal, unlabeled, (groups[0], groups[1]), recipe.seed)
+        np.save(workspace / "normal.npy", normal[division.kept_normal])
+        np.save(workspace / "unlabeled.npy", unlabeled[division.kept_unlabeled])
+        held = torch.from_numpy(np.concatenate([normal[division.held_normal], unlabeled[division.held_unlabeled]]))
+        is_unlabeled = np.repeat([0, 1], [len(division.held_normal), len(division.held_unlabeled)])
 
         found: dict[str, dict[str, list[float]]] = {}
         for name, stage_2 in STAGE_2.items():
@@ -76,10 +78,10 @@ def main() -> None:
             detector = DDAD(recipe.changed({f"refinement.{field}": value for field, value in stage_2.items()}))
             context = FitContext(workspace, compute, 0 if compute.device == "cuda" else 2, progress)
             detector.fit(workspace / "normal.npy", workspace / "unlabeled.npy", context)
-            scored = detector.score(torch.from_numpy(images[held]), compute)
+            scored = detector.score(held, compute)
             found[name] = {}
             for score in SCORES:
-                auc = image_metrics(is_unlabeled[held].astype(int), scored.scores[score].numpy()).auc
+                auc = image_metrics(is_unlabeled, scored.scores[score].numpy()).auc
                 found[name][score] = [round(100 * value, 2) for value in (auc.estimate, auc.low, auc.high)]
 
     record = {
@@ -89,8 +91,7 @@ def main() -> None:
         "seed": options.seed,
         "recipe": recipe.model_dump(mode="json"),
         "cohort": cohort.fingerprint(),
-        "groups": len(np.unique(groups)),
-        "held_out": {"normal": int((~is_unlabeled[held]).sum()), "unlabeled": int(is_unlabeled[held].sum())},
+        "held_out": {"normal": len(division.held_normal), "unlabeled": len(division.held_unlabeled)},
         "versions": {"ddad": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "command": shlex.join(["python", "benchmarks/label_free_guide.py", *sys.argv[1:]]),
         "guide": found,

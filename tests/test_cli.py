@@ -712,7 +712,7 @@ def a_cohort(folder: Path) -> dict[str, Path]:
         (["--normal", "empty"], ["normal", "empty"]),
         (["--normal", "text"], ["normal", "text"]),
         (["--normal", "few"], ["normal: 3 images", "at least 8"]),
-        (["--unlabeled", "unlabeled"], ["normal: 0 images"]),
+        (["--unlabeled", "unlabeled"], ["normal: none, and of 10 unlabeled images"]),
         (["--normal", "normal", "--unlabeled", "normal"], ["normal and unlabeled", "image-0-000.png"]),
         (["--normal", "normal", "--normal", "normal"], ["twice", "image-0-000.png"]),
         (["--normal", "normal", "--manifest", "m.csv"], ["--manifest", "exactly one"]),

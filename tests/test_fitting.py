@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from ddad import Cohort, Model, fit
-from ddad import fitting as fitting_module
+from ddad import normals as normals_module
+from ddad.cohorts import Role
 from ddad.errors import CohortError, DdadError, OutputError, SettingError
 from ddad.files import Workspace
 from ddad.training import loop
@@ -121,14 +122,14 @@ def test_the_holdout_keeps_groups_whole(tmp_path: Path, monkeypatch: pytest.Monk
         writer.writerow(("path", "role", "group"))
         writer.writerows((path, "normal", f"patient {number % 5}") for number, path in enumerate(paths))
     chosen: dict[bool, list[int]] = {}
-    hold_out = fitting_module.hold_out_unseen
+    hold_out = normals_module.hold_out_unseen
 
     def spy(*arguments: Any) -> Any:
         found = hold_out(*arguments)
         chosen.update({False: found[0].tolist(), True: found[1].tolist()})
         return found
 
-    monkeypatch.setattr(fitting_module, "hold_out_unseen", spy)
+    monkeypatch.setattr(normals_module, "hold_out_unseen", spy)
     model = fit(Cohort.from_manifest(tmp_path / "m.csv"), tiny_recipe(holdout=0.3), workers=0)
     assert model.card["cohort"]["held_out_normal"] == len(chosen[True])
     group = {path: number % 5 for number, path in enumerate(paths)}
@@ -169,9 +170,9 @@ def test_what_the_message_about_too_few_normals_says_is_enough(tmp_path: Path) -
     assert fit(cohort, tiny_recipe(holdout=0), workers=0).card["cohort"]["normal"] == 8
 
 
-def test_unlabeled_images_without_normals_are_too_few_normals(tmp_path: Path) -> None:
-    write_images(tmp_path / "u", 20)
-    with pytest.raises(CohortError, match="normal: 0 images"):
+def test_a_few_unlabeled_images_without_normals_are_too_few(tmp_path: Path) -> None:
+    write_images(tmp_path / "u", 12)
+    with pytest.raises(CohortError, match="normal: none, and of 12 unlabeled images"):
         fit(Cohort.from_folders(unlabeled=tmp_path / "u"), tiny_recipe(), workers=0)
 
 
@@ -402,3 +403,25 @@ def test_a_failing_network_is_an_error_and_the_finished_ones_are_kept(
     fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0, progress=progress)
     (stage_1,) = (task for task in progress.tasks if "reconstruction" in task.title)
     assert stage_1.notes == [""] * 4
+
+
+def test_abnormal_images_go_to_a_detector_that_takes_them(cohort: Cohort, tmp_path: Path) -> None:
+    write_images(tmp_path / "abnormal", 3, seed=5)
+    folders = {name: tmp_path / name for name in ("normal", "unlabeled", "abnormal")}
+    given = Cohort.from_folders(**folders)
+    with pytest.raises(SettingError, match=r"detector ddad learns from no abnormal image. Take --detector ddad\+"):
+        fit(given, tiny_recipe(), out=tmp_path / "m", workers=0)
+    recipe = tiny_recipe(detector="ddad+", classification__epochs=1, classification__width=4, fusion__folds=2)
+    with pytest.raises(CohortError, match=r"there are none\. Add --unlabeled"):
+        fit(Cohort.from_folders(normal=folders["normal"], abnormal=folders["abnormal"]), recipe, workers=0)
+    assert not (tmp_path / "m.unfinished").exists()
+    model = fit(given, recipe, out=tmp_path / "m", workers=0)
+    assert model.card["cohort"]["abnormal"] == 3
+    assert set(given.digests(Role.ABNORMAL)) <= set(model.card["cohort"]["digests"])
+    assert not same_tensors(fit(cohort, recipe, workers=0).detector.state_dict(), model.detector.state_dict())
+
+
+def test_few_normals_are_said_to_be_few(cohort: Cohort) -> None:
+    progress = RecordedProgress()
+    fit(cohort, tiny_recipe(), workers=0, progress=progress)
+    assert "10 normal images are few: an epoch goes over them several times" in progress.messages

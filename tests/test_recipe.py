@@ -19,6 +19,7 @@ from ddad.recipe import (
     GANomaly,
     Recipe,
     Segmentation,
+    Trimming,
 )  # fmt: skip
 
 
@@ -34,6 +35,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
         "igd": IGD().model_dump(),
         "segmentation": Segmentation().model_dump(),
         "fusion": Fusion().model_dump(),
+        "trimming": Trimming().model_dump(),
         "seed": 0,
         "holdout": 0.0,
         "precision": "fp32",
@@ -54,6 +56,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
             "ndm_epochs": 250,
             "udm_epochs": 250,
             "batch_size": 64,
+            "least_steps": 5,  # without effect on cohorts of the paper's size
             "learning_rate": 5e-4,
             "schedule": "constant",
             "momentum": 0.5,
@@ -64,6 +67,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
             "width": 128,
             "epochs": 100,
             "batch_size": 8,
+            "least_steps": 40,
             "learning_rate": 1e-4,
             "schedule": "constant",
             "momentum": 0.5,

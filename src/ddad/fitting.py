@@ -12,28 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from ddad import __version__
-from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode, hold_out_unseen
+from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import thumbnails
-from ddad.cohorts.pixels import save_rows
-from ddad.cohorts.split import hold_out_groups
 from ddad.detectors import DETECTORS, FitContext
-from ddad.errors import CohortError
+from ddad.errors import CohortError, SettingError
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import estimate_prevalence
 from ddad.files import Workspace, output_folder
 from ddad.model import Model
+from ddad.normals import MINIMUM_NORMALS, known_normals, require_images, trusted_normals
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
 from ddad.training.seeds import derived_seed
+from ddad.trimming import NOT_KNOWN_NORMAL
 
-MINIMUM_NORMALS = 8
-_ROLES = {"known normal": Role.NORMAL, "unlabeled": Role.UNLABELED}
+FEW_NORMALS = 100
+_LEARNED_FROM = (Role.NORMAL, Role.UNLABELED, Role.ABNORMAL)
+_KNOWN, _PILE = "known normal", "pile"
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _PIXELS_FOR_QUANTILES = 2_000_000
 
@@ -47,11 +49,15 @@ def fit(
     device: DeviceName = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> Model:
     """Fit a detector on the normal and unlabeled images of a cohort.
 
+    Without normal images, those of the unlabeled ones that are likely to be normal take their place (`trimming`).
+
     Args:
-        cohort: needs normal images; unlabeled ones are used if there are any; test images are not touched.
+        cohort: normal images, or many unlabeled ones; unlabeled ones are used if there are any; images known to be
+            abnormal go to a detector that takes them; test images are not touched.
         recipe: all settings; `Recipe()` is the `fast` preset.
         out: folder to save the model in. Unfinished work is kept beside it, and a fit that was killed goes
             on from there and ends with the same weights.
@@ -59,10 +65,11 @@ def fit(
         device: `auto`, `cpu` or `cuda`.
         workers: networks trained side by side; default: one for each processor core.
         progress: told what is being fitted.
+        notes: entries for the model card, e.g. how the recipe was chosen.
 
     Raises:
         CohortError: too few usable images.
-        SettingError: the device is not there.
+        SettingError: the device is not there, or the detector takes no abnormal images and there are some.
         OutputError: `out` exists, other unfinished work lies there, or the disk is full.
     """
     recipe = recipe or Recipe()
@@ -72,32 +79,22 @@ def fit(
         workers = os.cpu_count() or 1
     if compute.device == "cuda":
         workers = 0
-    if DETECTORS[recipe.detector].needs_unlabeled and not cohort.paths(Role.UNLABELED):
-        raise CohortError(
-            f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
-        )
-    groups = cohort.of(Role.NORMAL)["group"].tolist()
-    kept, held = hold_out_groups(groups, recipe.holdout, recipe.seed)
-    if len(kept) < MINIMUM_NORMALS:
-        raise CohortError(
-            f"normal: {len(groups)} images, {len(held)} of them held out; at least {MINIMUM_NORMALS} are needed to "
-            "fit. Add known normal images (--normal), or hold out fewer (--set holdout=0)."
-        )
+    _check_detector(cohort, recipe)
+    require_images(cohort, recipe)
     plan = {
         # Training draws images by their place in the list, so another order is other work.
-        "order": [path.name for role in (Role.NORMAL, Role.UNLABELED) for path in cohort.paths(role)],
+        "order": [path.name for role in _LEARNED_FROM for path in cohort.paths(role)],
         "recipe": recipe.model_dump(mode="json"),
         "cohort": cohort.fingerprint(),
         "compute": compute.to_json(),
         "ddad": __version__,
         "torch": torch.__version__,
     }
-    images = {"known normal": cohort.paths(Role.NORMAL), "unlabeled": cohort.paths(Role.UNLABELED)}
     if out is None:
         workspace = Workspace.temporary()
         try:
             with workspace.claimed(plan, overwrite=True) as folder:
-                return _fit(cohort, images, recipe, folder, compute, workers, progress)
+                return _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
         finally:
             workspace.remove()
     workspace = Workspace.beside(Path(out).resolve())
@@ -107,7 +104,7 @@ def fit(
     target = output_folder(out, overwrite=overwrite)
     with workspace.claimed(plan, overwrite=overwrite) as folder:
         try:
-            model = _fit(cohort, images, recipe, folder, compute, workers, progress)
+            model = _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
         except CohortError:
             workspace.remove()  # nothing was learned from images that cannot be used
             raise
@@ -118,21 +115,24 @@ def fit(
 
 def _fit(
     cohort: Cohort,
-    images: dict[str, list[Path]],
     recipe: Recipe,
     workspace: Path,
     compute: Compute,
     workers: int,
     progress: Progress,
+    notes: dict[str, Any],
 ) -> Model:
     started = time.monotonic()
     skipped: list[SkippedImage] = []
     warnings: list[ImageWarning] = []
 
+    roles = {_KNOWN: Role.NORMAL, "unlabeled": Role.UNLABELED, "abnormal": Role.ABNORMAL}
+    if not cohort.paths(Role.NORMAL):
+        roles = {_PILE: Role.UNLABELED, "abnormal": Role.ABNORMAL}
     pixels: dict[str, NDArray[np.float32]] = {}
-    used: dict[str, list[int]] = {}
-    for name, paths in images.items():
-        if not paths:
+    rows: dict[str, pd.DataFrame] = {}
+    for name, role in roles.items():
+        if not (paths := cohort.paths(role)):
             continue
         result = decode(
             paths,
@@ -144,29 +144,29 @@ def _fit(
         )
         skipped += result.skipped
         warnings += result.warnings
-        pixels[name], used[name] = result.pixels, result.kept
-    known, unlabeled = pixels["known normal"], pixels.get("unlabeled")
-    patients = {name: cohort.of(_ROLES[name])["group"].iloc[places].tolist() for name, places in used.items()}
-    kept, held, groups = hold_out_unseen(known, patients["known normal"], recipe.holdout, recipe.seed)
-    if len(kept) < MINIMUM_NORMALS:
+        if name != _KNOWN and not result.kept:
+            raise CohortError(f"{name}: no usable image. Skipped: {len(skipped)}{_first_reason(skipped)}.")
+        pixels[name], rows[name] = result.pixels, cohort.of(role).iloc[result.kept]
+    groups = {name: table["group"].tolist() for name, table in rows.items()}
+
+    abnormal = workspace / "abnormal.npy" if "abnormal" in pixels else None
+    context = FitContext(workspace, compute, workers, progress, abnormal)
+    if _PILE in pixels:
+        pile = workspace / f"{_PILE}.npy"
+        normals = trusted_normals(pile, rows[_PILE]["path"].tolist(), groups[_PILE], recipe, context)
+    else:
+        unlabeled = workspace / "unlabeled.npy" if "unlabeled" in pixels else None
+        normals = known_normals(workspace / f"{_KNOWN}.npy", groups[_KNOWN], unlabeled, recipe)
+    if normals.count < MINIMUM_NORMALS:
         raise CohortError(
-            f"normal: only {len(kept)} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
+            f"normal: only {normals.count} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
             f"Skipped: {len(skipped)}{_first_reason(skipped)}."
         )
-    if unlabeled is not None and not len(unlabeled):
-        raise CohortError(f"unlabeled: no usable image. Skipped: {len(skipped)}{_first_reason(skipped)}.")
-
-    normal_file = workspace / "known normal.npy"
-    if len(held):
-        normal_file = workspace / "normal.npy"
-        save_rows(known, kept, normal_file)
+    if normals.count < FEW_NORMALS:
+        progress.message(f"{normals.count} normal images are few: an epoch goes over them several times")
 
     detector = DETECTORS[recipe.detector](recipe)
-    curves = detector.fit(
-        normal_file,
-        None if unlabeled is None else workspace / "unlabeled.npy",
-        FitContext(workspace, compute, workers, progress),
-    )
+    curves = detector.fit(normals.file, normals.unlabeled, context)
     model = Model(
         detector,
         {
@@ -178,12 +178,17 @@ def _fit(
             "cohort": {
                 "name": cohort.name,
                 "fingerprint": cohort.fingerprint(),
-                "digests": cohort.digests(Role.NORMAL, Role.UNLABELED),
-                "normal": len(kept),
-                "held_out_normal": len(held),
-                "unlabeled": 0 if unlabeled is None else len(unlabeled),
+                "digests": cohort.digests(*_LEARNED_FROM),
+                "normal": normals.count,
+                "held_out_normal": len(normals.held_out),
+                "unlabeled": 0 if normals.unlabeled is None else len(_mapped(normals.unlabeled)),
+                "abnormal": len(pixels.get("abnormal", ())),
                 "skipped": [[str(image.path), image.reason] for image in skipped],
-                "warnings": [*cohort.warnings, *(f"{w.path}: {w.text}" for w in warnings)],
+                "warnings": [
+                    *cohort.warnings,
+                    *([NOT_KNOWN_NORMAL] if _PILE in pixels else []),
+                    *(f"{w.path}: {w.text}" for w in warnings),
+                ],
             },
             "versions": {
                 "python": platform.python_version(),
@@ -191,19 +196,44 @@ def _fit(
             },
             "compute": {**compute.to_json(), "workers": workers},
             "training_curves": curves,
+            **notes,
+            **normals.notes,
         },
     )
-    of = "held-out normals" if len(held) else "training normals"
-    reference = known[held] if len(held) else known
+    reference, of = (
+        (normals.held_out, normals.of) if len(normals.held_out) else (_mapped(normals.file), "training normals")
+    )
     model.card["held_out_normals"], scores = _statistics(model, reference, compute, progress, of=of)
-    if len(held):
-        model.calibration = Calibration.from_scores(
-            scores, [groups[index] for index in held], of=of, score=model.primary_score
-        )
-    if unlabeled is not None:
-        model.card["prevalence"] = unlabeled_prevalence(known, unlabeled, [*patients.values()], recipe, progress)
+    if normals.groups:
+        model.calibration = Calibration.from_scores(scores, normals.groups, of=of, score=model.primary_score)
+    if _KNOWN in pixels and "unlabeled" in pixels:
+        patients = [groups[_KNOWN], groups["unlabeled"]]
+        model.card["prevalence"] = unlabeled_prevalence(pixels[_KNOWN], pixels["unlabeled"], patients, recipe, progress)
     model.card["seconds"] = round(time.monotonic() - started, 1)
     return model
+
+
+def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
+    """Make sure that the detector takes the images that are there.
+
+    Raises:
+        CohortError: it needs unlabeled images and there are none.
+        SettingError: it does not take abnormal images and there are some.
+    """
+    detector = DETECTORS[recipe.detector]
+    has_unlabeled, has_abnormal = cohort.paths(Role.UNLABELED), cohort.paths(Role.ABNORMAL)
+    if detector.needs_unlabeled and not has_unlabeled:
+        raise CohortError(
+            f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
+        )
+    if has_abnormal and not detector.takes_abnormal:
+        able = ", ".join(name for name, other in DETECTORS.items() if other.takes_abnormal)
+        raise SettingError(
+            f"abnormal: detector {recipe.detector} learns from no abnormal image. Take --detector {able}, or leave "
+            "the abnormal images out."
+        )
+    if has_abnormal and not has_unlabeled:
+        raise CohortError("abnormal: these images stand beside unlabeled ones, and there are none. Add --unlabeled.")
 
 
 def _statistics(
@@ -260,6 +290,11 @@ def unlabeled_prevalence(
         found = estimate_prevalence(normal, unlabeled, groups, seed=derived_seed(recipe.seed, "prevalence"))
         bar.advance()
     return None if found is None else found.to_json()
+
+
+def _mapped(file: Path) -> NDArray[np.float32]:
+    images: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
+    return images
 
 
 def _finished_model(out: Path, plan: dict[str, Any]) -> Model | None:

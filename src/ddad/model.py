@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -42,6 +43,8 @@ _SUMMARISED = (
     "seconds",
     "training_curves",
     "prevalence",
+    "selection",
+    "unsupervised",
     "held_out_normals",
 )
 
@@ -126,6 +129,8 @@ class Model:
         cohort = {key: value for key, value in card["cohort"].items() if key not in _NAMES_FILES}
         counts = {f"{key}_count": len(card["cohort"].get(key, ())) for key in ("skipped", "warnings")}
         kept = {key: card[key] for key in _SUMMARISED if key in card}
+        if "unsupervised" in kept:
+            kept["unsupervised"] = {key: value for key, value in kept["unsupervised"].items() if key != "images"}
         names = card["held_out_normals"]["maps"]
         return {
             "fingerprint": self.fingerprint(),
@@ -225,6 +230,8 @@ class Model:
                 **self.card,
             }
             write_atomically(partial / "model_card.json", (json.dumps(card, indent=2) + "\n").encode())
+            if "unsupervised" in card:
+                write_atomically(partial / "trusted.csv", _trusted_table(card["unsupervised"]["images"]))
             checksums = {name: sha256(partial / name) for name in _FILES}
             write_atomically(partial / _CHECKSUMS, (json.dumps(checksums, indent=2) + "\n").encode())
             self.save_calibration(partial)
@@ -291,6 +298,12 @@ class Model:
             network.eval()
         own = ("format", "format_version", "detector")
         return cls(detector, {key: value for key, value in card.items() if key not in own})
+
+
+def _trusted_table(images: Sequence[Sequence[Any]]) -> bytes:
+    """Return CSV: of each image of an unsupervised fit, whether it stood for a normal one, and why."""
+    table = pd.DataFrame(images, columns=["path", "error", "fold", "trusted"])
+    return table.sort_values(["trusted", "path"], ascending=[False, True]).to_csv(index=False).encode()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

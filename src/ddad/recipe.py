@@ -72,6 +72,7 @@ class Reconstruction(_Section):
     ndm_epochs: int = Field(250, ge=1, description="passes of each NDM network over the normal images")
     udm_epochs: int = Field(250, ge=1, description="passes of each UDM network over the normal and unlabeled images")
     batch_size: int = Field(64, ge=2, description="images a step")
+    least_steps: int = Field(5, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Adam's learning rate, the peak if scheduled")
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="learning rate over time")
     momentum: float = Field(0.5, ge=0, lt=1, description="Adam's first beta; the second is 0.999")
@@ -99,6 +100,7 @@ class Refinement(_Section):
     width: int = Field(128, ge=4, le=1024, description="channels of the hidden layers")
     epochs: int = Field(100, ge=1, description="passes over the normal images")
     batch_size: int = Field(8, ge=1, description="images a step")
+    least_steps: int = Field(40, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate, the peak if scheduled")
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="learning rate over time")
     momentum: float = Field(0.5, ge=0, lt=1, description="Adam's first beta; the second is 0.999")
@@ -127,6 +129,7 @@ class Classification(_Section):
     width: int = Field(32, ge=4, le=1024, description="channels after the first convolution")
     epochs: int = Field(50, ge=1, description="passes over the normal and unlabeled images")
     batch_size: int = Field(64, ge=2, description="images a step")
+    least_steps: int = Field(8, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="Adam's L2 penalty")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="how far labels are drawn towards one half")
@@ -138,6 +141,7 @@ class Segmentation(_Section):
     width: int = Field(16, ge=4, le=256, description="channels of the first of four levels")
     epochs: int = Field(40, ge=1, description="passes over the normal images")
     batch_size: int = Field(16, ge=2, description="images a step")
+    least_steps: int = Field(16, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
 
 
@@ -214,6 +218,14 @@ class Fusion(_Section):
     )
 
 
+class Trimming(_Section):
+    """The unsupervised mode: which unlabeled images are trusted to be normal, where none is known to be."""
+
+    trusted: float = Field(0.5, gt=0, le=1, description="share of the unlabeled images that are trusted to be normal")
+    rounds: int = Field(3, ge=1, le=20, description="how often networks are trained on the trusted images")
+    folds: int = Field(3, ge=2, le=20, description="parts; each is judged by a network trained on the others")
+
+
 class Recipe(_Section):
     """All settings of a fit.
 
@@ -247,6 +259,7 @@ class Recipe(_Section):
     igd: IGD = IGD()
     cutpaste: CutPasteClassification = CutPasteClassification()
     fusion: Fusion = Fusion()
+    trimming: Trimming = Trimming()
 
     @classmethod
     def preset(cls, name: str) -> Self:

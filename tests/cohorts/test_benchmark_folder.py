@@ -46,6 +46,18 @@ def test_the_split_becomes_roles_and_hides_the_unlabeled_labels(folder: Path) ->
     assert cohort.notes == ()
 
 
+def test_a_split_may_list_known_abnormal_images(folder: Path, split: dict[str, Any]) -> None:
+    split["train"]["1"] = [split["train"]["unlabeled"]["1"].pop(), split["train"]["unlabeled"]["1"].pop()]
+    (folder / "data.json").write_text(json.dumps(split))
+    cohort = Cohort.from_benchmark(folder)
+    assert [path.name for path in cohort.paths("abnormal")] == split["train"]["1"]
+    assert (cohort.counts()["abnormal"], cohort.counts()["unlabeled"]) == (2, 8)
+    assert cohort.of("abnormal")["label"].isna().all()
+    kept_out = Cohort.from_benchmark(folder, unseen="*a*")
+    assert kept_out.counts()["unlabeled"] == 4
+    assert "abnormal" not in kept_out.counts()
+
+
 def test_other_splits_lie_beside_or_elsewhere(folder: Path, split: dict[str, Any], tmp_path: Path) -> None:
     split["train"]["0"].pop()
     (folder / "data.other.json").write_text(json.dumps(split))

@@ -50,6 +50,14 @@ def test_two_columns_in_any_order_will_do_also_from_a_spreadsheet(folder: Path) 
     assert cohort.notes[0].endswith("columns that are not used: site.")
 
 
+def test_known_abnormal_images_have_a_role(folder: Path) -> None:
+    cohort = cohort_of(folder, "path,role,label", "images/a.png,abnormal,1", "images/b.png,abnormal,")
+    assert cohort.counts()["abnormal"] == 2
+    assert cohort.notes == ()
+    with pytest.raises(CohortError, match="line 2: role is abnormal but label is 0"):
+        cohort_of(folder, "path,role,label", "images/a.png,abnormal,0")
+
+
 def test_labels_outside_the_test_set_are_not_used(folder: Path) -> None:
     cohort = cohort_of(folder, "path,role,label", "images/a.png,normal,0", "images/b.png,unlabeled,1")
     assert cohort.table["label"].isna().all()

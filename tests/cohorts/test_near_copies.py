@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from ddad.cohorts import near_copies
-from ddad.cohorts.near_copies import near_copy_groups
+from ddad.cohorts.near_copies import joined_groups, near_copy_groups
 
 
 def pictures(count: int) -> np.ndarray:
@@ -35,3 +35,10 @@ def test_blocks_do_not_matter(monkeypatch) -> None:
     whole = near_copy_groups(images)
     monkeypatch.setattr(near_copies, "_BLOCK", 2)
     assert (near_copy_groups(images) == whole).all()
+
+
+def test_divisions_are_joined_and_links_chain() -> None:
+    joined = joined_groups(["anna", "anna", "bert", "carl", "dora"], np.array([0, 1, 1, 2, 3]))
+    assert joined[0] == joined[1] == joined[2]
+    assert len(set(joined.tolist())) == 3
+    assert len(set(joined_groups(["a", "b"]).tolist())) == 2

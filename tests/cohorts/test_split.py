@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddad.cohorts import hold_out
+from ddad.cohorts.split import group_folds
 from ddad.errors import SettingError
 
 
@@ -46,3 +47,19 @@ def test_one_group_is_never_held_out() -> None:
 def test_shares_outside_0_and_1_are_refused(share: float) -> None:
     with pytest.raises(SettingError, match="holdout is"):
         hold_out(["a", "b"], share, 0)
+
+
+def test_each_image_has_a_fold_copies_stay_together_and_kinds_are_spread() -> None:
+    groups, is_unlabeled = np.repeat(np.arange(20), 2), np.arange(40) >= 20
+    folds = group_folds(groups, is_unlabeled, 3, 0)
+    assert set(folds.tolist()) == {0, 1, 2}
+    assert (folds[::2] == folds[1::2]).all()
+    for fold in range(3):
+        assert 4 <= is_unlabeled[folds == fold].sum() <= 10
+    assert (group_folds(groups, is_unlabeled, 3, 0) == folds).all()
+    assert (group_folds(groups, is_unlabeled, 3, 1) != folds).any()
+
+
+def test_images_that_are_all_alike_still_give_folds() -> None:
+    folds = group_folds(np.zeros(16, np.int64), np.arange(16) >= 8, 4, 0)
+    assert len(set(folds.tolist())) == 4

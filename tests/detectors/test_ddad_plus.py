@@ -5,17 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from ddad.detectors import DETECTORS, FitContext
 from ddad.detectors.ddad_plus import DDADPlus
 from ddad.errors import ModelError
+from ddad.networks.fusion import Fusion
 from ddad.training.device import Compute
 from support import RecordedProgress, random_images, tiny_recipe
 
 FP32 = Compute("cpu", "fp32")
 
 
-def fit_in(workspace: Path, unlabeled: bool = True) -> DDADPlus:
+def fit_in(workspace: Path, unlabeled: bool = True, abnormal: Tensor | None = None) -> DDADPlus:
     recipe = tiny_recipe(
         detector="ddad+",
         classification__epochs=3,
@@ -26,7 +28,11 @@ def fit_in(workspace: Path, unlabeled: bool = True) -> DDADPlus:
     np.save(workspace / "normal.npy", random_images(24).numpy())
     np.save(workspace / "unlabeled.npy", 0.3 * random_images(20, seed=1).numpy())
     detector = DDADPlus(recipe)
-    context = FitContext(workspace, FP32, workers=0, progress=RecordedProgress())
+    given = None
+    if abnormal is not None:
+        given = workspace / "abnormal.npy"
+        np.save(given, abnormal.numpy())
+    context = FitContext(workspace, FP32, workers=0, progress=RecordedProgress(), abnormal=given)
     detector.fit(workspace / "normal.npy", workspace / "unlabeled.npy" if unlabeled else None, context)
     return detector
 
@@ -42,20 +48,6 @@ def test_the_score_is_the_mean_of_the_map_and_joins_the_three_parts(tmp_path: Pa
     fusion = detector.fusion
     expected = ((evidence - fusion.mean) / fusion.deviation * fusion.weight).sum(dim=1)
     torch.testing.assert_close(scored.scores["image"], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_each_image_is_left_out_by_one_classifier_and_copies_stay_together() -> None:
-    recipe = tiny_recipe(detector="ddad+", fusion__folds=3)
-    groups = np.repeat(np.arange(20), 2)
-    is_unlabeled = np.arange(40) >= 20
-    folds = DDADPlus(recipe)._folds(groups, is_unlabeled)
-    assert set(folds.tolist()) == {0, 1, 2}
-    assert (folds[::2] == folds[1::2]).all()
-
-
-def test_images_that_are_all_alike_still_give_folds() -> None:
-    folds = DDADPlus(tiny_recipe(detector="ddad+"))._folds(np.zeros(16, np.int64), np.arange(16) >= 8)
-    assert len(set(folds.tolist())) == 4
 
 
 def test_without_unlabeled_images_it_is_r_intra(tmp_path: Path) -> None:
@@ -74,3 +66,46 @@ def test_weights_without_their_other_half_are_refused(tmp_path: Path) -> None:
     tensors = {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith("classifier_")}
     with pytest.raises(ModelError, match="not those of a DDAD"):
         DDADPlus(detector.recipe).load_state_dict(tensors)
+
+
+def marked(count: int, seed: int) -> Tensor:
+    """Images with a bright square, a kind of anomaly that no normal or unlabeled image has."""
+    images = 0.5 * random_images(count, seed=seed)
+    images[:, :, 4:12, 4:12] = 1
+    return images
+
+
+def test_known_abnormal_images_help_with_their_kind_and_leave_ddad_as_it_is(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("without", "with")]
+    for folder in folders:
+        folder.mkdir()
+    without, given = fit_in(folders[0]), fit_in(folders[1], abnormal=marked(6, seed=5))
+    images = torch.cat([random_images(12, seed=6), marked(12, seed=7)])
+    labels = np.repeat([0, 1], 12)
+
+    def ahead(detector: DDADPlus) -> float:
+        logit = torch.stack([classifier(images) for classifier in detector.classifiers]).mean(dim=0).detach().numpy()
+        return float(logit[labels == 1].mean() - logit[labels == 0].mean())
+
+    assert ahead(given) > ahead(without)
+    assert given.ddad.state_dict().keys() == without.ddad.state_dict().keys()
+    # DDAD is fitted on normal and unlabeled images alone.
+    seen = [np.load(folders[1] / f"kept-{part}.npy") for part in ("normal", "unlabeled")]
+    known = {image.tobytes() for image in marked(6, seed=5).numpy()}
+    assert not known & {image.tobytes() for part in seen for image in part}
+
+
+def test_known_abnormal_images_stand_in_the_search_for_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {}
+
+    def spy(_: Fusion, normal: np.ndarray, unlabeled: np.ndarray) -> None:
+        counts["normal"], counts["unlabeled"] = len(normal), len(unlabeled)
+
+    monkeypatch.setattr(Fusion, "fit", spy)
+    for name, abnormal in (("without", None), ("with", marked(6, seed=5))):
+        (tmp_path / name).mkdir()
+        fit_in(tmp_path / name, abnormal=abnormal)
+        counts[name] = counts["unlabeled"]
+    assert counts["with"] == counts["without"] + 6

@@ -251,3 +251,31 @@ def test_the_verb_says_where_the_report_is(
 
     file = folder / "report.html"
     assert outcome.json == {"report": str(file), "bytes": file.stat().st_size}
+
+
+def test_how_the_recipe_was_chosen_and_whom_the_fit_trusted_is_shown(tmp_path: Path) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 3), maps=False)
+    candidates = [
+        {
+            "name": name,
+            "changes": changes,
+            "guide": {"estimate": estimate, "low": estimate - 0.1, "high": estimate + 0.1},
+            "behind": 0.75 - estimate,
+            "standard_error": 0.02,
+        }
+        for name, changes, estimate in (("as given", {}, 0.7), ("<ddad+>", {"detector": "ddad+"}, 0.75))
+    ]
+    selection = {"chosen": "<ddad+>", "held_out": {"normal": 31, "unlabeled": 32}, "candidates": candidates}
+    model = MODEL | {"selection": selection, "unsupervised": {"trusted": 40, "of": 80}}
+    (folder / "run.json").write_text(json.dumps({"model": model}))
+
+    page = write_report(folder).read_text()
+
+    assert "<strong>&lt;ddad+&gt;</strong>, chosen" in page
+    assert "0.700 (0.600 – 0.800)" in page
+    assert "0.050 ± 0.020" in page
+    assert "detector = ddad+" in page
+    assert "31 normal and 32 unlabeled" in page
+    assert "40 of 80 unlabeled images" in page
+    (folder / "run.json").write_text(json.dumps({"model": MODEL}))
+    assert "Selection without labels" not in write_report(folder, overwrite=True).read_text()

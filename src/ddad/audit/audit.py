@@ -20,7 +20,7 @@ from ddad.cohorts.near_copies import Indices, linked_groups
 from ddad.errors import BlankSliceError, CohortError, ImageError
 from ddad.progress import Progress, SilentProgress
 
-PARTS = ("normal", "unlabeled", "test normal", "test abnormal", "test of unknown label")
+PARTS = ("normal", "unlabeled", "abnormal", "test normal", "test abnormal", "test of unknown label")
 """Parts of a cohort, in the order in which they are reported."""
 
 _EXAMPLES = 10
@@ -123,7 +123,7 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
     groups = linked_groups(
         np.concatenate([pairs.first, np.arange(len(table))]), np.concatenate([pairs.second, leaders]), len(table)
     )
-    normal, abnormal = np.isin(names, ("normal", "test normal")), names == "test abnormal"
+    normal, abnormal = np.isin(names, ("normal", "test normal")), np.isin(names, ("abnormal", "test abnormal"))
     first, second = pairs.first, pairs.second
     conflicts = np.flatnonzero((normal[first] & abnormal[second]) | (abnormal[first] & normal[second]))
     tested = np.char.startswith(names, "test")

@@ -14,7 +14,13 @@ from ddad.cohorts.benchmark_folder import LISTS, read_split
 from ddad.files import write_atomically
 
 _UNKNOWN = "train.unlabeled"
-_FROM_PART = {"normal": "train.0", "unlabeled": _UNKNOWN, "test normal": "test.0", "test abnormal": "test.1"}
+_FROM_PART = {
+    "normal": "train.0",
+    "unlabeled": _UNKNOWN,
+    "abnormal": "train.1",
+    "test normal": "test.0",
+    "test abnormal": "test.1",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,8 @@ class Resplit:
     """Lists of names, as in a benchmark folder's `data.json`.
 
     Attributes:
-        lists: by `train.0`, `train.unlabeled.0`, `train.unlabeled.1`, `test.0`, `test.1`.
+        lists: by `train.0`, `train.unlabeled.0`, `train.unlabeled.1`, `test.0`, `test.1`, and `train.1` if the
+            source has it.
         before: how many names each list of the source had.
         left_out: images that are in no list, because they could not be read or have no place.
     """
@@ -40,6 +47,7 @@ class Resplit:
         content = {
             "train": {
                 "0": self.lists["train.0"],
+                **({"1": self.lists["train.1"]} if "train.1" in self.lists else {}),
                 "unlabeled": {"0": self.lists["train.unlabeled.0"], "1": self.lists["train.unlabeled.1"]},
             },
             "test": {"0": self.lists["test.0"], "1": self.lists["test.1"]},
@@ -91,12 +99,13 @@ def leak_free_split(audit: Audit, lists: Mapping[str, str], images: Path | None,
         waiting.append(group)
     for group in waiting:
         _put(group, _place(group, audit.paths, lists, before, counts), chosen, counts)
-    named: dict[str, list[str]] = {key: [] for key in LISTS}
+    kept = [key for key in LISTS if before[key] or key != "train.1"]
+    named: dict[str, list[str]] = {key: [] for key in kept}
     for index, key in sorted(chosen.items()):
         named["train.unlabeled.0" if key == _UNKNOWN else key].append(_name(audit.paths[index], images))
     return Resplit(
         named,
-        {key: before[key] + (before[_UNKNOWN] if key == "train.unlabeled.0" else 0) for key in LISTS},
+        {key: before[key] + (before[_UNKNOWN] if key == "train.unlabeled.0" else 0) for key in kept},
         len(audit.paths) + len(audit.skipped) - len(chosen),
     )
 

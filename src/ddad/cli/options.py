@@ -25,6 +25,14 @@ Unlabeled = Annotated[
     list[Path] | None,
     typer.Option("--unlabeled", help="Folder of unlabeled images.", rich_help_panel=_IMAGES),
 ]
+Abnormal = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--abnormal",
+        help="Folder of a few images known to be abnormal, to learn from; for a detector that takes them (ddad+).",
+        rich_help_panel=_IMAGES,
+    ),
+]
 TestNormal = Annotated[
     list[Path] | None,
     typer.Option("--test-normal", help="Folder of normal test images.", rich_help_panel=_IMAGES),
@@ -125,6 +133,24 @@ FalseAlarmRate = Annotated[
         help="Share of normal images that may be flagged, e.g. 0.05. Default: that of the model's calibration file.",
     ),
 ]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="auto|FILE",
+        help="Try several recipes, without a label, and fit the best: auto, or a YAML or JSON list of candidates.",
+        rich_help_panel=_RECIPE,
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="With --select: begin no further candidate after this time, e.g. 90s, 30m or 2h.",
+        rich_help_panel=_RECIPE,
+    ),
+]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 PrecisionName = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
@@ -194,10 +220,27 @@ def build_recipe(
     return recipe.changed(changes)
 
 
+def seconds_of(budget: str) -> float:
+    """Read a time such as 90s, 30m or 2h.
+
+    Raises:
+        SettingError: it is no time.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    try:
+        seconds = float(budget[:-1]) * units[budget[-1:]]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise SettingError(f"--budget {budget}: write a time with its unit, such as 90s, 30m or 2h.")
+    return seconds
+
+
 def build_cohort(
     *,
     normal: list[Path] | None = None,
     unlabeled: list[Path] | None = None,
+    abnormal: list[Path] | None = None,
     test_normal: list[Path] | None = None,
     test_abnormal: list[Path] | None = None,
     test_masks: Path | None = None,
@@ -218,7 +261,7 @@ def build_cohort(
     from ddad.images import ALL, Selection
 
     selection = Selection(slices, volume)
-    folders = any((normal, unlabeled, test_normal, test_abnormal, test_masks))
+    folders = any((normal, unlabeled, abnormal, test_normal, test_abnormal, test_masks))
     if sum((folders, manifest is not None, data is not None)) != 1:
         raise CohortError(
             "images: give folders (--normal, --unlabeled, --test-normal, --test-abnormal), or --manifest, or --data; "
@@ -235,6 +278,7 @@ def build_cohort(
     return Cohort.from_folders(
         normal=normal,
         unlabeled=unlabeled,
+        abnormal=abnormal,
         test_normal=test_normal,
         test_abnormal=test_abnormal,
         test_masks=test_masks,

@@ -37,6 +37,33 @@ def print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
         typer.echo(to_markdown(evaluation_table(evaluation)))
 
 
+def print_selection(selection: dict[str, Any]) -> None:
+    """Print the candidates of a selection and how they were judged."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    table = Table("candidate", title="Candidates", title_justify="left")
+    for name in ("guide", "95 % interval", "behind the best", "seconds"):
+        table.add_column(name, justify="right")
+    for row in selection["candidates"]:
+        guide = row["guide"]
+        table.add_row(
+            row["name"],
+            f"{guide['estimate']:.3f}",
+            f"{guide['low']:.3f} – {guide['high']:.3f}",
+            f"{row['behind']:.3f} ± {row['standard_error']:.3f}",
+            f"{row['seconds']:.0f}",
+            style="bold" if row["name"] == selection["chosen"] else None,
+        )
+    console.print(table)
+    held = selection["held_out"]
+    console.print(
+        f"Chosen: {selection['chosen']}. The guide is the AUC of {held['normal']} held-out normal against "
+        f"{held['unlabeled']} held-out unlabeled images; no label was looked at."
+    )
+
+
 def print_audit(audit: Audit) -> None:
     """Print what an audit found, as tables."""
     from rich.console import Console

@@ -12,8 +12,11 @@ import numpy as np
 from ddad.cohorts.rows import Role, Row, listed
 from ddad.errors import CohortError
 
-LISTS = ("train.0", "train.unlabeled.0", "train.unlabeled.1", "test.0", "test.1")
-"""The lists of a split."""
+LISTS = ("train.0", "train.unlabeled.0", "train.unlabeled.1", "test.0", "test.1", "train.1")
+"""The lists of a split; the last, images known to be abnormal, may be missing."""
+
+_ROLES = {"train.0": Role.NORMAL, "train.1": Role.ABNORMAL}
+_OPTIONAL = LISTS[-1:]
 
 
 def read_benchmark(
@@ -66,7 +69,7 @@ def read_benchmark(
             )
     rows = []
     for key in LISTS:
-        role = Role.TEST if key.startswith("test") else Role.UNLABELED if "unlabeled" in key else Role.NORMAL
+        role = _ROLES.get(key, Role.TEST if key.startswith("test") else Role.UNLABELED)
         # The labels of unlabeled images serve only to set the anomaly rate: they end here.
         label = int(key[-1]) if role == Role.TEST else None
         origin = f"{file.name}, {'train.unlabeled' if role == Role.UNLABELED else key}"
@@ -79,7 +82,7 @@ def read_benchmark(
 
 
 def _set_apart(names: dict[str, list[str]], unseen: str, file: Path) -> None:
-    """Keep a class of anomaly out of the unlabeled images, and test on it alone."""
+    """Keep a class of anomaly out of the images to learn from, and test on it alone."""
     chosen = [name for name in names["test.1"] if fnmatchcase(name, unseen)]
     if not chosen:
         raise CohortError(
@@ -87,7 +90,8 @@ def _set_apart(names: dict[str, list[str]], unseen: str, file: Path) -> None:
             f"{listed(names['test.1'])}. A * stands for any letters."
         )
     names["test.1"] = chosen
-    names["train.unlabeled.1"] = [name for name in names["train.unlabeled.1"] if not fnmatchcase(name, unseen)]
+    for key in ("train.unlabeled.1", "train.1"):
+        names[key] = [name for name in names[key] if not fnmatchcase(name, unseen)]
 
 
 def _drawn(names: list[str], count: int, seed: int, file: Path) -> list[str]:
@@ -126,7 +130,7 @@ def unlabeled_counts(normals: int, abnormals: int, rate: float, total: int) -> t
 
 
 def read_split(file: Path) -> dict[str, list[str]]:
-    """Read the five lists of names of a split.
+    """Read the lists of names of a split.
 
     Raises:
         CohortError: the file is missing or malformed, or names an image twice.
@@ -154,6 +158,8 @@ def read_split(file: Path) -> dict[str, list[str]]:
 def _list_at(file: Path, content: Any, key: str) -> list[str]:
     value = content
     for part in key.split("."):
+        if isinstance(value, dict) and part not in value and key in _OPTIONAL:
+            return []
         if not isinstance(value, dict) or part not in value:
             raise CohortError(f"{file}: lacks {key}, a list of image names. An empty list [] will do.")
         value = value[part]

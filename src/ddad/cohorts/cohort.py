@@ -49,6 +49,7 @@ class Cohort:
         *,
         normal: Folders = None,
         unlabeled: Folders = None,
+        abnormal: Folders = None,
         test_normal: Folders = None,
         test_abnormal: Folders = None,
         test_masks: Folders = None,
@@ -62,6 +63,7 @@ class Cohort:
         Args:
             normal: images known to be normal.
             unlabeled: images that nobody has looked at.
+            abnormal: a few images known to be abnormal, to learn from.
             test_normal: normal images to evaluate on.
             test_abnormal: abnormal images to evaluate on.
             test_masks: masks of abnormal images, each named as its image but for the suffix.
@@ -70,7 +72,7 @@ class Cohort:
         Raises:
             CohortError: a folder is missing, empty or a file, a file has two roles, or a mask is ambiguous.
         """
-        rows, notes, name = read_folders(normal, unlabeled, test_normal, test_abnormal, test_masks, selection)
+        rows, notes, name = read_folders(normal, unlabeled, test_normal, test_abnormal, test_masks, selection, abnormal)
         return cls._checked(rows, notes, name)
 
     @classmethod
@@ -146,13 +148,15 @@ class Cohort:
         return [Path(path) for path in self.of(role, label)["path"]]
 
     def counts(self) -> dict[str, int]:
-        """Count the images: normal, unlabeled, test, test_normal, test_abnormal."""
+        """Count the images: normal, unlabeled, test, test_normal, test_abnormal, and abnormal if there are any."""
+        abnormal = len(self.of(Role.ABNORMAL))
         return {
             "normal": len(self.of(Role.NORMAL)),
             "unlabeled": len(self.of(Role.UNLABELED)),
             "test": len(self.of(Role.TEST)),
             "test_normal": len(self.of(Role.TEST, 0)),
             "test_abnormal": len(self.of(Role.TEST, 1)),
+            **({"abnormal": abnormal} if abnormal else {}),
         }
 
     def require(self, role: Role | str, least: int, purpose: str) -> None:
@@ -309,6 +313,8 @@ class Cohort:
             (Role.TEST, Role.NORMAL),
             (Role.TEST, Role.UNLABELED),
             (Role.UNLABELED, Role.NORMAL),
+            (Role.TEST, Role.ABNORMAL),
+            (Role.ABNORMAL, Role.NORMAL),
         ):
             both = [found for found in by_content.values() if role in found and other in found]
             if both:

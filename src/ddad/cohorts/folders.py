@@ -21,6 +21,7 @@ def read_folders(
     test_abnormal: Folders,
     test_masks: Folders,
     selection: Selection,
+    abnormal: Folders = None,
 ) -> tuple[list[Row], list[str], str]:
     """List the images of each role; return rows, notes and a name for the cohort.
 
@@ -30,6 +31,7 @@ def read_folders(
     plan: tuple[tuple[str, Folders, Role, int | None], ...] = (
         ("normal", normal, Role.NORMAL, None),
         ("unlabeled", unlabeled, Role.UNLABELED, None),
+        ("abnormal", abnormal, Role.ABNORMAL, None),
         ("test_normal", test_normal, Role.TEST, 0),
         ("test_abnormal", test_abnormal, Role.TEST, 1),
     )

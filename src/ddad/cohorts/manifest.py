@@ -78,6 +78,8 @@ def _row(manifest: Path, line: int, cells: dict[str | None, str | list[str] | No
     label = _LABELS[text]
     if role == Role.NORMAL and label == 1:
         raise CohortError(f"{origin}: role is normal but label is 1, abnormal. Correct one of them.")
+    if role == Role.ABNORMAL and label == 0:
+        raise CohortError(f"{origin}: role is abnormal but label is 0, normal. Correct one of them.")
     is_test = role == Role.TEST
     mask = values.get("mask", "")
     row = Row(
@@ -88,7 +90,7 @@ def _row(manifest: Path, line: int, cells: dict[str | None, str | list[str] | No
         group=values.get("group") or None,
         mask=manifest.parent / mask if mask else None,
     )
-    return row, label is not None and not is_test
+    return row, label is not None and role in (Role.NORMAL, Role.UNLABELED)
 
 
 def _role(origin: str, text: str) -> Role:

@@ -16,6 +16,8 @@ class Role(StrEnum):
     """Normal or not, nobody has looked: trains UDM."""
     TEST = "test"
     """Never trained on; evaluated where a label is known."""
+    ABNORMAL = "abnormal"
+    """Known to be abnormal: a few examples, for detectors that take them."""
 
 
 class SkippedImage(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
 
 from ddad.errors import SettingError
 
@@ -70,3 +71,27 @@ def hold_out_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Ind
 def _check(share: float) -> None:
     if not 0 <= share < 1:
         raise SettingError(f"holdout is {share:g}; it is a share of the images, at least 0 and below 1.")
+
+
+def group_folds(groups: Indices, kinds: NDArray[np.int64] | NDArray[np.bool_], folds: int, seed: int) -> Indices:
+    """Divide images into folds of whole groups, each with a like share of every kind.
+
+    Where almost all images are of one group, groups cannot be kept, and every image stands alone.
+
+    Args:
+        groups: (N,) number of the group of each image.
+        kinds: (N,) what is spread evenly over the folds.
+        folds: how many; fewer if a kind has fewer images, but at least two.
+        seed: the same seed makes the same folds.
+
+    Returns:
+        (N,) number of the fold of each image, from 0.
+    """
+    count = min(folds, *np.unique(kinds, return_counts=True)[1].tolist())
+    if len(np.unique(groups)) < 2 * count:
+        groups = np.arange(len(groups))
+    found = np.empty(len(groups), np.int64)
+    splitter = StratifiedGroupKFold(max(count, 2), shuffle=True, random_state=seed % 2**32)
+    for number, (_, left_out) in enumerate(splitter.split(groups, kinds, groups)):
+        found[left_out] = number
+    return found

@@ -29,12 +29,14 @@ class FitContext:
         compute: device and precision.
         workers: processes that may train side by side.
         progress: told what is being fitted.
+        abnormal: `.npy` file of a few images known to be abnormal, for a detector that `takes_abnormal`.
     """
 
     workspace: Path
     compute: Compute
     workers: int = 1
     progress: Progress = field(default_factory=SilentProgress)
+    abnormal: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Detector(ABC):
 
     name: ClassVar[str]
     needs_unlabeled: ClassVar[bool] = False
+    takes_abnormal: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

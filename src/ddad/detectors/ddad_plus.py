@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
 from ddad.cohorts import hold_out
 from ddad.cohorts.near_copies import near_copy_groups
+from ddad.cohorts.split import group_folds
 from ddad.detectors.base import Curves, Detector, FitContext, Scored, block_size
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.normal_vs_unlabeled import classifier_job
@@ -35,9 +35,13 @@ class DDADPlus(Detector):
     it. DDAD is fitted without a part of the images; on that part, what all say of unseen normal and unlabeled images
     gives the weights (`Fusion`). Near copies stay together in both divisions. The score is the mean of the map.
     Without unlabeled images it is R_intra.
+
+    Images known to be abnormal stand beside the unlabeled ones, in the classifiers and in the search for the weights.
+    DDAD itself never sees them, so that R_intra and R_dual keep what they know of other kinds of anomaly.
     """
 
     name = "ddad+"
+    takes_abnormal = True
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -54,47 +58,48 @@ class DDADPlus(Detector):
         """Train classifiers and DDAD, then find the weights; everything goes on from its checkpoints."""
         if unlabeled is None:
             return self.ddad.fit(normal, None, context)
-        images = ImagePool.open([normal, unlabeled])
-        is_unlabeled = np.repeat([False, True], [len(array) for array in images.arrays])
+        sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
+        images = ImagePool.open(sources)
+        source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
         groups = near_copy_groups(np.concatenate(images.arrays))
-        folds = self._folds(groups, is_unlabeled)
-        curves = self._fit_classifiers(normal, unlabeled, folds, is_unlabeled, context)
+        folds = group_folds(groups, source > 0, self.recipe.fusion.folds, self.recipe.seed)
+        curves = self._fit_classifiers(sources, folds, source, context)
 
-        kept, held = hold_out([str(group) for group in groups], self.recipe.fusion.holdout, self.recipe.seed)
+        known = np.flatnonzero(source < 2)
+        kept, held = (
+            known[places]
+            for places in hold_out(
+                [str(group) for group in groups[known]], self.recipe.fusion.holdout, self.recipe.seed
+            )
+        )
         kept_normal, kept_unlabeled = context.workspace / "kept-normal.npy", context.workspace / "kept-unlabeled.npy"
-        np.save(kept_normal, images.batch(kept[~is_unlabeled[kept]]).numpy())
-        np.save(kept_unlabeled, images.batch(kept[is_unlabeled[kept]]).numpy())
+        np.save(kept_normal, images.batch(kept[source[kept] == 0]).numpy())
+        np.save(kept_unlabeled, images.batch(kept[source[kept] == 1]).numpy())
         curves |= self.ddad.fit(kept_normal, kept_unlabeled, context)
 
-        evidence = self._unseen_evidence(images, held, folds, context.compute)
-        self.fusion.fit(evidence[~is_unlabeled[held]], evidence[is_unlabeled[held]])
+        unseen_abnormal = np.flatnonzero((source == 2) & ~np.isin(groups, groups[kept]))
+        unseen = np.concatenate([held, unseen_abnormal])
+        evidence = self._unseen_evidence(images, unseen, folds, context.compute)
+        self.fusion.fit(evidence[source[unseen] == 0], evidence[source[unseen] > 0])
         return curves
-
-    def _folds(self, groups: NDArray[np.int64], is_unlabeled: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Number the fold of each image; near copies share one, and each has both kinds of images if they suffice."""
-        count = min(self.recipe.fusion.folds, int(is_unlabeled.sum()), int((~is_unlabeled).sum()))
-        if len(np.unique(groups)) < 2 * count:
-            groups = np.arange(len(groups))  # so alike that everything would be one group
-        folds = np.empty(len(groups), np.int64)
-        splitter = StratifiedGroupKFold(max(count, 2), shuffle=True, random_state=self.recipe.seed % 2**32)
-        for number, (_, left_out) in enumerate(splitter.split(groups, is_unlabeled, groups)):
-            folds[left_out] = number
-        return folds
 
     def _fit_classifiers(
         self,
-        normal: Path,
-        unlabeled: Path,
+        sources: Sequence[Path],
         folds: NDArray[np.int64],
-        is_unlabeled: NDArray[np.bool_],
+        source: NDArray[np.int64],
         context: FitContext,
     ) -> Curves:
         count = int(folds.max()) + 1
         paths = [context.workspace / f"classifier-{k}.safetensors" for k in range(count)]
         jobs = []
         for k in range(count):
-            in_normal, in_unlabeled = (np.flatnonzero(folds[is_unlabeled == side] != k).tolist() for side in (0, 1))
-            jobs.append(classifier_job(self.recipe, k, paths, normal, unlabeled, context, (in_normal, in_unlabeled)))
+            others = [np.flatnonzero(folds[source == number] != k).tolist() for number in range(len(sources))]
+            jobs.append(
+                classifier_job(
+                    self.recipe, k, paths, sources[0], sources[1], context, abnormal=context.abnormal, kept=others
+                )
+            )
         run_jobs(jobs, workers=context.workers, progress=context.progress, title="classifiers")
         self.classifiers, curves = [], {}
         for k, path in enumerate(paths):

@@ -83,9 +83,11 @@ def classifier_job(
     normal: Path,
     unlabeled: Path,
     context: FitContext,
-    kept: tuple[list[int], list[int]] | None = None,
+    *,
+    abnormal: Path | None = None,
+    kept: Sequence[Sequence[int]] | None = None,
 ) -> Job:
-    """Describe the training of one classifier of several; `kept` are its places in both files, None for all."""
+    """Describe the training of one classifier of several; `kept` are its places in each file, None for all."""
     return Job(
         title=f"classifier {member + 1} of {len(paths)}",
         function="ddad.training.classification:train_classifier_job",
@@ -96,6 +98,7 @@ def classifier_job(
             "member": member,
             "into": str(paths[member]),
             "compute": context.compute.to_json(),
+            "abnormal": None if abnormal is None else str(abnormal),
             "kept": kept,
         },
         steps=recipe.classification.epochs,

@@ -43,6 +43,8 @@ def run_once(
     seen = model.card["cohort"]
     metrics = evaluation.to_json()
     skipped = [*seen["skipped"], *metrics.pop("skipped")]
+    pile = model.card.get("unsupervised", {"images": []})["images"]
+    trusted = [_within(path, cohort) for path, *_, is_trusted in pile if is_trusted]
     warnings = dict.fromkeys([*seen["warnings"], *metrics.pop("warnings")])
     return {
         "versions": {"ddad": model.card["ddad"], **model.card["versions"]},
@@ -56,6 +58,7 @@ def run_once(
         "evaluation": metrics,
         "labels": evaluation.labels,
         "scores": {name: [round(s, 6) for s in values] for name, values in evaluation.scores.items()},
+        **({"trusted": trusted} if trusted else {}),
     }
 
 
@@ -110,5 +113,6 @@ def differs_from_published(record: dict[str, Any], benchmark: Benchmark, split: 
 
 def _within(text: str, cohort: Cohort) -> str:
     """Name files from the cohort's own folder on: a stored result says nothing of the machine it was made on."""
-    folder = os.path.commonpath([str(path.parent) for path in cohort.paths(Role.NORMAL)])
+    learned_from = cohort.paths(Role.NORMAL) or cohort.paths(Role.UNLABELED)
+    folder = os.path.commonpath([str(path.parent) for path in learned_from])
     return re.sub(rf"(?<![\w./-]){re.escape(str(Path(folder).parent) + os.sep)}", "", text)

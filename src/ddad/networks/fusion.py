@@ -40,7 +40,8 @@ class Fusion(nn.Module):
 
         Args:
             normal: (N, kinds) evidence of images that no part was trained on, known to be normal.
-            unlabeled: (M, kinds), the same for unlabeled images. With fewer than two of either, nothing changes.
+            unlabeled: (M, kinds), the same for unlabeled images, and for those known to be abnormal. With fewer than
+                two of either, nothing changes.
         """
         if min(len(normal), len(unlabeled)) < 2:
             return

@@ -52,6 +52,8 @@ def card_facts(results: Results) -> Facts:
         ("fitted", model.get("created")),
         ("on", ", ".join(str(compute[key]) for key in ("device", "precision") if key in compute)),
         ("seconds", model.get("seconds")),
+        ("recipe chosen among candidates", model.get("selection", {}).get("chosen")),
+        ("trusted to be normal", _trusted(model.get("unsupervised"))),
         ("seed", model.get("seed")),
         ("ddad", model.get("ddad")),
         ("versions", ", ".join(f"{name} {version}" for name, version in model.get("versions", {}).items())),
@@ -68,6 +70,22 @@ def _share(prevalence: dict[str, Any] | None) -> str | None:
     return f"about {prevalence['estimate']:.0%} ({level:.0%} interval {low:.0%} to {high:.0%})"
 
 
+def candidate_facts(results: Results) -> list[tuple[str, str, str, str]]:
+    """Return name, guide, distance to the best with its standard error, and what each candidate changes."""
+    rows = []
+    for row in results.model.get("selection", {}).get("candidates", ()):
+        guide = row["guide"]
+        rows.append(
+            (
+                row["name"],
+                f"{guide['estimate']:.3f} ({guide['low']:.3f} – {guide['high']:.3f})",
+                f"{row['behind']:.3f} ± {row['standard_error']:.3f}",
+                ", ".join(f"{name} = {value}" for name, value in row["changes"].items()) or "nothing",
+            )
+        )
+    return rows
+
+
 def recipe_facts(results: Results) -> Facts:
     """Return every field of the recipe under its full name; of a benchmark, that of its first run."""
     recipe = results.model.get("recipe") or (results.records[0].get("recipe") if results.records else None)
@@ -82,3 +100,7 @@ def _flat(content: dict[str, Any], before: str) -> Facts:
         else:
             facts.append((f"{before}{key}", "–" if value is None else str(value)))
     return facts
+
+
+def _trusted(unsupervised: dict[str, Any] | None) -> str | None:
+    return f"{unsupervised['trusted']} of {unsupervised['of']} unlabeled images" if unsupervised else None

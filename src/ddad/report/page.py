@@ -21,7 +21,7 @@ from ddad.files import write_atomically
 from ddad.progress import Progress, SilentProgress
 from ddad.report.benchmark_table import benchmark_table
 from ddad.report.charts import curve, histogram, training_curves
-from ddad.report.facts import card_facts, overview, recipe_facts
+from ddad.report.facts import candidate_facts, card_facts, overview, recipe_facts
 from ddad.report.gallery import PER_PAGE, Gallery, make_gallery
 from ddad.report.results import Results, ScoredRun, read_results
 
@@ -101,6 +101,8 @@ def render(results: Results, progress: Progress) -> str:
         cells=benchmark_table(results.cells),
         curves=_training(results),
         card=card_facts(results),
+        candidates=candidate_facts(results),
+        selection=results.model.get("selection", {}),
         recipe=recipe_facts(results),
         gallery=gallery,
         per_page=PER_PAGE,

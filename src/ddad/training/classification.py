@@ -14,6 +14,7 @@ from ddad.augmentation import apply_augmentations, draw_augmentations
 from ddad.networks.classifier import Classifier
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
+from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -21,19 +22,22 @@ from ddad.training.seeds import derived_seed, torch_generator
 
 def train_classifier_job(
     *, recipe: dict[str, Any], normal: str, unlabeled: str, member: int, into: str,
-    compute: dict[str, Any], report: Callable[[str], None], kept: tuple[list[int], list[int]] | None = None,
+    compute: dict[str, Any], report: Callable[[str], None], abnormal: str | None = None,
+    kept: list[list[int]] | None = None,
 ) -> None:  # fmt: skip
-    """Do `train_classifier` with arguments that travel as JSON; `kept` are places in both files, None for all."""
-    pools = ImagePool.open([normal]), ImagePool.open([unlabeled])
+    """Do `train_classifier` with arguments that travel as JSON; `kept` are places in each file, None for all."""
+    pools = [ImagePool.open([path]) for path in (normal, unlabeled, abnormal) if path is not None]
     if kept is not None:
-        pools = pools[0].subset(kept[0]), pools[1].subset(kept[1])
+        pools = [pool.subset(places) for pool, places in zip(pools, kept, strict=True)]
     train_classifier(
         Recipe.model_validate(recipe),
-        *pools,
+        pools[0],
+        pools[1],
         member,
         Path(into),
         Compute(**compute),
         report,
+        abnormal=pools[2] if len(pools) > 2 and len(pools[2]) else None,
     )
 
 
@@ -45,8 +49,12 @@ def train_classifier(
     into: Path,
     compute: Compute,
     report: Callable[[str], None],
+    *,
+    abnormal: ImagePool | None = None,
 ) -> None:
     """Train one classifier and write its weights to `into`; go on from a checkpoint beside it.
+
+    A side that is far smaller than D_u comes several times in an epoch, under other augmentations each time.
 
     Args:
         recipe: its `classification` and `augmentation` sections are followed.
@@ -56,21 +64,23 @@ def train_classifier(
         into: the safetensors file to write; its notes hold the training curve.
         compute: device and precision.
         report: called after each epoch with a line about it.
+        abnormal: images known to be abnormal, label 1 like D_u; None if there are none.
     """
     settings, size = recipe.classification, recipe.images.image_size
     torch.manual_seed(derived_seed(recipe.seed, "classifier", member, "weights"))
     network = compute.place(Classifier(recipe.images.channels, settings.width))
-    images = normal + unlabeled
-    batch_size = min(settings.batch_size, len(images))
-    steps_per_epoch = len(images) // batch_size
+    normal = normal.repeated(balancing_repeats(len(normal), len(unlabeled)))
+    suspected = unlabeled
+    if abnormal is not None:
+        suspected += abnormal.repeated(balancing_repeats(len(abnormal), len(unlabeled)))
+    images = normal + suspected
+    epoch_shape = (len(images), settings.batch_size, settings.least_steps)
     # Both sides weigh the same, however many images each has.
-    weight = torch.tensor(len(normal) / len(unlabeled), device=compute.device)
+    weight = torch.tensor(len(normal) / len(suspected), device=compute.device)
 
     def batch_losses(epoch: int) -> Iterator[Tensor]:
         generator = torch_generator(recipe.seed, "classifier", member, "epoch", epoch)
-        order = torch.randperm(len(images), generator=generator)
-        for step in range(steps_per_epoch):
-            chosen = order[step * batch_size : (step + 1) * batch_size]
+        for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
             batch = apply_augmentations(images.batch(chosen.numpy()), draw)
             label = (chosen >= len(normal)).float()
@@ -80,6 +90,6 @@ def train_classifier(
             yield functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
     loop = LoopSettings(
-        settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
+        settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
     )
     train_epochs(network, batch_losses, loop, into, report)

@@ -16,6 +16,7 @@ from ddad.networks.ssim import structural_similarity
 from ddad.recipe import Recipe
 from ddad.synthesis import apply_perlin, draw_perlin
 from ddad.training.device import Compute
+from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.refinement import focal_loss
@@ -47,14 +48,11 @@ def train_draem(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute,
     settings, size = recipe.segmentation, recipe.images.image_size
     torch.manual_seed(derived_seed(recipe.seed, "draem", "weights"))
     network = compute.place(DRAEMNetwork(recipe.images.channels, settings.width))
-    batch_size = min(settings.batch_size, len(normal))
-    steps_per_epoch = len(normal) // batch_size
+    epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
     def batch_losses(epoch: int) -> Iterator[Tensor]:
         generator = torch_generator(recipe.seed, "draem", "epoch", epoch)
-        order = torch.randperm(len(normal), generator=generator)
-        for step in range(steps_per_epoch):
-            chosen = order[step * batch_size : (step + 1) * batch_size]
+        for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_perlin(chosen, len(normal), size, generator)
             change = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
             textures = apply_augmentations(normal.batch(draw.donors.numpy()), change)
@@ -67,5 +65,5 @@ def train_draem(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute,
             error = functional.mse_loss(reconstruction, images)
             yield error + (1 - similarity) + focal_loss(logits, draw.masks.to(logits), _FOCAL_GAMMA)
 
-    loop = LoopSettings(settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9)
+    loop = LoopSettings(settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9)
     train_epochs(network, batch_losses, loop, into, report)

@@ -14,6 +14,7 @@ from ddad.networks.unet import UNet
 from ddad.recipe import Recipe
 from ddad.synthesis import apply_patches, apply_poisson_patches, draw_patches, patch_weights
 from ddad.training.device import Compute
+from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -44,14 +45,11 @@ def train_patch_regression(
     settings, size = recipe.segmentation, recipe.images.image_size
     torch.manual_seed(derived_seed(recipe.seed, method, "weights"))
     network = compute.place(UNet(recipe.images.channels, 1, settings.width))
-    batch_size = min(settings.batch_size, len(normal))
-    steps_per_epoch = len(normal) // batch_size
+    epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
     def batch_losses(epoch: int) -> Iterator[Tensor]:
         generator = torch_generator(recipe.seed, method, "epoch", epoch)
-        order = torch.randperm(len(normal), generator=generator)
-        for step in range(steps_per_epoch):
-            chosen = order[step * batch_size : (step + 1) * batch_size]
+        for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_patches(chosen, len(normal), size, recipe.synthesis, generator)
             own, donors = normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy())
             mixed = apply_poisson_patches(own, donors, draw) if method == "pii" else apply_patches(own, donors, draw)[0]
@@ -61,5 +59,5 @@ def train_patch_regression(
             # As published: the cross-entropy with α itself as a soft label.
             yield functional.binary_cross_entropy_with_logits(logits, target.to(logits))
 
-    loop = LoopSettings(settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9)
+    loop = LoopSettings(settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9)
     train_epochs(network, batch_losses, loop, into, report)

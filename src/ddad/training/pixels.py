@@ -41,6 +41,10 @@ class ImagePool:
         """Return the pool of some of its images, in the order of `indices`."""
         return ImagePool(self.arrays, self._chosen[np.asarray(indices, dtype=np.int64)])
 
+    def repeated(self, times: int) -> ImagePool:
+        """Return the pool in which every image comes `times` as often."""
+        return ImagePool(self.arrays, np.tile(self._chosen, times))
+
     def batch(self, indices: NDArray[np.int64]) -> Tensor:
         """Copy the images at `indices` into a new tensor (len(indices), C, S, S), in that order."""
         images = np.empty((len(indices), *self.arrays[0].shape[1:]), np.float32)

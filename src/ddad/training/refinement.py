@@ -18,6 +18,7 @@ from ddad.recipe import Recipe
 from ddad.synthesis import apply_patches, draw_patches
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
+from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -94,14 +95,11 @@ def train_refiner(
         batches = [np.arange(start, min(start + _STATISTICS_BATCH, len(normal))) for start in starts]
         network.fit_normal_statistics(torch.cat([discrepancies(normal.batch(batch)) for batch in batches]))
 
-    batch_size = min(settings.batch_size, len(normal))
-    steps_per_epoch = len(normal) // batch_size
+    epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
     def batch_losses(epoch: int) -> Iterator[Tensor]:
         generator = torch_generator(recipe.seed, purpose, "epoch", epoch)
-        order = torch.randperm(len(normal), generator=generator)
-        for step in range(steps_per_epoch):
-            chosen = order[step * batch_size : (step + 1) * batch_size]
+        for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_patches(chosen, len(normal), recipe.images.image_size, recipe.synthesis, generator)
             images, labels = apply_patches(normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy()), draw)
             maps = discrepancies(images)
@@ -111,7 +109,7 @@ def train_refiner(
 
     loop = LoopSettings(
         settings.epochs,
-        steps_per_epoch,
+        steps_in_epoch(*epoch_shape),
         settings.learning_rate,
         settings.schedule,
         settings.momentum,

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import exit_if_skipped, print_json, warn
+from ddad.cli.output import exit_if_skipped, print_json, print_selection, warn
 
 
 def fit(
     out: Annotated[Path, typer.Option("--out", help="Folder to save the model in.")],
     normal: options.Normal = None,
     unlabeled: options.Unlabeled = None,
+    abnormal: options.Abnormal = None,
     test_normal: options.TestNormal = None,
     test_abnormal: options.TestAbnormal = None,
     manifest: options.Manifest = None,
@@ -30,6 +31,8 @@ def fit(
     image_size: options.ImageSize = None,
     members: options.Members = None,
     seed: options.Seed = None,
+    select: options.Select = None,
+    budget: options.Budget = None,
     device: options.Device = "auto",
     precision: options.PrecisionName = None,
     workers: options.Workers = None,
@@ -38,14 +41,22 @@ def fit(
 ) -> None:
     """Fit a model on normal images and, if there are any, unlabeled ones.
 
+    With --unlabeled alone, the unlabeled images that are likely to be normal stand for normal ones.
+
     Test images may be named too: they are not looked at, only checked not to be among the others.
 
     A fit that was killed goes on where it was when the same command is run again.
     """
     from ddad.cli.terminal import say, terminal_progress
+    from ddad.errors import SettingError
     from ddad.evaluation.calibration import NOT_CALIBRATED
     from ddad.fitting import fit as fit_model
+    from ddad.selecting import fit_best, read_candidates
 
+    if budget is not None and select is None:
+        raise SettingError("--budget: goes with --select, whose candidates it limits.")
+    candidates = None if select is None else read_candidates(select)
+    seconds = None if budget is None else options.seconds_of(budget)
     chosen = options.build_recipe(
         recipe,
         settings,
@@ -59,6 +70,7 @@ def fit(
     cohort = options.build_cohort(
         normal=normal,
         unlabeled=unlabeled,
+        abnormal=abnormal,
         test_normal=test_normal,
         test_abnormal=test_abnormal,
         manifest=manifest,
@@ -69,17 +81,25 @@ def fit(
         anomaly_rate=anomaly_rate,
     )
     with terminal_progress() as progress:
-        model = fit_model(
-            cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress
-        )
+        if candidates is None:
+            model = fit_model(
+                cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress
+            )
+        else:
+            model = fit_best(
+                cohort, chosen, candidates, budget=seconds, out=out, overwrite=overwrite, device=device,
+                workers=workers, progress=progress,
+            )  # fmt: skip
     card = model.card
     if as_json:
         print_json({"model": str(out), **{key: value for key, value in card.items() if key != "training_curves"}})
     else:
-        seen = card["cohort"]
+        if "selection" in card:
+            print_selection(card["selection"])
+        seen, normal_ones = card["cohort"], "trusted" if "unsupervised" in card else "normal"
         say(
-            f"{out}: fitted on {seen['normal']} normal and {seen['unlabeled']} unlabeled images in "
-            f"{card['seconds']:.0f} s; {seen['held_out_normal']} normals were held out. "
+            f"{out}: fitted on {seen['normal']} {normal_ones} and {seen['unlabeled']} unlabeled images in "
+            f"{card['seconds']:.0f} s; {seen['held_out_normal']} {normal_ones} ones were held out. "
             f"Main score: {card['primary_score']}."
         )
         if (found := card.get("prevalence")) is not None:

@@ -1,0 +1,215 @@
+"""How often does selection without labels take the truly best candidate?
+
+At each anomaly rate of the unlabeled images, every candidate of `ddad fit --select auto` is fitted without a fifth of
+the images, as there; the guide is measured on that fifth, and the true AUC on the test images, which choose nothing.
+Each candidate is stored when it is done, and not fitted again.
+
+    python benchmarks/selection.py ../shared/datasets/brain_tumor --split data.leakfree.json
+    python benchmarks/selection.py ../shared/datasets/chest_xray --epochs 0.1 --limit 100   # a quick look
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from ddad import Cohort, Recipe, __version__
+from ddad.cli.terminal import terminal_progress
+from ddad.cohorts import Role, decode
+from ddad.detectors import FitContext
+from ddad.evaluation.selection import choose
+from ddad.experiments.tables import to_markdown
+from ddad.files import write_atomically
+from ddad.progress import Progress
+from ddad.selecting import CANDIDATES, Division, divide, score_held_out
+from ddad.selecting.candidates import Candidate, distinct_recipes
+from ddad.training.device import Compute
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="benchmark folder")
+    parser.add_argument("--split", default="data.json")
+    parser.add_argument("--rate", type=float, action="append", help="anomaly rate; default: 0.05, 0.2 and 0.6")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, default=1.0, help="factor of all numbers of epochs")
+    parser.add_argument("--set", action="append", default=[], help="recipe field of all candidates, NAME=VALUE")
+    parser.add_argument("--limit", type=int, help="take only so many images of each kind")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/selection"))
+    options = parser.parse_args()
+
+    rates = options.rate or [0.05, 0.2, 0.6]
+    size = min(
+        len(Cohort.from_benchmark(options.data, split=options.split, anomaly_rate=rate).of(Role.UNLABELED))
+        for rate in rates
+    )
+    (options.out / "runs").mkdir(parents=True, exist_ok=True)
+    with terminal_progress() as progress:
+        for rate in rates:
+            cohort = Cohort.from_benchmark(options.data, split=options.split, anomaly_rate=rate, unlabeled_total=size)
+            for seed in range(options.seeds):
+                try_all(cohort, rate, seed, options, progress)
+    write_table(options.out)
+
+
+def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace, progress: Progress) -> None:
+    """Fit the candidates of one setting that are not stored."""
+    changes = {name: json.loads(value) for name, value in (text.split("=", 1) for text in options.set)}
+    given = Candidate("given", epochs=options.epochs).recipe(Recipe(seed=seed, holdout=0.0).changed(changes))
+    identity = {
+        "data": options.data.name,
+        "split": options.split,
+        "rate": rate,
+        "seed": seed,
+        "limit": options.limit,
+        "cohort": cohort.fingerprint(),
+        "ddad": __version__,
+    }
+    files = {}
+    for name, recipe in distinct_recipes(CANDIDATES, given).items():
+        own = {**identity, "candidate": name, "recipe": recipe.model_dump(mode="json")}
+        key = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+        stem = f"{options.data.name}-{Path(options.split).stem}-ar{100 * rate:g}-seed{seed}"
+        files[name] = (options.out / "runs" / f"{stem}-{key}.json", own, recipe)
+    missing = {name: entry for name, entry in files.items() if not entry[0].exists()}
+    if not missing:
+        return
+    pixels, groups = {}, {}
+    for part, role, label in PARTS:
+        decoded, table = read(cohort, role, label, given, options.limit, seed, progress)
+        pixels[part], groups[part] = decoded, table["group"].tolist()
+    division = divide(pixels["normal"], pixels["unlabeled"], (groups["normal"], groups["unlabeled"]), seed)
+    for file, own, recipe in missing.values():
+        progress.message(f"anomaly rate {rate:.0%}, seed {seed}: {own['candidate']}")
+        record = own | judge(recipe, pixels, division, options.workers, progress)
+        record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
+        record["command"] = shlex.join(["python", "benchmarks/selection.py", *sys.argv[1:]])
+        write_atomically(file, (json.dumps(record) + "\n").encode())
+
+
+PARTS: tuple[tuple[str, Role, int | None], ...] = (
+    ("normal", Role.NORMAL, None),
+    ("unlabeled", Role.UNLABELED, None),
+    ("test normal", Role.TEST, 0),
+    ("test abnormal", Role.TEST, 1),
+)
+
+
+def read(
+    cohort: Cohort, role: Role, label: int | None, recipe: Recipe, limit: int | None, seed: int, progress: Progress
+) -> tuple[NDArray[np.float32], pd.DataFrame]:
+    """Read the images of a role, or some of them, drawn by the seed."""
+    table = cohort.of(role, label)
+    if limit is not None:
+        chosen = np.random.default_rng(seed).permutation(len(table))[:limit]
+        table = table.iloc[np.sort(chosen)]
+    decoded = decode(table["path"].tolist(), recipe.images, progress=progress, title=f"reading {role} images")
+    return decoded.pixels, table.iloc[decoded.kept]
+
+
+def judge(
+    recipe: Recipe, pixels: dict[str, NDArray[np.float32]], division: Division, workers: int, progress: Progress
+) -> dict[str, Any]:
+    """Fit one candidate; return its scores of the images that judge and of the test images."""
+    parts = [
+        pixels["normal"][division.held_normal],
+        pixels["unlabeled"][division.held_unlabeled],
+        pixels["test normal"],
+        pixels["test abnormal"],
+    ]
+    compute = Compute.choose("auto", recipe.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Path(folder)
+        np.save(workspace / "d_n.npy", pixels["normal"][division.kept_normal])
+        np.save(workspace / "d_u.npy", pixels["unlabeled"][division.kept_unlabeled])
+        context = FitContext(workspace, compute, 0 if compute.device == "cuda" else workers, progress)
+        scores = score_held_out(recipe, workspace / "d_n.npy", workspace / "d_u.npy", np.concatenate(parts), context)
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    names = ("normal", "unlabeled", "test_normal", "test_abnormal")
+    return {"scores": {n: s.round(6).tolist() for n, s in zip(names, np.split(scores, ends), strict=True)}}
+
+
+def write_table(folder: Path) -> None:
+    """Write one table of everything that is stored in the folder."""
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "runs").glob("*.json"))]
+    rows = pd.DataFrame(summaries(records))
+    cells = []
+    for (data, split, rate, limit), group in rows.groupby(["data", "split", "rate", "limit"], sort=True):
+        cells.append(
+            {
+                "data": f"{data}, {split}" + (f", {limit} images of each kind" if limit else ""),
+                "anomaly rate": f"{rate:.0%}",
+                "seeds": len(group),
+                "candidates": int(group["candidates"].max()),
+                "truly best taken": f"{int(group['hit'].sum())} of {len(group)}",
+                "highest guide is truly best": f"{int(group['top'].sum())} of {len(group)}",
+                "AUC of the chosen": f"{100 * group['chosen_auc'].mean():.1f}",
+                "of the truly best": f"{100 * group['best_auc'].mean():.1f}",
+                "of the default": f"{100 * group['default_auc'].mean():.1f}",
+                "rank correlation": f"{group['correlation'].mean():.2f}",
+                "chosen": ", ".join(group["chosen"]),
+                "truly best": ", ".join(group["best"]),
+            }
+        )
+    text = (
+        "# Selection without labels\n\nThe candidates of `ddad fit --select auto`, each fitted without a fifth of the "
+        "normal and unlabeled images. The guide (AUC of held-out normal against held-out unlabeled images) and the "
+        "rule of one standard error choose; the AUC on test images, in percent, says who was truly best. Rank "
+        "correlation: Spearman's, of guide and test AUC over the candidates. Written by `benchmarks/selection.py`; "
+        f"recipe, fingerprint and command of each fit are in its JSON file.\n\n{to_markdown(pd.DataFrame(cells))}"
+    )
+    (folder / "results.md").write_text(text, encoding="utf-8")
+
+
+def summaries(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each setting: what was chosen, and what was truly best."""
+    order = {candidate.name: place for place, candidate in enumerate(CANDIDATES)}
+    keys = ("data", "split", "rate", "seed", "limit", "cohort")
+    settings: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in records:
+        settings.setdefault(tuple(record[key] for key in keys), []).append(record)
+    for setting, found in settings.items():
+        found.sort(key=lambda record: order[record["candidate"]])
+        held = found[0]["scores"]
+        sides = np.repeat([0, 1], [len(held["normal"]), len(held["unlabeled"])])
+        choice = choose(sides, {r["candidate"]: [*r["scores"]["normal"], *r["scores"]["unlabeled"]] for r in found})
+        labels = np.repeat([0, 1], [len(held["test_normal"]), len(held["test_abnormal"])])
+        auc = {
+            r["candidate"]: roc_auc_score(labels, [*r["scores"]["test_normal"], *r["scores"]["test_abnormal"]])
+            for r in found
+        }
+        best = max(auc, key=lambda name: auc[name])
+        guides = [judged.guide.estimate for judged in choice.judged]
+        correlation = spearmanr(guides, list(auc.values())).statistic if len(found) > 2 else np.nan
+        yield {
+            **dict(zip(keys, setting, strict=True)),
+            "limit": setting[keys.index("limit")] or 0,
+            "candidates": len(found),
+            "chosen": choice.chosen,
+            "best": best,
+            "hit": choice.chosen == best,
+            "top": choice.best == best,
+            "chosen_auc": auc[choice.chosen],
+            "best_auc": auc[best],
+            "default_auc": auc[found[0]["candidate"]],
+            "correlation": correlation,
+        }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Try candidates, take the one that the guide prefers, and fit it on all images."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddad import __version__
+from ddad.cohorts import Cohort, Role, decode, hold_out_unseen
+from ddad.detectors import DETECTORS, FitContext
+from ddad.errors import CohortError
+from ddad.evaluation.selection import RULE, choose
+from ddad.files import Workspace, output_folder, write_atomically
+from ddad.fitting import fit
+from ddad.model import Model
+from ddad.normals import require_images
+from ddad.progress import Progress, SilentProgress
+from ddad.recipe import Recipe
+from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
+from ddad.selecting.division import divide
+from ddad.training.device import Compute, DeviceName
+
+_HELD_OUT = "held-out"
+
+
+def fit_best(
+    cohort: Cohort,
+    recipe: Recipe | None = None,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    *,
+    budget: float | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    device: DeviceName = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Choose among candidates without a label, then fit the chosen one on all images.
+
+    A fifth of the normal and of the unlabeled images judges the candidates, which are fitted on the others. The
+    normals that the fit holds out take no part. Test images are not touched. The card of the model holds the
+    candidates under `selection`.
+
+    Args:
+        cohort: with normal and unlabeled images.
+        recipe: what the candidates change; `Recipe()` if None.
+        candidates: the most preferred first.
+        budget: seconds after which no further candidate is begun; the first is always tried.
+        out: folder to save the model in. Candidates that were tried are kept beside it until the model is saved.
+        overwrite: replace `out`, and drop unfinished work that belongs to other data or settings.
+        device: `auto`, `cpu` or `cuda`.
+        workers: networks trained side by side; default: one for each processor core.
+        progress: told what is being fitted.
+
+    Raises:
+        CohortError: there are too few normal or unlabeled images, or images known to be abnormal.
+        SettingError: a candidate is not valid, or the device is not there.
+        OutputError: `out` exists, other unfinished work lies there, or the disk is full.
+    """
+    recipe = recipe or Recipe()
+    progress = progress or SilentProgress()
+    compute = Compute.choose(device, recipe.precision)
+    recipes = distinct_recipes(candidates, recipe)
+    _check(cohort, recipe)
+    plan = {
+        "order": [path.name for role in (Role.NORMAL, Role.UNLABELED) for path in cohort.paths(role)],
+        "recipes": {name: each.model_dump(mode="json") for name, each in recipes.items()},
+        "cohort": cohort.fingerprint(),
+        "compute": compute.to_json(),
+        "ddad": __version__,
+        "torch": torch.__version__,
+    }
+    if out is None:
+        workspace = Workspace.temporary()
+    else:
+        target = Path(out).resolve()
+        workspace = Workspace.beside(target.with_name(f"{target.name}.selection"))
+        if workspace.holds(plan) and (finished := _finished(target, plan)) is not None:
+            workspace.remove()
+            return finished
+        output_folder(out, overwrite=overwrite)
+    with workspace.claimed(plan, overwrite=overwrite or out is None) as folder:
+        context = FitContext(
+            folder, compute, 0 if compute.device == "cuda" else workers or os.cpu_count() or 1, progress
+        )
+        try:
+            chosen, notes = _select(cohort, recipe, recipes, budget, context)
+        except CohortError:
+            workspace.remove()
+            raise
+        progress.message(f"chosen: {chosen}; now it is fitted on all images")
+        model = fit(
+            cohort, recipes[chosen], out=out, overwrite=overwrite, device=device, workers=workers,
+            progress=progress, notes={"selection": notes},
+        )  # fmt: skip
+    workspace.remove()
+    return model
+
+
+def score_held_out(
+    recipe: Recipe, normal: Path, unlabeled: Path, images: NDArray[np.float32], context: FitContext
+) -> NDArray[np.float64]:
+    """Fit a candidate and return its main score of other images, (N,).
+
+    Args:
+        recipe: of the candidate.
+        normal: `.npy` file of the normal images to fit on.
+        unlabeled: the same of unlabeled images.
+        images: (N, C, S, S) in [-1, 1].
+        context: where and with what.
+    """
+    detector = DETECTORS[recipe.detector](recipe)
+    detector.fit(normal, unlabeled, context)
+    scored = detector.score(torch.from_numpy(np.array(images)), context.compute)
+    return scored.scores[detector.primary_score].double().numpy()
+
+
+def _select(
+    cohort: Cohort, recipe: Recipe, recipes: dict[str, Recipe], budget: float | None, context: FitContext
+) -> tuple[str, dict[str, Any]]:
+    """Try the candidates that are not stored yet; return the name of the chosen one and what the card says."""
+    folder, progress = context.workspace, context.progress
+    held_normal, held_unlabeled = _write_division(cohort, recipe, context)
+    images = np.load(folder / f"{_HELD_OUT}.npy", mmap_mode="r", allow_pickle=False)
+    tried: dict[str, dict[str, Any]] = {}
+    for number, (name, candidate) in enumerate(recipes.items()):
+        stored = folder / f"candidate-{number}.json"
+        if not stored.exists():
+            spent = sum(entry["seconds"] for entry in tried.values())
+            if tried and budget is not None and spent >= budget:
+                progress.message(f"the budget is spent: {len(recipes) - len(tried)} candidates are not tried")
+                break
+            progress.message(f"candidate {number + 1} of {len(recipes)}: {name}")
+            own = folder / f"candidate-{number}"
+            own.mkdir(exist_ok=True)
+            started = time.monotonic()
+            inner = FitContext(own, context.compute, context.workers, progress)
+            scores = score_held_out(candidate, folder / "normal.npy", folder / "unlabeled.npy", images, inner)
+            entry = {"seconds": round(time.monotonic() - started, 1), "scores": scores.tolist()}
+            write_atomically(stored, json.dumps(entry).encode())
+            shutil.rmtree(own)
+        tried[name] = json.loads(stored.read_text(encoding="utf-8"))
+    is_unlabeled = np.repeat([0, 1], [held_normal, held_unlabeled])
+    choice = choose(is_unlabeled, {name: entry["scores"] for name, entry in tried.items()})
+    rows = [
+        {
+            "name": judged.name,
+            "changes": _changes(recipe, recipes[judged.name]),
+            "guide": asdict(judged.guide),
+            "behind": judged.behind.difference,
+            "standard_error": judged.behind.standard_error,
+            "p_value": judged.behind.p_value,
+            "seconds": tried[judged.name]["seconds"],
+        }
+        for judged in choice.judged
+    ]
+    return choice.chosen, {
+        "chosen": choice.chosen,
+        "best": choice.best,
+        "rule": RULE,
+        "held_out": {"normal": held_normal, "unlabeled": held_unlabeled},
+        "not_tried": [name for name in recipes if name not in tried],
+        "candidates": rows,
+    }
+
+
+def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tuple[int, int]:
+    """Write the images to fit on and those to judge by; return how many normal and unlabeled ones judge."""
+    folder = context.workspace
+    pixels, groups = [], []
+    for role in (Role.NORMAL, Role.UNLABELED):
+        table = cohort.of(role)
+        decoded = decode(
+            table["path"].tolist(),
+            recipe.images,
+            into=folder / f"all-{role}.npy",
+            workers=os.cpu_count() or 1,
+            progress=context.progress,
+            title=f"reading {role} images",
+        )
+        if not decoded.kept:
+            raise CohortError(
+                f"{role}: no usable image. The first: {decoded.skipped[0].path}: {decoded.skipped[0].reason}"
+            )
+        pixels.append(decoded.pixels)
+        groups.append(table["group"].iloc[decoded.kept].tolist())
+    # What the winner will hold out to be calibrated by must not have chosen it.
+    kept = hold_out_unseen(pixels[0], groups[0], recipe.holdout, recipe.seed)[0]
+    normal, unlabeled = pixels[0][kept], pixels[1]
+    groups[0] = [groups[0][index] for index in kept]
+    division = divide(normal, unlabeled, (groups[0], groups[1]), recipe.seed)
+    np.save(folder / "normal.npy", normal[division.kept_normal])
+    np.save(folder / "unlabeled.npy", unlabeled[division.kept_unlabeled])
+    held = np.concatenate([normal[division.held_normal], unlabeled[division.held_unlabeled]])
+    np.save(folder / f"{_HELD_OUT}.npy", held)
+    return len(division.held_normal), len(division.held_unlabeled)
+
+
+def _check(cohort: Cohort, recipe: Recipe) -> None:
+    for role, option in ((Role.NORMAL, "--normal"), (Role.UNLABELED, "--unlabeled")):
+        if not cohort.paths(role):
+            raise CohortError(
+                f"selection: no {role} images; candidates are judged by how they tell normal from unlabeled ones. "
+                f"Add some ({option}), or fit without --select."
+            )
+    if cohort.paths(Role.ABNORMAL):
+        raise CohortError(
+            "selection: there are images known to be abnormal, which only some candidates take. Leave them out, or fit "
+            "with --detector ddad+ and without --select."
+        )
+    require_images(cohort, recipe)
+
+
+def _changes(given: Recipe, chosen: Recipe) -> dict[str, Any]:
+    before = {name: value for name, value, _ in given.describe()}
+    return {name: json.loads(value) for name, value, _ in chosen.describe() if value != before[name]}
+
+
+def _finished(out: Path, plan: dict[str, Any]) -> Model | None:
+    """Return the model of `plan` if it was saved already, by a run that was killed before it could clean up."""
+    if not (out / "model_card.json").exists():
+        return None
+    model = Model.load(out)
+    chosen = model.card.get("selection", {}).get("chosen")
+    same = (
+        chosen in plan["recipes"]
+        and model.recipe.model_dump(mode="json") == plan["recipes"][chosen]
+        and model.card["cohort"]["fingerprint"] == plan["cohort"]
+    )
+    return model if same else None

@@ -1,0 +1,72 @@
+"""Which images judge the candidates: whole groups that none of them has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddad.cohorts.near_copies import joined_groups, near_copy_groups
+from ddad.cohorts.split import Indices, group_folds
+from ddad.errors import CohortError
+
+PARTS = 5
+"""One part of so many is held out."""
+
+LEAST_HELD_OUT = 10
+"""Of normal and of unlabeled images: fewer would not tell any two candidates apart."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """Places of images among the normal and among the unlabeled ones."""
+
+    kept_normal: Indices
+    held_normal: Indices
+    kept_unlabeled: Indices
+    held_unlabeled: Indices
+
+
+def divide(
+    normal: NDArray[np.float32],
+    unlabeled: NDArray[np.float32],
+    groups: tuple[Sequence[str], Sequence[str]],
+    seed: int,
+) -> Division:
+    """Hold out about a fifth of both kinds of images, whole groups of patients and of near copies.
+
+    A near copy on both sides would let a candidate's memory pass for knowledge.
+
+    Args:
+        normal: (N, C, S, S) in [-1, 1].
+        unlabeled: (M, C, S, S).
+        groups: the patient of each normal image, and of each unlabeled one.
+        seed: the same seed holds out the same images.
+
+    Raises:
+        CohortError: too few groups, or too few images of a kind, would be held out.
+    """
+    together = joined_groups([*groups[0], *groups[1]], near_copy_groups(np.concatenate([normal, unlabeled])))
+    count = len(np.unique(together))
+    if count < 2 * PARTS:
+        raise CohortError(
+            f"selection: the images are of only {count} groups of patients and near copies, at least {2 * PARTS} are "
+            "needed to hold some out. Add images, or fit without --select."
+        )
+    is_unlabeled = np.arange(len(together)) >= len(normal)
+    held = group_folds(together, is_unlabeled, PARTS, seed) == 0
+    division = Division(
+        kept_normal=np.flatnonzero(~held[~is_unlabeled]),
+        held_normal=np.flatnonzero(held[~is_unlabeled]),
+        kept_unlabeled=np.flatnonzero(~held[is_unlabeled]),
+        held_unlabeled=np.flatnonzero(held[is_unlabeled]),
+    )
+    for kind, places in (("normal", division.held_normal), ("unlabeled", division.held_unlabeled)):
+        if len(places) < LEAST_HELD_OUT:
+            raise CohortError(
+                f"selection: {len(places)} {kind} images would be held out to judge by, at least {LEAST_HELD_OUT} are "
+                f"needed. Add {kind} images, or fit without --select."
+            )
+    return division

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ddad import Cohort, Model
+from ddad.errors import CohortError, OutputError
+from ddad.selecting import Candidate, best
+from ddad.selecting.best import fit_best
+from support import RecordedProgress, run_cli, tiny_options, tiny_recipe, write_images
+
+CANDIDATES = (
+    Candidate("as given"),
+    Candidate("one network", {"reconstruction.members": 1}),
+    Candidate("classifier", {"detector": "normal-vs-unlabeled"}),
+)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    write_images(tmp_path / "normal", 70)
+    write_images(tmp_path / "unlabeled", 60, seed=1)
+    return Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled")
+
+
+class Judge:
+    """Stands for the training of candidates: says what each would score, and remembers who was tried on what."""
+
+    def __init__(self, shifts: dict[str, float], fails: str = "") -> None:
+        self.shifts, self.fails = shifts, fails
+        self.tried: list[str] = []
+        self.images: dict[str, set[bytes]] = {}
+
+    def __call__(self, recipe: Any, normal: Path, unlabeled: Path, images: NDArray[np.float32], _: Any) -> Any:
+        name = {"normal-vs-unlabeled": "classifier"}.get(recipe.detector) or (
+            "one network" if recipe.reconstruction.members == 1 else "as given"
+        )
+        if name == self.fails:
+            raise KeyboardInterrupt
+        self.tried.append(name)
+        self.images = {
+            "fitted": {image.tobytes() for file in (normal, unlabeled) for image in np.load(file)},
+            "judged": {image.tobytes() for image in np.asarray(images)},
+        }
+        drawn = np.random.default_rng(len(self.tried)).normal(size=len(images))
+        return drawn + self.shifts[name] * (np.arange(len(images)) >= len(images) // 2)
+
+
+def judged_by(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> Judge:
+    monkeypatch.setattr(best, "score_held_out", judge)
+    return judge
+
+
+def test_the_chosen_candidate_is_fitted_on_all_images(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = judged_by(Judge({"as given": 0, "one network": 4, "classifier": 0}), monkeypatch)
+    before = {path.name for path in tmp_path.iterdir()}
+    model = fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0)
+    assert judge.tried == ["as given", "one network", "classifier"]
+    assert judge.images["judged"]
+    assert not judge.images["fitted"] & judge.images["judged"]
+    assert len(judge.images["fitted"]) + len(judge.images["judged"]) == 56 + 60  # not the normals held out of the fit
+    assert model.recipe.reconstruction.members == 1
+    card = Model.load(tmp_path / "m").card
+    assert (card["cohort"]["normal"], card["cohort"]["unlabeled"]) == (56, 60)
+    assert card["selection"]["chosen"] == card["selection"]["best"] == "one network"
+    assert [row["name"] for row in card["selection"]["candidates"]] == judge.tried
+    assert card["selection"]["candidates"][1]["changes"] == {"reconstruction.members": 1}
+    assert model.summary()["selection"] == model.card["selection"]
+    assert {path.name for path in tmp_path.iterdir()} == before | {"m"}
+
+
+def test_candidates_that_were_tried_are_not_tried_again(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifts = {"as given": 0.0, "one network": 4.0, "classifier": 0.0}
+    first = judged_by(Judge(shifts, fails="classifier"), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0)
+    assert first.tried == ["as given", "one network"]
+    with pytest.raises(OutputError, match="other settings"):
+        fit_best(cohort, tiny_recipe(seed=1), CANDIDATES, out=tmp_path / "m", workers=0)
+    second = judged_by(Judge(shifts), monkeypatch)
+    fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0)
+    assert second.tried == ["classifier"]
+
+
+def test_no_candidate_is_begun_once_the_budget_is_spent(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = judged_by(Judge({"as given": 0, "one network": 4, "classifier": 0}), monkeypatch)
+    progress = RecordedProgress()
+    model = fit_best(cohort, tiny_recipe(), CANDIDATES, budget=0, out=tmp_path / "m", workers=0, progress=progress)
+    assert judge.tried == ["as given"]
+    assert model.card["selection"]["not_tried"] == ["one network", "classifier"]
+    assert any("2 candidates are not tried" in message for message in progress.messages)
+
+
+def test_what_selection_needs(tmp_path: Path) -> None:
+    write_images(tmp_path / "n", 60)
+    write_images(tmp_path / "u", 60, seed=1)
+    write_images(tmp_path / "a", 3, seed=2)
+    folders = {"normal": tmp_path / "n", "unlabeled": tmp_path / "u", "abnormal": tmp_path / "a"}
+    for names, message in (
+        (("normal",), "no unlabeled images"),
+        (("unlabeled",), "no normal images"),
+        (("normal", "unlabeled", "abnormal"), "known to be abnormal"),
+    ):
+        with pytest.raises(CohortError, match=message):
+            fit_best(Cohort.from_folders(**{name: folders[name] for name in names}), tiny_recipe(), CANDIDATES)
+
+
+def test_the_command_line_selects(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With real candidates, on real files."""
+    del cohort
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps([{"name": "one network", "set": {"reconstruction.members": 1}}]))
+    folders = ("--normal", tmp_path / "normal", "--unlabeled", tmp_path / "unlabeled")
+    options = ("--out", tmp_path / "m", "--select", mine, "--budget", "2h", *tiny_options())
+    outcome = run_cli(monkeypatch, capsys, "fit", *folders, *options)
+    assert outcome.code == 0, outcome.err
+    assert "one network" in outcome.out
+    assert "Chosen: " in outcome.out
+    model = Model.load(tmp_path / "m")
+    held = model.card["selection"]["held_out"]
+    assert 8 <= held["normal"] <= 14
+    assert 9 <= held["unlabeled"] <= 15
+    for arguments, message in (
+        (("--budget", "30m"), "goes with --select"),
+        (("--select", "auto", "--budget", "30"), "write a time with its unit"),
+        (("--select", tmp_path / "none.yaml"), "write auto, or name"),
+    ):
+        refused = run_cli(monkeypatch, capsys, "fit", *folders, "--out", tmp_path / "other", *arguments)
+        assert refused.code == 1
+        assert message in refused.err

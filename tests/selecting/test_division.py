@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddad.errors import CohortError
+from ddad.selecting.division import divide
+from support import random_images
+
+
+def test_a_fifth_of_both_kinds_is_held_out_and_patients_and_copies_stay_together() -> None:
+    normal, unlabeled = random_images(100).numpy(), random_images(80, seed=1).numpy()
+    unlabeled[:20] = normal[:20, :, :, ::-1]  # mirrored copies, across the two kinds
+    patients = [f"n{number // 2}" for number in range(100)], [f"u{number // 2}" for number in range(80)]
+    found = divide(normal, unlabeled, patients, seed=0)
+    assert sorted([*found.kept_normal, *found.held_normal]) == list(range(100))
+    assert sorted([*found.kept_unlabeled, *found.held_unlabeled]) == list(range(80))
+    assert 15 <= len(found.held_normal) <= 25
+    assert 11 <= len(found.held_unlabeled) <= 21
+    assert not {place // 2 for place in found.held_normal} & {place // 2 for place in found.kept_normal}
+    for copy in range(20):
+        assert (copy in found.held_normal) == (copy in found.held_unlabeled)
+    again, other = divide(normal, unlabeled, patients, seed=0), divide(normal, unlabeled, patients, seed=1)
+    assert (again.held_normal == found.held_normal).all()
+    assert set(other.held_normal) != set(found.held_normal)
+
+
+def test_too_few_groups_or_images_are_refused() -> None:
+    images = random_images(60).numpy()
+    with pytest.raises(CohortError, match="of only 2 groups"):
+        divide(images, images[:0], (["a"] * 30 + ["b"] * 30, []), 0)
+    with pytest.raises(CohortError, match="unlabeled images would be held out"):
+        divide(
+            images, random_images(20, seed=1).numpy(), ([str(n) for n in range(60)], [f"u{n}" for n in range(20)]), 0
+        )
+    assert np.isfinite(images).all()

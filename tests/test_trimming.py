@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ddad import Cohort, Model, fit
+from ddad.detectors import FitContext
+from ddad.errors import CohortError
+from ddad.fitting import fit as fit_model
+from ddad.training.device import Compute
+from ddad.trimming import Trust, divide_pile, trust_likely_normals
+from support import RecordedProgress, random_images, run_cli, same_tensors, tiny_options, tiny_recipe, write_images
+
+RECIPE = tiny_recipe(
+    reconstruction__backbone="ae",
+    reconstruction__ndm_epochs=40,
+    reconstruction__latent_size=4,
+    trimming__rounds=2,
+    trimming__folds=2,
+)
+
+
+def contaminated(count: int, abnormal: int) -> NDArray[np.float32]:
+    """Mixtures of two pictures; the last ones are noise of the same contrast."""
+    pictures, shares = random_images(2, seed=5), torch.rand(count, 2, 1, 1, generator=torch.Generator().manual_seed(1))
+    images = (shares * pictures[:, 0]).sum(dim=1, keepdim=True)
+    noise = torch.rand(abnormal, 1, 16, 16, generator=torch.Generator().manual_seed(3)) - 0.5
+    images[-abnormal:] = noise
+    return images.clamp(-1, 1).numpy()
+
+
+def trust(folder: Path, images: NDArray[np.float32], groups: list[str], recipe=RECIPE) -> Trust:  # type: ignore[no-untyped-def]
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "pile.npy", images)
+    context = FitContext(folder, Compute("cpu", "fp32"), workers=0, progress=RecordedProgress())
+    return trust_likely_normals(folder / "pile.npy", groups, recipe, context)
+
+
+def test_images_that_are_unlike_most_are_not_trusted(tmp_path: Path) -> None:
+    found = trust(tmp_path, contaminated(40, 8), [str(number) for number in range(40)])
+    assert found.trusted.sum() == 20
+    assert not found.trusted[-8:].any()
+    assert found.errors[-8:].min() > np.median(found.errors[:-8])
+    assert 0 < found.agreement <= 1
+
+
+def test_copies_that_would_fill_a_fold_are_divided(tmp_path: Path) -> None:
+    images = np.concatenate([np.repeat(random_images(1).numpy(), 20, axis=0), random_images(10, seed=1).numpy()])
+    found = trust(tmp_path, images, [str(number) for number in range(30)], RECIPE.changed({"trimming.rounds": 1}))
+    assert np.bincount(found.folds).tolist() == [15, 15]
+
+
+def test_the_share_is_taken_of_every_fold_and_groups_are_judged_together(tmp_path: Path) -> None:
+    groups = [str(number // 2) for number in range(40)]
+    images = random_images(40).numpy()
+    found = trust(tmp_path, images, groups, RECIPE.changed({"trimming.trusted": 0.25, "trimming.rounds": 1}))
+    assert (found.folds[::2] == found.folds[1::2]).all()
+    for fold in (0, 1):
+        own = found.folds == fold
+        assert found.trusted[own].sum() == round(0.25 * own.sum())
+        assert found.errors[own][found.trusted[own]].max() <= found.errors[own][~found.trusted[own]].min()
+
+
+def test_networks_that_are_there_are_not_trained_again(tmp_path: Path) -> None:
+    images = contaminated(24, 4)
+    groups = [str(number) for number in range(24)]
+    first = trust(tmp_path, images, groups)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trimming-*")}
+    again = trust(tmp_path, images, groups)
+    assert len(written) == 4
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("trimming-*")} == written
+    assert (again.errors == first.errors).all()
+
+
+def test_the_pile_is_divided_without_rest(tmp_path: Path) -> None:
+    images = contaminated(40, 8)
+    np.save(tmp_path / "pile.npy", images)
+    names = [f"{number}.png" for number in range(40)]
+    context = FitContext(tmp_path, Compute("cpu", "fp32"), workers=0, progress=RecordedProgress())
+    divided = divide_pile(tmp_path / "pile.npy", names, names, RECIPE, context)
+    joined = np.concatenate([divided.pixels[name] for name in ("normal", "held-out normal", "unlabeled")])
+    assert len(joined) == 40
+    assert {image.tobytes() for image in joined} == {image.tobytes() for image in images}
+    assert (len(divided.pixels["normal"]), len(divided.pixels["held-out normal"])) == (16, 4)
+    assert "20 of 40 unlabeled images are trusted" in divided.describe()
+
+
+def test_a_fit_without_known_normals_says_whom_it_trusts(tmp_path: Path) -> None:
+    write_images(tmp_path / "pile", 40)
+    cohort = Cohort.from_folders(unlabeled=tmp_path / "pile")
+    progress = RecordedProgress()
+    model = fit(cohort, RECIPE, out=tmp_path / "m", workers=0, progress=progress)
+    card = Model.load(tmp_path / "m").card
+    assert (card["cohort"]["normal"], card["cohort"]["held_out_normal"], card["cohort"]["unlabeled"]) == (16, 4, 20)
+    assert (card["unsupervised"]["trusted"], card["unsupervised"]["of"]) == (20, 40)
+    assert card["held_out_normals"]["of"] == "held-out trusted images"
+    assert any("no image was known to be normal" in warning for warning in card["cohort"]["warnings"])
+    assert any("20 of 40" in message for message in progress.messages)
+    table = pd.read_csv(tmp_path / "m" / "trusted.csv")
+    assert list(table.columns) == ["path", "error", "fold", "trusted"]
+    assert table["trusted"].sum() == 20
+    assert set(table["path"]) == {str(path) for path in cohort.paths("unlabeled")}
+    assert "images" not in model.summary()["unsupervised"]
+    assert model.primary_score == "r_dual"
+    again = fit_model(cohort, RECIPE, workers=0)
+    assert same_tensors(again.detector.state_dict(), model.detector.state_dict())
+
+
+def test_too_small_a_pile_stops_before_any_work(tmp_path: Path) -> None:
+    write_images(tmp_path / "pile", 12)
+    with pytest.raises(CohortError, match="of 12 unlabeled images only about 5 would be trusted"):
+        fit(Cohort.from_folders(unlabeled=tmp_path / "pile"), RECIPE, out=tmp_path / "m", workers=0)
+    assert not list(tmp_path.glob("m*"))
+
+
+def test_the_command_line_fits_without_known_normals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "pile", 40)
+    options = tiny_options(trimming__rounds=1, trimming__folds=2, trimming__trusted=0.75)
+    outcome = run_cli(monkeypatch, capsys, "fit", "--unlabeled", tmp_path / "pile", "--out", tmp_path / "m", *options)
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.err.split())
+    assert "30 of 40 unlabeled images are trusted" in said
+    assert "fitted on 24 trusted and 10 unlabeled images" in said
+    assert "no image was known to be normal" in said
+    assert len(pd.read_csv(tmp_path / "m" / "trusted.csv")) == 40
