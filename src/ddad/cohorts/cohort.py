@@ -16,6 +16,7 @@ import pandas as pd
 from ddad.cohorts.benchmark_folder import read_benchmark
 from ddad.cohorts.folders import Folders, read_folders
 from ddad.cohorts.manifest import read_manifest
+from ddad.cohorts.patients import find_groups
 from ddad.cohorts.rows import Role, Row, listed
 from ddad.errors import CohortError
 from ddad.images import ALL, Address, Selection
@@ -31,8 +32,8 @@ class Cohort:
 
     Attributes:
         table: one row an image, columns `path`, `role`, `label` (0, 1 or missing; missing outside the
-            test images), `group` (the patient; where none was given the file, so that
-            its slices stay together), `mask` (or missing).
+            test images), `group` (the patient; where none was given, the first DICOM file of the same
+            patient, else the file, so that its slices stay together), `mask` (or missing).
         name: the cohort in a word, for titles and file names.
         origins: where each row was named, for messages; may be empty.
         notes: what was left out or adapted while reading, one sentence each.
@@ -120,16 +121,17 @@ class Cohort:
 
     @classmethod
     def _checked(cls, rows: Sequence[Row], notes: Sequence[str], name: str) -> Self:
+        groups, patients = find_groups(rows)
         table = pd.DataFrame(
             {
                 "path": pd.array([str(row.path) for row in rows], "string"),
                 "role": pd.array([row.role.value for row in rows], "string"),
                 "label": pd.array([row.label for row in rows], "Int64"),
-                "group": pd.array([row.group or Address.parse(row.path).container for row in rows], "string"),
+                "group": pd.array(groups, "string"),
                 "mask": pd.array([None if row.mask is None else str(row.mask) for row in rows], "string"),
             }
         )
-        cohort = cls(table, name, tuple(row.origin for row in rows), tuple(notes))
+        cohort = cls(table, name, tuple(row.origin for row in rows), (*notes, *patients))
         cohort.validate()
         return cohort
 
@@ -196,11 +198,12 @@ class Cohort:
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of all images, roles, labels and groups, the same wherever the files lie."""
+        containers = {Address.parse(path).container for path in self.table["path"]}
         rows = sorted(
             [
                 role,
                 "" if pd.isna(label) else str(label),
-                Path(path).name if group == Address.parse(path).container else group,
+                _named(path, group, containers),
                 Path(path).name,
                 self.digest(path),
                 "" if pd.isna(mask) else self.digest(mask),
@@ -325,3 +328,10 @@ class Cohort:
                     + (": what is measured on them is memory." if role == Role.TEST else ".")
                 )
         return warnings
+
+
+def _named(path: str, group: str, containers: set[str]) -> str:
+    """Name a group wherever the files lie: a group that is a file bears its name without the folder."""
+    if group == Address.parse(path).container:
+        return Path(path).name
+    return Path(group).name if group in containers else group

@@ -4,6 +4,7 @@ from ddad.images.acquisition import Acquisition, read_acquisition
 from ddad.images.address import ALL, Address, Selection
 from ddad.images.archive import list_members
 from ddad.images.medical_image import MedicalImage
+from ddad.images.patient import Shown, read_shown
 from ddad.images.placement import Placement
 from ddad.images.prepare import find_warnings, normalise, prepare, range_warning, size_warning
 from ddad.images.reader import IMAGE_SUFFIXES, decode_file, expand, is_image, read_image
@@ -16,6 +17,7 @@ __all__ = [
     "MedicalImage",
     "Placement",
     "Selection",
+    "Shown",
     "decode_file",
     "expand",
     "find_warnings",
@@ -26,5 +28,6 @@ __all__ = [
     "range_warning",
     "read_acquisition",
     "read_image",
+    "read_shown",
     "size_warning",
 ]

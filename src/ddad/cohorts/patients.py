@@ -1,0 +1,52 @@
+"""Which images belong together where nobody said so: the slices of a file, and the DICOM files of a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ddad.cohorts.rows import Role, Row
+from ddad.errors import ImageError
+from ddad.images import Address, Shown, read_shown
+
+
+def find_groups(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """Return the group of each row, and notes on patients that are in training and test.
+
+    A row's own group stands. Else DICOM files of a patient are one group, named for the first of them, so that no
+    identity is kept; where all have the same patient identifier, which anonymising often leaves, those of a study. Any
+    other file is a group of its own, with its slices. Only a group that was given is refused in both training and test:
+    an identifier may be made up.
+    """
+    containers = [Address.parse(row.path).container for row in rows]
+    shown = {box: _shown(box) for row, box in zip(rows, containers, strict=True) if row.group is None}
+    by_patient = _distinct(one.patient for one in shown.values()) > 1
+    first: dict[tuple[str, bool], str] = {}
+    groups: list[str] = []
+    for row, box in zip(rows, containers, strict=True):
+        who = _who(shown[box], by_patient) if row.group is None else ""
+        own = first.setdefault((who, row.role == Role.TEST), box) if who else box
+        groups.append(row.group or own)
+    torn = sorted(who for who, is_test in first if is_test and (who, False) in first)
+    if not torn:
+        return groups, []
+    what = "patients" if by_patient else "studies"
+    note = (
+        f"{len(torn)} {what}, by their DICOM headers, are in both training and test, e.g. {first[torn[0], False]} and "
+        f"{first[torn[0], True]}: what is measured on them is too good. Move all images of a patient to one side."
+    )
+    return groups, [note]
+
+
+def _shown(container: str) -> Shown:
+    try:
+        return read_shown(container)
+    except ImageError:
+        return Shown()  # reading the image will say what is wrong
+
+
+def _distinct(values: Iterable[str]) -> int:
+    return len(set(values) - {""})
+
+
+def _who(shown: Shown, by_patient: bool) -> str:
+    return (shown.patient if by_patient else "") or shown.study

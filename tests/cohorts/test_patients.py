@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+from ddad.cohorts import Cohort, Role
+from ddad.cohorts.patients import find_groups
+from ddad.cohorts.rows import Row
+from support import write_images
+
+
+def write_slice(path: Path, patient: str | None, study: str | None) -> Path:
+    """Write a DICOM file of 16 x 16 pixels of a patient and a study."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    if patient is not None:
+        data.PatientID = patient
+    if study is not None:
+        data.StudyInstanceUID = study
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.Rows = data.Columns = 16
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.PixelData = np.random.default_rng(abs(hash(path.name)) % 2**32).integers(0, 255, 256, np.uint8).tobytes()
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def rows(*paths: Path, role: Role = Role.NORMAL) -> list[Row]:
+    return [Row(path, role, str(path)) for path in paths]
+
+
+def test_files_of_a_patient_are_a_group_named_for_the_first(tmp_path: Path) -> None:
+    paths = [
+        write_slice(tmp_path / f"{number}.dcm", patient, f"1.2.{number}")
+        for number, patient in enumerate(["ann", "bob", "ann", "ann"])
+    ]
+    groups, notes = find_groups(rows(*paths))
+    assert groups == [str(paths[index]) for index in (0, 1, 0, 0)]
+    assert not notes
+    assert not any("ann" in group for group in (Path(name).name for name in groups))
+
+
+def test_one_identifier_for_all_means_that_studies_are_the_groups(tmp_path: Path) -> None:
+    paths = [
+        write_slice(tmp_path / f"{number}.dcm", "ANONYMOUS", study)
+        for number, study in enumerate(["1.2.1", "1.2.1", "1.2.2"])
+    ]
+    assert find_groups(rows(*paths))[0] == [str(paths[index]) for index in (0, 0, 2)]
+
+
+def test_files_that_name_nobody_stand_alone(tmp_path: Path) -> None:
+    paths = [write_slice(tmp_path / f"{number}.dcm", None, None) for number in range(2)]
+    picture = write_images(tmp_path / "png", 1)[0]
+    broken = tmp_path / "broken.dcm"
+    broken.write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 20)
+    every = [*paths, Path(picture), broken]
+    assert find_groups(rows(*every))[0] == [str(path) for path in every]
+
+
+def test_a_group_that_was_given_stands(tmp_path: Path) -> None:
+    path = write_slice(tmp_path / "a.dcm", "ann", "1.2.1")
+    other = write_slice(tmp_path / "b.dcm", "ann", "1.2.1")
+    given = [Row(path, Role.NORMAL, "a", group="mine"), Row(other, Role.NORMAL, "b")]
+    assert find_groups(given)[0] == ["mine", str(other)]
+
+
+@pytest.mark.parametrize("patients", [("ann", "ann", "bob"), ("same", "same", "same")])
+def test_a_patient_in_training_and_test_is_said_and_not_refused(tmp_path: Path, patients: tuple[str, ...]) -> None:
+    for name, patient in zip(("normal/0", "test/1", "test/2"), patients, strict=True):
+        write_slice(tmp_path / f"{name}.dcm", patient, "1.2.9")
+    cohort = Cohort.from_folders(normal=tmp_path / "normal", test_normal=tmp_path / "test")
+    assert any("in both training and test" in note for note in cohort.notes)
+    sides = cohort.table.groupby("group")["role"].nunique()
+    assert (sides == 1).all()
+
+
+def test_the_fingerprint_of_groups_does_not_depend_on_the_folder(tmp_path: Path) -> None:
+    fingerprints = set()
+    for folder in ("here", "there"):
+        for number in range(3):
+            write_slice(tmp_path / folder / f"{number}.dcm", f"p{number // 2}", "1.2.1")
+    for number in range(3):
+        content = (tmp_path / "here" / f"{number}.dcm").read_bytes()
+        (tmp_path / "there" / f"{number}.dcm").write_bytes(content)
+    for folder in ("here", "there"):
+        fingerprints.add(Cohort.from_folders(normal=tmp_path / folder).fingerprint())
+    assert len(fingerprints) == 1
