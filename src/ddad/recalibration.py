@@ -78,7 +78,7 @@ def recalibrate(
     compute = Compute.choose(device, precision)
     with (progress or SilentProgress()).task("scoring normal images", len(decoded.pixels)) as bar:
         scores = []
-        for image_scores, _ in model.score_pixels(decoded.pixels, compute):
+        for image_scores, _ in model.score_pixels(decoded.pixels, compute, maps=False):
             scores.append(image_scores[model.primary_score])
             bar.advance()
     model.calibration = Calibration.from_scores(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ddad.detectors import DDAD, DETECTORS, FitContext, Scored
 from ddad.errors import ModelError
+from ddad.networks.factory import build_asr_net
 from ddad.training.device import Compute
 from support import RecordedProgress, random_images, same_tensors, tiny_recipe
 
@@ -206,3 +207,21 @@ def test_finished_networks_are_not_trained_again(tmp_path: Path) -> None:
 
 def test_the_registry_knows_it() -> None:
     assert DETECTORS["ddad"] is DDAD
+
+
+@pytest.mark.parametrize("network", ["published", "anchored"])
+def test_scores_without_maps_are_the_same_to_the_last_bit(network: str) -> None:
+    torch.manual_seed(0)
+    detector = DDAD(tiny_recipe(refinement__network=network))
+    detector.udm = detector._ensemble()
+    detector.refiners = {
+        "r_intra": build_asr_net(detector.recipe, ["a_intra"]),
+        "r_dual": build_asr_net(detector.recipe, ["a_intra", "a_inter"]),
+    }
+    images, compute = random_images(11), Compute("cpu", "fp32")
+    scored, alone = detector.score(images, compute), detector.image_scores(images, compute)
+    assert list(alone) == list(scored.scores)
+    for name, values in alone.items():
+        assert torch.equal(values, scored.scores[name]), name
+        # What is added to the anchor has no mean, but for rounding.
+        torch.testing.assert_close(values, scored.maps[name].flatten(1).mean(dim=1), rtol=1e-4, atol=1e-5)

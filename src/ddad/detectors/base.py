@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -86,24 +86,35 @@ class Detector(ABC):
         The work is done in blocks of one shape, the last one filled up with zeros, so that a score does not
         depend on how many images are scored together: libraries choose another arithmetic for other shapes.
         """
+        blocks = [(self._score_block(block, compute), count) for block, count in self._blocks(images, compute)]
+        return Scored(
+            scores=_joined([(scored.scores, count) for scored, count in blocks]),
+            maps=_joined([(scored.maps, count) for scored, count in blocks]),
+        )
+
+    def image_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
+        """Return the scores of `score`, the same to the last bit, without the maps: they may cost less."""
+        blocks = self._blocks(images, compute)
+        return _joined([(self._block_scores(block, compute), count) for block, count in blocks])
+
+    def _blocks(self, images: Tensor, compute: Compute) -> Iterator[tuple[Tensor, int]]:
+        """Yield blocks of one shape on the device, and how many images each holds before it was filled up."""
         size = block_size(self.recipe.images.image_size)
-        blocks = []
         for network in self.modules().values():
             compute.place(network.eval())
         with torch.inference_mode():
             for start in range(0, len(images), size):
                 block = images[start : start + size]
                 filled = functional.pad(block, (0, 0, 0, 0, 0, 0, 0, size - len(block)))
-                scored = self._score_block(compute.send(filled), compute)
-                blocks.append(_head(scored, len(block)))
-        return Scored(
-            scores={name: torch.cat([b.scores[name] for b in blocks]) for name in blocks[0].scores},
-            maps={name: torch.cat([b.maps[name] for b in blocks]) for name in blocks[0].maps},
-        )
+                yield compute.send(filled), len(block)
 
     @abstractmethod
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         """Score one block of images that already are on the device."""
+
+    def _block_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
+        """Return the scores alone; to be overridden where maps cost more."""
+        return self._score_block(images, compute).scores
 
     @abstractmethod
     def modules(self) -> Mapping[str, nn.Module]:
@@ -141,8 +152,6 @@ def block_size(image_size: int) -> int:
     return max(1, 32 * 64 * 64 // (image_size * image_size))
 
 
-def _head(scored: Scored, count: int) -> Scored:
-    return Scored(
-        scores={name: values[:count].cpu() for name, values in scored.scores.items()},
-        maps={name: values[:count].cpu() for name, values in scored.maps.items()},
-    )
+def _joined(blocks: Sequence[tuple[Mapping[str, Tensor], int]]) -> dict[str, Tensor]:
+    """Join the blocks' values by name, without what stands for no image."""
+    return {name: torch.cat([values[name][:count].cpu() for values, count in blocks]) for name in blocks[0][0]}

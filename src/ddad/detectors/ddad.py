@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from ddad.training.jobs import Job, run_jobs
 
 SCORES = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
 """The six rows of Table 3."""
+
+
+_REFINED_AT_ONCE = 8
+"""Images that ASR-Net refines together: few enough for its hidden layers to stay in a processor's cache."""
 
 
 class DDAD(Detector):
@@ -117,12 +121,20 @@ class DDAD(Detector):
 
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         maps = discrepancy_maps(self.ndm, self.udm, images)
+        scores = {name: discrepancy.image_score(score_map) for name, score_map in maps.items()}
         with compute.autocast():
-            maps |= {
-                name: refiner.refine(torch.stack([maps[source] for source in refiner.inputs], dim=1))
-                for name, refiner in self.refiners.items()
-            }
-        return Scored({name: discrepancy.image_score(score_map) for name, score_map in maps.items()}, maps)
+            for name, refiner in self.refiners.items():
+                parts = [refiner.refine_and_score(part) for part in _parts(maps, refiner.inputs)]
+                maps[name], scores[name] = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        return Scored(scores, maps)
+
+    def _block_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
+        maps = discrepancy_maps(self.ndm, self.udm, images)
+        scores = {name: discrepancy.image_score(score_map) for name, score_map in maps.items()}
+        with compute.autocast():
+            for name, refiner in self.refiners.items():
+                scores[name] = torch.cat([refiner.image_score(part) for part in _parts(maps, refiner.inputs)])
+        return scores
 
     def modules(self) -> dict[str, nn.Module]:
         """Return every fitted network by the name its tensors carry."""
@@ -146,3 +158,9 @@ class DDAD(Detector):
     def _ensemble(self) -> Ensemble:
         settings = self.recipe.reconstruction
         return Ensemble([build_autoencoder(self.recipe.images, settings) for _ in range(settings.members)])
+
+
+def _parts(maps: Mapping[str, Tensor], inputs: Sequence[str]) -> tuple[Tensor, ...]:
+    """Stack the maps that an ASR-Net reads, (N, inputs, S, S), and cut them into parts; a GPU takes all at once."""
+    stacked = torch.stack([maps[name] for name in inputs], dim=1)
+    return torch.split(stacked, len(stacked) if stacked.is_cuda else _REFINED_AT_ONCE)

@@ -83,7 +83,12 @@ def evaluate(
     maps: dict[str, list[NDArray[np.float32]]] = {}
     grids: list[NDArray[np.bool_]] = []
     for finding in model.score(
-        [*paths[0], *paths[1]], device=device, precision=precision, progress=progress, on_skipped=skipped.append
+        [*paths[0], *paths[1]],
+        device=device,
+        precision=precision,
+        progress=progress,
+        on_skipped=skipped.append,
+        maps=bool(masks),
     ):
         scored_paths.append(finding.path)
         for name, score in finding.scores.items():

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ddad.discrepancy import image_score
+
 
 class ASRNet(nn.Module):
     """Three convolutions 3x3, as published: discrepancy maps in, logits of the anomaly probability out.
@@ -40,6 +42,15 @@ class ASRNet(nn.Module):
     def refine(self, discrepancies: Tensor) -> Tensor:
         """Return the anomaly probability of every pixel, (N, H, W), for discrepancies (N, inputs, H, W)."""
         return torch.sigmoid(self(discrepancies))
+
+    def image_score(self, discrepancies: Tensor) -> Tensor:
+        """Return each image's score, (N,), for discrepancies (N, inputs, H, W)."""
+        return image_score(self.refine(discrepancies))
+
+    def refine_and_score(self, discrepancies: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `refine` and `image_score` do."""
+        refined = self.refine(discrepancies)
+        return refined, image_score(refined)
 
 
 class AnchoredASRNet(ASRNet):
@@ -91,3 +102,11 @@ class AnchoredASRNet(ASRNet):
         standardised = self.standardise(discrepancies)
         correction = self._logits(standardised)
         return standardised[:, -1] + correction - correction.mean(dim=(1, 2), keepdim=True)
+
+    def image_score(self, discrepancies: Tensor) -> Tensor:
+        """Return the mean of the anchor, (N,), which is that of the refined map: the convolutions need not run."""
+        return image_score(self.standardise(discrepancies)[:, -1])
+
+    def refine_and_score(self, discrepancies: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `refine` and `image_score` do."""
+        return self.refine(discrepancies), self.image_score(discrepancies)

@@ -129,7 +129,12 @@ def write_findings(
             passed_over=listing.passed_over,
         )
         findings = model.score(
-            rest, device=device, precision=precision, progress=progress, on_skipped=summary.leave_out
+            rest,
+            device=device,
+            precision=precision,
+            progress=progress,
+            on_skipped=summary.leave_out,
+            maps=heatmaps or dicom is not None or nifti is not None,
         )
         for number, finding in enumerate(findings if rest else (), start=len(done)):
             if dicom is not None and (lack := dicom.write(finding, number)):
