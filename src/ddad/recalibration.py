@@ -48,10 +48,12 @@ def recalibrate(
                 f"{folder}: no normals were held out of its fit, so there is nothing to calibrate by. Give normal "
                 "images that it was not fitted on: --normal DIR."
             )
-        rate = model.calibration.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        model.calibration = model.calibration.at(rate)
+        before = model.calibration
+        model.calibration = before.at(before.false_alarm_rate if false_alarm_rate is None else false_alarm_rate)
         model.save_calibration(folder)
-        return model.calibration, [], []
+        if before.threshold is None:
+            return model.calibration, [], []
+        return model.calibration, [], [f"the threshold {before.threshold:.4g}, set by hand, gave way to the rate."]
     model = Model.load_uncalibrated(folder)
     table = cohort.of(Role.NORMAL)
     seen = set(model.card["cohort"]["digests"])

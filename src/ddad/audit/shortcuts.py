@@ -172,7 +172,9 @@ def _measured(table: pd.DataFrame, labels: Indices, groups: Indices, first: str,
         return found
     for feature in columns.columns.intersection(list(CATEGORIES)):
         columns[feature] = pd.factorize(columns[feature])[0]
-    small = HistGradientBoostingClassifier(max_depth=3, max_iter=100, random_state=0)
+    # A leaf of the usual 20 images would leave few images undivided.
+    leaf = int(np.clip(len(columns) // 20, 2, 20))
+    small = HistGradientBoostingClassifier(max_depth=3, max_iter=100, min_samples_leaf=leaf, random_state=0)
     joint = _cross_validated(small, columns.astype(float), labels, groups)
     return [Shortcut(comparison, JOINT, joint.estimate, joint.low, joint.high, ""), *found]
 

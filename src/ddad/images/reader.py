@@ -73,14 +73,16 @@ IMAGE_SUFFIXES = frozenset(suffix for known in _FORMATS for suffix in known.suff
 """Suffixes, in lower case, by which images are found in folders."""
 
 # Formats that people do bring along: naming them tells more than "unknown".
-_OTHER_FORMATS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
+_OTHER_IMAGES: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("NIfTI or Analyze in two files (.hdr and .img)", lambda head: head[344:347] == b"ni1" or head[4:7] == b"ni2"),
-    ("gzip", lambda head: head.startswith(b"\x1f\x8b")),
     ("GIF", lambda head: head.startswith(b"GIF8")),
-    ("BMP", lambda head: head.startswith(b"BM")),
+    ("BMP", lambda head: head.startswith(b"BM") and head[6:10] == bytes(4)),  # text may begin with these letters
     ("WebP", lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP"),
     ("JPEG 2000", lambda head: head[4:8] == b"jP  " or head.startswith(b"\xff\x4f\xff\x51")),
-    ("HEIF", lambda head: head[4:8] == b"ftyp"),
+    ("HEIF", lambda head: head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"avi")),
+)
+_OTHER_FORMATS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
+    ("gzip", lambda head: head.startswith(b"\x1f\x8b")),
     ("PDF", lambda head: head.startswith(b"%PDF")),
     ("ZIP", lambda head: head.startswith(b"PK\x03\x04")),
 )
@@ -100,7 +102,8 @@ def read_image(path: str | Path) -> MedicalImage:
     # NaN comes through minimum and maximum, and through comparisons as false.
     if not -_LARGEST_VALUE < image.pixels.min() <= image.pixels.max() < _LARGEST_VALUE:
         count = int((~(np.abs(image.pixels) < _LARGEST_VALUE)).any(axis=2).sum())
-        raise ImageError(path, f"{count} pixels are NaN or infinite: mask them before the export")
+        what = "pixel is" if count == 1 else "pixels are"
+        raise ImageError(path, f"{count} {what} NaN or infinite: mask them before the export")
     first = image.pixels[0, 0]
     # Most images differ early: look at all pixels only if the first row does not.
     if (image.pixels[0] == first).all() and (image.pixels == first).all():
@@ -141,13 +144,15 @@ def expand(path: Path, selection: Selection = ALL) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Tell, by its first bytes, whether a file or a file in an archive may be an image that is read.
+    """Tell, by its first bytes, whether a file or a file in an archive may be an image, of any format.
+
+    An image of a format that is not read must not vanish: reading it says so.
 
     Raises:
         ImageError: the file is missing, empty or unreadable.
     """
     head = _head_of(path)
-    return any(known.recognises(head) for known in _FORMATS)
+    return any(known.recognises(head) for known in _FORMATS) or any(knows(head) for _, knows in _OTHER_IMAGES)
 
 
 @contextmanager
@@ -179,7 +184,7 @@ def _format_of(file: Path) -> _Format:
     for known in _FORMATS:
         if known.recognises(head):
             return known
-    for name, recognises in _OTHER_FORMATS:
+    for name, recognises in (*_OTHER_IMAGES, *_OTHER_FORMATS):
         if recognises(head):
             raise ImageError(file, f"{name} files are not read: convert it to PNG or TIFF")
     raise ImageError(file, "not an image, or of an unknown format: PNG, JPEG, TIFF, DICOM and NIfTI are read")

@@ -98,7 +98,10 @@ class DicomResults:
                     "overlay": self._overlay(finding, source, number),
                     "report": self._report(finding, source, number),
                 }
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            # highdicom looks SOP classes up in those of today's standard.
+            return f"no DICOM results: its SOP class {error.args[0]} is retired or unknown"
+        except (AttributeError, TypeError, ValueError) as error:
             # What highdicom raises on a source that lacks what its object needs.
             return f"no DICOM results: {source.without_identity(' '.join(str(error).split()))}"
         for kind, made in objects.items():

@@ -15,8 +15,7 @@ def overview(results: Results) -> Facts:
     if results.findings is not None:
         facts.append(("images scored", f"{len(results.findings):,}"))
         if "flagged" in results.findings:
-            known = results.findings["flagged"].dropna().str.lower()
-            facts.append(("flagged", f"{known.isin(('true', '1', '1.0')).sum():,}" if len(known) else "not calibrated"))
+            facts.append(("flagged", _flagged(results)))
         if "warnings" in results.findings:
             facts.append(("with a warning", f"{(results.findings['warnings'].fillna('') != '').sum():,}"))
     if results.metrics:
@@ -61,6 +60,17 @@ def card_facts(results: Results) -> Facts:
         ("model fingerprint", model.get("fingerprint")),
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def _flagged(results: Results) -> str:
+    assert results.findings is not None
+    known = results.findings["flagged"].dropna().str.lower()
+    if known.empty:
+        return "not calibrated"
+    calibration = results.model.get("calibration") or {}
+    if calibration and calibration.get("flagged_above") is None:
+        return "none can be"  # a plain 0 would read as: all are normal
+    return f"{known.isin(('true', '1', '1.0')).sum():,}"
 
 
 def _share(prevalence: dict[str, Any] | None) -> str | None:

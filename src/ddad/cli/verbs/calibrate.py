@@ -24,7 +24,7 @@ def calibrate(
 ) -> None:
     """Set which scores a model flags, by normal images that it was not fitted on; nothing is trained.
 
-    Without images, only the false-alarm rate is changed.
+    Without images, only the false-alarm rate is changed; a threshold set by hand gives way to it.
     """
     from ddad.cli.terminal import say, terminal_progress
     from ddad.recalibration import recalibrate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -109,7 +110,7 @@ def fit(
             )
         if model.calibration is not None:
             say(f"Calibrated. {model.calibration.promise()}")
-        say(f"Next: ddad score {out} IMAGES --out SCORES --heatmaps")
+        say(f"Next: ddad score {shlex.quote(str(out))} IMAGES --out SCORES --heatmaps")
     doubt = NOT_CALIBRATED if model.calibration is None else model.calibration.caution()
     warn([*([doubt] if doubt else []), *card["cohort"]["warnings"]])
     exit_if_skipped(card["cohort"]["skipped"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,5 +36,5 @@ def prepare(
     else:
         split = "the authors' data.json" if prepared.authors_split else f"a split drawn with seed {seed}"
         say(f"{out}: {split}; {', '.join(f'{key}: {count}' for key, count in prepared.counts.items())}.")
-        say(f"Next: ddad benchmark {name} --data {out}")
+        say(f"Next: ddad benchmark {name} --data {shlex.quote(str(out))}")
     exit_if_skipped([(str(skipped.path), skipped.reason) for skipped in prepared.skipped])

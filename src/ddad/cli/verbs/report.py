@@ -12,7 +12,7 @@ from ddad.cli.output import print_json
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="The --out folder of score, evaluate, benchmark or demo.")],
+    results: Annotated[Path, typer.Argument(help="The --out folder of score, evaluate, benchmark, sweep or demo.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML file to write. Default: report.html in the folder.")
     ] = None,

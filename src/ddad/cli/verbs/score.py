@@ -13,7 +13,7 @@ from ddad.cli.output import exit_if_skipped, print_json, warn
 
 def score(
     model: Annotated[Path, typer.Argument(help="Folder of a fitted model.")],
-    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, folders or ZIP archives of images.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the findings.")],
     heatmaps: Annotated[
         bool, typer.Option("--heatmaps", help="Write heat maps and overlays as PNG, on one scale for all.")
