@@ -98,10 +98,10 @@ class DicomResults:
                     "overlay": self._overlay(finding, source, number),
                     "report": self._report(finding, source, number),
                 }
-        except KeyError as error:
-            # highdicom looks SOP classes up in those of today's standard.
-            return f"no DICOM results: its SOP class {error.args[0]} is retired or unknown"
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, KeyError) and error.args == (source.sop_class,):
+                # highdicom looks SOP classes up in those of today's standard.
+                return f"no DICOM results: its SOP class {source.sop_class} is retired or unknown"
             # What highdicom raises on a source that lacks what its object needs.
             return f"no DICOM results: {source.without_identity(' '.join(str(error).split()))}"
         for kind, made in objects.items():
