@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from ddad import __version__
 from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import thumbnails
+from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, SettingError
 from ddad.evaluation.calibration import Calibration
@@ -30,6 +30,7 @@ from ddad.normals import MINIMUM_NORMALS, known_normals, require_images, trusted
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
+from ddad.training.jobs import usual_workers
 from ddad.training.seeds import derived_seed
 from ddad.trimming import NOT_KNOWN_NORMAL
 
@@ -37,7 +38,7 @@ FEW_NORMALS = 100
 _LEARNED_FROM = (Role.NORMAL, Role.UNLABELED, Role.ABNORMAL)
 _KNOWN, _PILE = "known normal", "pile"
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
-_PIXELS_FOR_QUANTILES = 2_000_000
+_MAPS_FOR_QUANTILES = 256
 
 
 def fit(
@@ -63,7 +64,7 @@ def fit(
             on from there and ends with the same weights.
         overwrite: replace `out`, and drop unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
-        workers: networks trained side by side; default: one for each processor core.
+        workers: networks trained side by side; default: one more than there are processor cores.
         progress: told what is being fitted.
         notes: entries for the model card, e.g. how the recipe was chosen.
 
@@ -76,7 +77,7 @@ def fit(
     progress = progress or SilentProgress()
     compute = Compute.choose(device, recipe.precision)
     if workers is None:
-        workers = os.cpu_count() or 1
+        workers = usual_workers()
     if compute.device == "cuda":
         workers = 0
     _check_detector(cohort, recipe)
@@ -138,7 +139,7 @@ def _fit(
             paths,
             recipe.images,
             into=workspace / f"{name}.npy",
-            workers=os.cpu_count() or 1,
+            workers=processor_cores(),
             progress=progress,
             title=f"reading {name} images",
         )
@@ -239,20 +240,22 @@ def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
 def _statistics(
     model: Model, pixels: NDArray[np.float32], compute: Compute, progress: Progress, *, of: str
 ) -> tuple[dict[str, Any], list[float]]:
-    """Describe what unseen normal images score: every score sorted, and quantiles of every map's pixels.
+    """Describe what unseen normal images score: every score sorted, and quantiles of the pixels of some maps.
 
     Returns:
         The description, and the main score of each image in their order.
     """
     scores: dict[str, list[float]] = {}
     values: dict[str, list[NDArray[np.float32]]] = {}
-    step = max(1, len(pixels) * pixels.shape[-1] ** 2 // _PIXELS_FOR_QUANTILES)
-    with progress.task(f"scoring {of}", len(pixels)) as bar:
-        for image_scores, maps in model.score_pixels(pixels, compute):
+    some = np.linspace(0, len(pixels) - 1, min(len(pixels), _MAPS_FOR_QUANTILES)).round().astype(int)
+    with progress.task(f"scoring {of}", len(pixels) + len(some)) as bar:
+        for image_scores, _ in model.score_pixels(pixels, compute, maps=False):
             for name, score in image_scores.items():
                 scores.setdefault(name, []).append(score)
+            bar.advance()
+        for _, maps in model.score_pixels(pixels[some], compute):
             for name, score_map in maps.items():
-                values.setdefault(name, []).append(score_map.ravel()[::step])
+                values.setdefault(name, []).append(score_map.ravel())
             bar.advance()
     quantiles = {name: np.quantile(np.concatenate(parts), _QUANTILES) for name, parts in values.items()}
     main = list(scores[model.primary_score])

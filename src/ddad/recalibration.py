@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ddad.cohorts import Cohort, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
+from ddad.cores import processor_cores
 from ddad.errors import CalibrationError
 from ddad.evaluation.calibration import Calibration
 from ddad.model import Model
@@ -67,7 +67,7 @@ def recalibrate(
     decoded = decode(
         unseen["path"].tolist(),
         model.recipe.images,
-        workers=os.cpu_count() or 1,
+        workers=processor_cores(),
         progress=progress or SilentProgress(),
         title="reading normal images",
     )

@@ -274,7 +274,6 @@ class Recipe(_Section):
             return cls(
                 preset_name="paper",
                 holdout=0.0,
-                precision="fp32",
                 reconstruction=Reconstruction(),
                 refinement=Refinement(),
             )

@@ -207,3 +207,32 @@ def test_training_raises_the_map_in_patches(kind: str) -> None:
         optimizer.step()
     learned = network(x)
     assert learned[labels > 0].mean() > learned[labels == 0].mean() + 1
+
+
+@pytest.mark.parametrize("kind", ["published", "anchored"])
+def test_the_head_is_the_difference_of_the_two_outputs_of_its_convolution(kind: str) -> None:
+    torch.manual_seed(0)
+    network = (
+        ASRNet(["a_intra"], width=8) if kind == "published" else AnchoredASRNet(["a_intra"], width=8, image_size=12)
+    )
+    maps = torch.rand(3, 1, 12, 12)
+
+    normal, abnormal = network.head(network.layers(maps)).unbind(dim=1)
+
+    assert torch.allclose(network(maps), abnormal - normal, atol=1e-5)
+    ours = torch.autograd.grad(network(maps).square().sum(), network.head.weight)[0]
+    normal, abnormal = network.head(network.layers(maps)).unbind(dim=1)
+    theirs = torch.autograd.grad((abnormal - normal).square().sum(), network.head.weight)[0]
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_anchored_network_continues_its_maps_beyond_the_border() -> None:
+    torch.manual_seed(0)
+    convolution = AnchoredASRNet(["a_intra"], width=4, image_size=12).layers[0]
+    flat = torch.ones(1, 1, 12, 12, dtype=torch.bfloat16)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = convolution(flat)
+
+    assert found.shape == (1, 4, 12, 12)
+    assert torch.equal(found, found[..., :1, :1].expand_as(found))  # a frame of zeros would differ at the border

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from ddad.audit.look import Look, look_at
 from ddad.audit.shortcuts import Memorisation, Shortcut, find_shortcuts, measure_memorisation
 from ddad.cohorts import Cohort, Role, SkippedImage
 from ddad.cohorts.near_copies import Indices, linked_groups
+from ddad.cores import processor_cores
 from ddad.errors import BlankSliceError, CohortError, ImageError
 from ddad.progress import Progress, SilentProgress
 
@@ -109,7 +109,7 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
         CohortError: fewer than two images can be read.
     """
     progress = progress or SilentProgress()
-    looks, kept, skipped = _look(cohort, workers or os.cpu_count() or 1, progress)
+    looks, kept, skipped = _look(cohort, workers or processor_cores(), progress)
     if len(looks) < 2:
         reason = f" The first: {skipped[0].path}: {skipped[0].reason}." if skipped else " Name more."
         raise CohortError(f"{cohort.name}: {len(looks)} images can be read; an audit compares at least two.{reason}")

@@ -158,7 +158,9 @@ PrecisionName = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Networks trained side by side; default: one a processor core."),
+    typer.Option(
+        "--workers", min=1, help="Networks trained side by side; default: one more than there are processor cores."
+    ),
 ]
 Jobs = Annotated[
     int, typer.Option("--jobs", help="Runs side by side, each in processes of its own; they share the processor cores.")

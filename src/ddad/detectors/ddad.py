@@ -24,7 +24,7 @@ SCORES = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
 """The six rows of Table 3."""
 
 
-_REFINED_AT_ONCE = 8
+REFINED_AT_ONCE = 8
 """Images that ASR-Net refines together: few enough for its hidden layers to stay in a processor's cache."""
 
 
@@ -163,4 +163,4 @@ class DDAD(Detector):
 def _parts(maps: Mapping[str, Tensor], inputs: Sequence[str]) -> tuple[Tensor, ...]:
     """Stack the maps that an ASR-Net reads, (N, inputs, S, S), and cut them into parts; a GPU takes all at once."""
     stacked = torch.stack([maps[name] for name in inputs], dim=1)
-    return torch.split(stacked, len(stacked) if stacked.is_cuda else _REFINED_AT_ONCE)
+    return torch.split(stacked, len(stacked) if stacked.is_cuda else REFINED_AT_ONCE)

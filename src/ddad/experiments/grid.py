@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from ddad import __version__
 from ddad.cohorts import Cohort
+from ddad.cores import processor_cores
 from ddad.errors import SettingError, writing_to
 from ddad.experiments.evaluation import labelled_test_paths
 from ddad.experiments.published import Benchmark
@@ -74,7 +74,7 @@ def run_grid(
     if jobs == 1:
         _one_after_another(planned, store, device, workers, progress)
     else:
-        workers = workers or max(1, (os.cpu_count() or 1) // jobs)
+        workers = workers or max(1, processor_cores() // jobs)
         for wait in (False, True):
             missing = [one.job(device, workers, jobs, wait) for one in planned if store.find(one) is None]
             if missing:

@@ -12,20 +12,21 @@ _SECONDS_BETWEEN_SAMPLES = 0.25
 
 
 class PeakMemory:
-    """The largest resident memory seen so far: of this process and all that it started, together."""
+    """The largest memory seen so far: of this process and all that it started, together."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self.peak_bytes = 0
 
     def sample(self) -> None:
-        """Look once. Pages that processes share are counted in each."""
+        """Look once. Pages that processes share are counted once where the system tells (Linux), else in each."""
         total = 0
         for process in (self._process, *self._process.children(recursive=True)):
             try:
-                total += process.memory_info().rss
+                full = process.memory_full_info()
             except psutil.Error:
                 continue  # ended in between
+            total += getattr(full, "pss", full.rss)
         self.peak_bytes = max(self.peak_bytes, total)
 
 

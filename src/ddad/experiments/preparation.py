@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from PIL import Image
 
 from ddad.cohorts import SkippedImage
 from ddad.cohorts.rows import listed
+from ddad.cores import processor_cores
 from ddad.errors import CohortError, ImageError, writing_to
 from ddad.experiments.downloads import NORMAL, Source
 from ddad.experiments.published import Benchmark
@@ -84,7 +84,7 @@ def prepare(
         for part in ("images", "masks"):
             (workspace / part).mkdir(exist_ok=True)
         with (
-            ThreadPoolExecutor(os.cpu_count()) as pool,
+            ThreadPoolExecutor(processor_cores()) as pool,
             (progress or SilentProgress()).task("preparing images", len(chosen)) as bar,
         ):
             for skipped in pool.map(lambda name: _write(name, named[name], workspace), chosen):

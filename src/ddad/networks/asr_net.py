@@ -6,8 +6,25 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ddad.discrepancy import image_score
+
+_NEIGHBOURS = [(row, column) for row in range(3) for column in range(3)]
+
+
+class ReplicatingConv2d(nn.Conv2d):
+    """A convolution 3x3 that continues the image beyond its border: zeros there would show as a frame in a map."""
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__(channels, outputs, kernel_size=3, padding=1, padding_mode="replicate")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Convolve (N, channels, H, W) to (N, outputs, H, W)."""
+        # Autocast would pad in float32 and round twice; copying needs no precision.
+        with torch.autocast(images.device.type, enabled=False):
+            padded = functional.pad(images, (1, 1, 1, 1), mode=self.padding_mode)
+        return functional.conv2d(padded, self.weight, self.bias)
 
 
 class ASRNet(nn.Module):
@@ -22,10 +39,13 @@ class ASRNet(nn.Module):
         super().__init__()
         self.inputs = tuple(inputs)
         self.layers = nn.Sequential(
-            nn.Conv2d(len(inputs), width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            self._convolution(len(inputs), width), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            self._convolution(width, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
         )  # fmt: skip
-        self.head = nn.Conv2d(width, 2, kernel_size=3, padding=1)
+        self.head = self._convolution(width, 2)
+
+    def _convolution(self, channels: int, outputs: int) -> nn.Conv2d:
+        return nn.Conv2d(channels, outputs, kernel_size=3, padding=1)
 
     def forward(self, discrepancies: Tensor) -> Tensor:
         """Return logits (N, H, W) of the anomaly probability for discrepancies (N, inputs, H, W)."""
@@ -35,9 +55,7 @@ class ASRNet(nn.Module):
         hidden = self.layers(inputs)
         # The output keeps full precision: a score is a mean over it, a heat map shows it.
         with torch.autocast(hidden.device.type, enabled=False):
-            normal, abnormal = self.head(hidden.float()).unbind(dim=1)
-        logits: Tensor = abnormal - normal
-        return logits
+            return _logit_difference(self.head, hidden.float())
 
     def refine(self, discrepancies: Tensor) -> Tensor:
         """Return the anomaly probability of every pixel, (N, H, W), for discrepancies (N, inputs, H, W)."""
@@ -76,10 +94,9 @@ class AnchoredASRNet(ASRNet):
         super().__init__(inputs, width)
         self.register_buffer("mean", torch.zeros(len(inputs), image_size, image_size))
         self.register_buffer("deviation", torch.ones(len(inputs), image_size, image_size))
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                # Zeros around the image would show as a frame in the corrected map.
-                layer.padding_mode = "replicate"
+
+    def _convolution(self, channels: int, outputs: int) -> nn.Conv2d:
+        return ReplicatingConv2d(channels, outputs)
 
     def fit_normal_statistics(self, discrepancies: Tensor) -> None:
         """Take what is usual at each pixel from the maps of normal images, (N, inputs, H, W), N > 1."""
@@ -110,3 +127,20 @@ class AnchoredASRNet(ASRNet):
     def refine_and_score(self, discrepancies: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `refine` and `image_score` do."""
         return self.refine(discrepancies), self.image_score(discrepancies)
+
+
+def _logit_difference(head: nn.Conv2d, hidden: Tensor) -> Tensor:
+    """Return (N, H, W), the second output less the first of a convolution 3x3 with two outputs.
+
+    The difference of two outputs is one convolution with one output, for which libraries have no fast way: here, one
+    matrix product gives what each pixel contributes to its nine neighbours, and shifted sums gather it.
+    """
+    count, channels, height, width = hidden.shape
+    weights = (head.weight[1] - head.weight[0]).reshape(channels, 9)
+    pixels = hidden.permute(0, 2, 3, 1).reshape(-1, channels)
+    contributions = (weights.T @ pixels.T).reshape(9, count, height, width)
+    mode = "constant" if head.padding_mode == "zeros" else head.padding_mode
+    padded = functional.pad(contributions, (1, 1, 1, 1), mode=mode)
+    shifted = [padded[3 * row + column, :, row : row + height, column : column + width] for row, column in _NEIGHBOURS]
+    assert head.bias is not None
+    return torch.stack(shifted).sum(dim=0) + (head.bias[1] - head.bias[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ddad import __version__
 from ddad.cohorts import Cohort, Role, decode, hold_out_unseen
+from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError
 from ddad.evaluation.selection import RULE, choose
@@ -29,6 +29,7 @@ from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
 from ddad.selecting.division import divide
 from ddad.training.device import Compute, DeviceName
+from ddad.training.jobs import usual_workers
 
 _HELD_OUT = "held-out"
 
@@ -59,7 +60,7 @@ def fit_best(
         out: folder to save the model in. Candidates that were tried are kept beside it until the model is saved.
         overwrite: replace `out`, and drop unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
-        workers: networks trained side by side; default: one for each processor core.
+        workers: networks trained side by side; default: one more than there are processor cores.
         progress: told what is being fitted.
 
     Raises:
@@ -90,9 +91,7 @@ def fit_best(
             return finished
         output_folder(out, overwrite=overwrite)
     with workspace.claimed(plan, overwrite=overwrite or out is None) as folder:
-        context = FitContext(
-            folder, compute, 0 if compute.device == "cuda" else workers or os.cpu_count() or 1, progress
-        )
+        context = FitContext(folder, compute, 0 if compute.device == "cuda" else workers or usual_workers(), progress)
         try:
             chosen, notes = _select(cohort, recipe, recipes, budget, context)
         except CohortError:
@@ -184,7 +183,7 @@ def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tupl
             table["path"].tolist(),
             recipe.images,
             into=folder / f"all-{role}.npy",
-            workers=os.cpu_count() or 1,
+            workers=processor_cores(),
             progress=context.progress,
             title=f"reading {role} images",
         )
