@@ -30,6 +30,7 @@ from ddad.evaluation import image_metrics
 from ddad.experiments.tables import to_markdown
 from ddad.selecting import divide
 from ddad.training.device import Compute
+from ddad.training.jobs import usual_workers
 
 PUBLISHED_RATE = {"learning_rate": 1e-4, "schedule": "constant", "momentum": 0.5}
 STAGE_2: dict[str, dict[str, Any]] = {
@@ -76,7 +77,7 @@ def main() -> None:
             for stale in workspace.glob("r_*.safetensors"):
                 stale.unlink()  # stage 1 stays and is the same for all
             detector = DDAD(recipe.changed({f"refinement.{field}": value for field, value in stage_2.items()}))
-            context = FitContext(workspace, compute, 0 if compute.device == "cuda" else 2, progress)
+            context = FitContext(workspace, compute, 0 if compute.device == "cuda" else usual_workers(), progress)
             detector.fit(workspace / "normal.npy", workspace / "unlabeled.npy", context)
             scored = detector.score(held, compute)
             found[name] = {}

@@ -233,6 +233,12 @@ def endless_job(*, into: str, report: Callable[[str], None]) -> None:
         time.sleep(0.02)
 
 
+def silent_job(*, into: str, report: Callable[[str], None]) -> None:  # noqa: ARG001
+    """Say who it is, then work on without a word, as in a long epoch."""
+    Path(f"{into}.pid").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process is there and not a zombie."""
     try:

@@ -277,7 +277,7 @@ class StoppingProgress(RecordedProgress):
 
 @pytest.mark.parametrize(
     ("title", "steps"),
-    [("reading known normal", 3), ("reconstruction", 1), ("reconstruction", 5), ("refinement", 1), ("scoring", 1)],
+    [("reading normal", 3), ("reconstruction", 1), ("reconstruction", 5), ("refinement", 1), ("scoring", 1)],
 )
 def test_an_interrupted_fit_goes_on_and_ends_with_the_same_weights(
     title: str, steps: int, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -103,6 +103,8 @@ def fit(
         workspace.remove()
         return finished
     target = output_folder(out, overwrite=overwrite)
+    if workspace.holds(plan):
+        progress.message(f"going on with the unfinished fit in {workspace.folder}")
     with workspace.claimed(plan, overwrite=overwrite) as folder:
         try:
             model = _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
@@ -141,7 +143,7 @@ def _fit(
             into=workspace / f"{name}.npy",
             workers=processor_cores(),
             progress=progress,
-            title=f"reading {name} images",
+            title=f"reading {role} images",
         )
         skipped += result.skipped
         warnings += result.warnings

@@ -138,11 +138,12 @@ def test_a_failing_job_stops_the_others(job: Callable[..., Job]) -> None:
     assert runs_of(later) == []
 
 
-def test_workers_stop_when_the_process_that_asked_for_them_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", ["endless_job", "silent_job"])
+def test_workers_stop_when_the_process_that_asked_for_them_is_killed(tmp_path: Path, function: str) -> None:
     code = (
         "import sys, support; from pathlib import Path; from ddad.training.jobs import Job, run_jobs\n"
         "out = Path(sys.argv[1])\n"
-        "job = Job('endless', 'support:endless_job', {'into': str(out)}, 9999, out)\n"
+        f"job = Job('endless', 'support:{function}', {{'into': str(out)}}, 9999, out)\n"
         "run_jobs([job], workers=1, progress=support.RecordedProgress(), title='x')"
     )
     out = tmp_path / "out"
@@ -153,4 +154,4 @@ def test_workers_stop_when_the_process_that_asked_for_them_is_killed(tmp_path: P
     assert is_alive(worker)
     asking.kill()
     asking.wait()
-    assert wait_for(lambda: not is_alive(worker), 10)
+    assert wait_for(lambda: not is_alive(worker), 5)

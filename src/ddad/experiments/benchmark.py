@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ def benchmark_recipes(recipe: Recipe, methods: Sequence[str], backbones: Sequenc
     if seeds < 1:
         raise SettingError(f"--seeds {seeds}: give 1 or more.")
     chosen = list(DETECTORS) if "all" in methods else list(dict.fromkeys(methods))
+    for method in chosen:
+        if method not in DETECTORS:
+            near = difflib.get_close_matches(method, DETECTORS, 1)
+            hint = f"Did you mean '{near[0]}'? " if near else ""
+            raise SettingError(f"--methods {method}: unknown. {hint}Methods are: {', '.join(DETECTORS)}, all.")
     settings: list[dict[str, Any]] = []
     for method in chosen:
         if method == "ddad":

@@ -104,6 +104,9 @@ def run_job(
     report("done")
 
 
+_IN_EVERY_TITLE = ("detector", "reconstruction.backbone", "seed")
+
+
 class _Images:
     """The images of a setting, opened once."""
 
@@ -135,7 +138,13 @@ class _Planned:
 
     @property
     def title(self) -> str:
-        return f"{self.method}, seed {self.recipe.seed}"
+        setting, parts = self.images.setting, [self.method, f"seed {self.recipe.seed}"]
+        if setting.anomaly_rate is not None:
+            parts.append(f"anomaly rate {setting.anomaly_rate:.0%}")
+        if setting.normals is not None:
+            parts.append(f"{setting.normals} normal images")
+        changes = self.recipe.changes_from_preset().items()
+        return ", ".join([*parts, *(f"{field} {value}" for field, value in changes if field not in _IN_EVERY_TITLE)])
 
     def job(self, device: DeviceName, workers: int, jobs: int, wait: bool) -> Job:
         return Job(

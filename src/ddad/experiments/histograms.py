@@ -75,8 +75,7 @@ def draw_histograms(panels: dict[str, Histogram]) -> Figure:
         ):
             axes.stairs(100 * shares, edges, fill=True, color=colour, alpha=0.35, lw=0)
             axes.stairs(100 * shares, edges, color=colour, lw=1, ls="-" if name == "normal" else "--", label=name)
-        axes.set_title(title)
-        axes.text(0.98, 0.95, f"χ² = {shown.chi_square:.2f}", transform=axes.transAxes, ha="right", va="top")
+        axes.set_title(f"{title}\nχ² = {shown.chi_square:.2f}")
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     for number, axes in enumerate(grid.flat):

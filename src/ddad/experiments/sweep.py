@@ -157,9 +157,11 @@ def draw_sweep(rows: pd.DataFrame, kind: Kind) -> Figure:
         x = curve["value"] * (100 if kind == "anomaly-rate" else 1)
         look = number % len(drawing.COLOURS)
         colour = drawing.COLOURS[look]
+        # Curves that coincide stay visible: later ones are thinner, with smaller and hollow marks.
         axes.plot(
-            x, curve["auc"], drawing.LINES[look], marker=drawing.MARKERS[look], color=colour, label=name, ms=4, lw=1.3
-        )
+            x, curve["auc"], drawing.LINES[look], marker=drawing.MARKERS[look], color=colour, label=name,
+            ms=max(3.0, 6 - 0.6 * number), lw=max(0.9, 2 - 0.25 * number), mfc="none" if number else colour,
+        )  # fmt: skip
         spread = pd.to_numeric(curve["auc_sd"]).fillna(0)
         axes.fill_between(x, curve["auc"] - spread, curve["auc"] + spread, color=colour, alpha=0.15, lw=0)
     axes.set_xlabel(f"{sweep.title}{' (%)' if kind == 'anomaly-rate' else ''}")

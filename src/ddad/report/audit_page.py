@@ -17,8 +17,9 @@ from ddad.files import write_atomically
 from ddad.images import read_image
 from ddad.progress import Progress, SilentProgress
 from ddad.report.charts import histogram
-from ddad.report.gallery import visible_levels, webp
+from ddad.report.gallery import webp
 from ddad.report.page import check_target, own_template
+from ddad.report.source_image import visible_levels
 
 _PAIRS = 6
 _CHARTS = 6

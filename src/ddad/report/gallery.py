@@ -16,11 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddad.errors import ImageError
-from ddad.images import MedicalImage, read_image
 from ddad.progress import Progress
 from ddad.report.map_strip import read_strip
 from ddad.report.results import Results
+from ddad.report.source_image import read_visible
 
 PER_PAGE = 24
 """Findings of one page of the gallery, and of one block of pictures in the file."""
@@ -130,23 +129,10 @@ def _pictures(
         if tiles:
             small = [Image.fromarray(tile).resize((map_side, map_side), Image.Resampling.BILINEAR) for tile in tiles]
             maps = webp(np.concatenate([np.asarray(tile) for tile in small], axis=1), quality)
-    try:
-        source = visible_levels(read_image(path))
-    except (ImageError, OSError):
-        source = None
+    source = read_visible(path)
     shown = source if source is not None else seen
     image = None if shown is None else webp(shown, quality, image_side)
     return [image, maps], source is not None
-
-
-def visible_levels(image: MedicalImage) -> NDArray[np.uint8]:
-    """Stretch an image from its 0.5th to its 99.5th percentile, so that a person sees something."""
-    low, high = np.percentile(image.pixels, (0.5, 99.5))
-    if high <= low:
-        low, high = image.value_range
-    scaled = np.clip((image.pixels - low) / max(high - low, 1e-12), 0, 1)
-    levels: NDArray[np.uint8] = (scaled * 255).round().astype(np.uint8)
-    return levels if levels.shape[2] == 3 else levels[..., 0]
 
 
 def webp(levels: NDArray[np.uint8], quality: int, longest: int | None = None) -> str:

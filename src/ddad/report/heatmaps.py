@@ -13,6 +13,7 @@ from PIL import Image
 from ddad.errors import writing_to
 from ddad.images import Address, Placement
 from ddad.model import Finding
+from ddad.report.source_image import read_visible
 
 _COLOURS = colormaps["inferno"]
 _SHORTEST_SIDE = 256  # small images are enlarged, so that a person sees something
@@ -48,11 +49,15 @@ def write_pictures(finding: Finding, name: str, scale: tuple[float, float], heat
 def draw(
     finding: Finding, name: str, scale: tuple[float, float], size: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a map in colours, and over the image: both (rows, columns, 3) in [0, 1], of `size`."""
+    """Return a map in colours, and over the source image: both (rows, columns, 3) in [0, 1], of `size`.
+
+    The image is read from its file once more; if that is gone, it is drawn as the network saw it.
+    """
     placement = Placement.of(size, finding.aspect)
     strength = placement.to_source(relative_to_scale(finding.maps[name], scale), fill=0)
     colours = _COLOURS(strength)[..., :3]
-    image = _at_source(finding.pixels, placement)
+    source = read_visible(finding.path)
+    image = _as_seen(finding.pixels, placement) if source is None else _resized(source, size)
     opacity = (_STRONGEST_OVERLAY * strength)[..., None]
     return colours, (1 - opacity) * image + opacity * colours
 
@@ -64,7 +69,12 @@ def relative_to_scale(score_map: NDArray[np.float32], scale: tuple[float, float]
     return relative
 
 
-def _at_source(pixels: NDArray[np.float32], placement: Placement) -> NDArray[np.float64]:
+def _resized(levels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float64]:
+    picture = Image.fromarray(levels).convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.asarray(picture, np.float64) / 255
+
+
+def _as_seen(pixels: NDArray[np.float32], placement: Placement) -> NDArray[np.float64]:
     channels = [placement.to_source((channel + 1) / 2, fill=0) for channel in pixels]
     image = np.stack(channels if len(channels) == 3 else channels * 3, axis=-1)
     clipped: NDArray[np.float64] = np.clip(image, 0, 1).astype(np.float64)

@@ -134,9 +134,8 @@ def _start(job: Job, tell: Callable[[_Message], None], number: int) -> subproces
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stdin is not None
-    content = {**asdict(job), "output": str(job.output)}
-    json.dump({"job": content, "parent": os.getpid()}, process.stdin)
-    process.stdin.close()
+    # The pipe stays open: the worker ends when it breaks.
+    print(json.dumps({**asdict(job), "output": str(job.output)}), file=process.stdin, flush=True)
     threading.Thread(target=_listen, args=(process, tell, number), daemon=True).start()
     return process
 

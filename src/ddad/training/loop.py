@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddad.training.checkpoint import load_tensors, restore_training_state, save_tensors, training_state
 from ddad.training.schedule import Schedule, learning_rate
 
-SECONDS_BETWEEN_CHECKPOINTS = 20.0
+SECONDS_BETWEEN_CHECKPOINTS = 40.0
 
 
 @dataclass(frozen=True)

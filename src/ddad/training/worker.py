@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import TextIO
 
@@ -16,16 +17,17 @@ from ddad.training.jobs import Job, call
 
 def main() -> int:
     """Run the job that standard input describes."""
-    request = json.load(sys.stdin)
-    job = Job(**{**request["job"], "output": Path(request["job"]["output"])})
+    content = json.loads(sys.stdin.readline())
+    job = Job(**{**content, "output": Path(content["output"])})
+    threading.Thread(target=_end_with_the_asking_process, daemon=True).start()
     # Whatever else prints, compiled libraries included, must not mix with the reports.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     torch.set_num_threads(1)
+    # Moments of weights that no longer move sink below the smallest normal number, where arithmetic is slow.
+    torch.set_flush_denormal(True)
 
     def report(value: str, steps: int = 1) -> None:
-        if os.getppid() != request["parent"]:
-            sys.exit("the process that asked for this work is gone")
         _send(channel, {"kind": "step", "value": value, "steps": steps})
 
     try:
@@ -35,6 +37,13 @@ def main() -> int:
         return 1
     _send(channel, {"kind": "done"})
     return 0
+
+
+def _end_with_the_asking_process() -> None:
+    """Wait for the end of standard input, which comes when the other end's process is gone, however it ended."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 def _send(channel: TextIO, content: dict[str, object]) -> None:

@@ -93,7 +93,9 @@ def fit(
             )  # fmt: skip
     card = model.card
     if as_json:
-        print_json({"model": str(out), **{key: value for key, value in card.items() if key != "training_curves"}})
+        seen = {key: value for key, value in card["cohort"].items() if key != "digests"}
+        brief = {key: value for key, value in card.items() if key != "training_curves"}
+        print_json({"model": str(out), **brief, "cohort": seen})
     else:
         if "selection" in card:
             print_selection(card["selection"])
