@@ -57,6 +57,11 @@ class ScoringSummary:
         """Note an image that was not scored."""
         (self.blank if image.blank else self.skipped).append(image)
 
+    def left_out(self) -> list[tuple[str, str, str]]:
+        """Return path, reason and kind of everything that was not scored."""
+        kinds = {"unreadable": self.skipped, "blank": self.blank, "no image": self.passed_over}
+        return [(str(image.path), image.reason, kind) for kind, images in kinds.items() for image in images]
+
 
 def write_findings(
     model: Model,
@@ -154,15 +159,13 @@ def write_findings(
             summary.doubtful += bool(finding.warnings)
         if not summary.scored:
             workspace.remove()
-            left_out = summary.skipped + summary.blank + summary.passed_over
-            raise CohortError(
-                f"score: no image could be scored. Skipped: {len(left_out)}, "
-                f"the first: {left_out[0].path}: {left_out[0].reason}"
-            )
+            left_out = summary.left_out()
+            path, reason, _ = left_out[0]
+            raise CohortError(f"score: no image could be scored. Skipped: {len(left_out)}, the first: {path}: {reason}")
         with writing_to(folder):
             pd.read_csv(folder / "findings.csv", dtype=_TYPES).to_parquet(folder / "findings.parquet", index=False)
-        if left_out := summary.skipped + summary.blank + summary.passed_over:
-            skipped = pd.DataFrame([(str(s.path), s.reason) for s in left_out], columns=["path", "reason"])
+        if left_out := summary.left_out():
+            skipped = pd.DataFrame(left_out, columns=["path", "reason", "kind"])
             write_atomically(folder / "skipped.csv", skipped.to_csv(index=False).encode())
         if false_discovery_rate is not None:
             summary.discovered = _write_discoveries(folder, false_discovery_rate)

@@ -54,6 +54,7 @@ class Results:
         cells: the table of a benchmark, or None.
         strips: by path of the image, its strip of maps.
         skipped: files that could not be scored.
+        passed_over: blank slices, and files that are no images.
         warnings: what is doubtful about the whole.
         missing: what the page leaves out, and why.
     """
@@ -70,6 +71,7 @@ class Results:
     records: list[dict[str, Any]] = field(default_factory=list)
     strips: dict[str, Path] = field(default_factory=dict)
     skipped: int = 0
+    passed_over: int = 0
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -116,7 +118,10 @@ def _scoring(folder: Path) -> Results:
     if not found.strips:
         found.missing.append("Maps: the folder holds none. Score again with --heatmaps to see them here.")
     if (folder / "skipped.csv").is_file():
-        found.skipped = len(_table(folder / "skipped.csv", ("path",)))
+        left_out = _table(folder / "skipped.csv", ("path",))
+        if "kind" in left_out:
+            found.passed_over = int((left_out["kind"] != "unreadable").sum())
+        found.skipped = len(left_out) - found.passed_over
     found.missing.append(
         "ROC and precision-recall curves: nothing here says which images are abnormal. ddad evaluate measures "
         "a model on labelled images."

@@ -1,0 +1,61 @@
+"""Pictures of maps, and over which image they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddad.model import Finding
+from ddad.recipe import Aspect
+from ddad.report.heatmaps import draw, write_pictures
+
+
+def finding(path: Path, size: tuple[int, int], score_map: np.ndarray, aspect: Aspect = "squash") -> Finding:
+    """Return a finding whose network input is black all over."""
+    return Finding(
+        path=str(path), score=0.0, p_value=None, flagged=None, scores={"rec": 0.0}, maps={"rec": score_map},
+        pixels=np.full((1, 16, 16), -1, np.float32), source_size=size, warnings=(), aspect=aspect,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def stripes(tmp_path: Path) -> Path:
+    """An image with stripes of one pixel, which a network's input of 16x16 cannot show."""
+    file = tmp_path / "stripes.png"
+    Image.fromarray(np.tile(np.array([0, 255], np.uint8), (200, 150))).save(file)
+    return file
+
+
+def test_an_overlay_without_heat_is_the_source_image_itself(stripes: Path) -> None:
+    nothing = np.zeros((16, 16), np.float32)
+    _, overlay = draw(finding(stripes, (200, 300), nothing), "rec", (0, 1), (200, 300))
+    with Image.open(stripes) as picture:
+        assert np.abs(overlay - np.asarray(picture)[..., None] / 255).max() < 0.01
+
+
+def test_heat_lies_where_the_map_says(stripes: Path) -> None:
+    corner = np.zeros((16, 16), np.float32)
+    corner[:4, :4] = 1
+    heat, overlay = draw(finding(stripes, (200, 300), corner), "rec", (0, 1), (200, 300))
+    assert heat[:40, :60].mean() > 5 * heat[100:, 150:].mean()
+    assert np.ptp(overlay[10, 10:40]) < np.ptp(overlay[150, 200:240])  # the stripes are dimmed by the heat
+
+
+def test_a_file_that_is_gone_is_drawn_as_the_network_saw_it(tmp_path: Path) -> None:
+    nothing = np.zeros((16, 16), np.float32)
+    _, overlay = draw(finding(tmp_path / "gone.png", (20, 30), nothing), "rec", (0, 1), (20, 30))
+    assert overlay.max() == 0
+
+
+def test_small_images_are_enlarged(stripes: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.png"
+    with Image.open(stripes) as picture:
+        picture.crop((0, 0, 64, 32)).save(small)
+    seen = finding(small, (32, 64), np.zeros((16, 16), np.float32))
+    write_pictures(seen, "rec", (0, 1), tmp_path / "heat.png", tmp_path / "overlay.png")
+    for name in ("heat.png", "overlay.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (512, 256)
