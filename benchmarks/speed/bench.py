@@ -80,7 +80,9 @@ def asr_net_gflops(recipe: Recipe, seconds: float) -> dict[str, float]:
     network = compute.place(build_asr_net(recipe, ["a_intra", "a_inter"]).eval())
     size, width = recipe.images.image_size, recipe.refinement.width
     maps = compute.send(torch.rand(REFINED_AT_ONCE, 2, size, size))
-    hidden = compute.send(torch.rand(REFINED_AT_ONCE, width, size, size)).bfloat16()
+    hidden = compute.send(torch.rand(REFINED_AT_ONCE, width, size, size))
+    if compute.precision == "bf16":
+        hidden = hidden.bfloat16()
     wide_gflop = 2 * 9 * size**2 * width * width / 1e9
 
     def rate(part: nn.Module, images: torch.Tensor) -> float:

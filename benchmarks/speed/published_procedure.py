@@ -13,13 +13,31 @@ import torch
 from torch import Tensor, nn
 
 from ddad.networks.ensemble import Ensemble, discrepancy_maps
-from ddad.networks.factory import build_asr_net, build_autoencoder
+from ddad.networks.factory import build_autoencoder
 from ddad.recipe import Recipe
 from ddad.synthesis import apply_patches, draw_patches
 from ddad.training.refinement import focal_loss
 
 STAGE_1_BATCH = 64
 STAGE_2_BATCH = 8
+
+
+class _PlainASRNet(nn.Module):
+    """ASR-Net as published: three convolutions, the last one with two outputs."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2, width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width, 2, kernel_size=3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, discrepancies: Tensor) -> Tensor:
+        """Return logits (N, H, W) of the anomaly probability for discrepancies (N, 2, H, W)."""
+        normal, abnormal = self.layers(discrepancies).unbind(dim=1)
+        difference: Tensor = abnormal - normal
+        return difference
 
 
 def images_per_second(step: Callable[[], int], seconds: float) -> float:
@@ -63,7 +81,7 @@ def untrained_modules(recipe: Recipe) -> tuple[Ensemble, Ensemble]:
 
 def stage_2_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, seconds: float) -> float:
     """Train one ASR-Net on images (N, C, S, S) with synthetic patches; return images a second."""
-    refiner = build_asr_net(recipe, ["a_intra", "a_inter"]).train()
+    refiner = _PlainASRNet(recipe.refinement.width).train()
     optimizer = _adam(refiner, recipe.refinement.learning_rate, recipe.refinement.weight_decay)
     generator = torch.Generator().manual_seed(0)
 
@@ -85,7 +103,7 @@ def stage_2_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, se
 
 def scoring_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, seconds: float) -> float:
     """Score images (N, C, S, S) one at a time with both modules and one ASR-Net; return images a second."""
-    refiner = build_asr_net(recipe, ["a_intra", "a_inter"]).eval()
+    refiner = _PlainASRNet(recipe.refinement.width).eval()
     place = 0
 
     def step() -> int:
@@ -93,7 +111,7 @@ def scoring_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, se
         place = (place + 1) % len(images)
         with torch.no_grad():
             maps = discrepancy_maps(modules[0], modules[1], images[place : place + 1])
-            refiner.refine(torch.stack([maps["a_intra"], maps["a_inter"]], dim=1)).mean().item()
+            torch.sigmoid(refiner(torch.stack([maps["a_intra"], maps["a_inter"]], dim=1))).mean().item()
         return 1
 
     return images_per_second(step, seconds)

@@ -39,6 +39,7 @@ _LEARNED_FROM = (Role.NORMAL, Role.UNLABELED, Role.ABNORMAL)
 _KNOWN, _PILE = "known normal", "pile"
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _MAPS_FOR_QUANTILES = 256
+_PIXELS_FOR_QUANTILES = 2_000_000
 
 
 def fit(
@@ -103,9 +104,10 @@ def fit(
         workspace.remove()
         return finished
     target = output_folder(out, overwrite=overwrite)
-    if workspace.holds(plan):
-        progress.message(f"going on with the unfinished fit in {workspace.folder}")
+    going_on = workspace.holds(plan)
     with workspace.claimed(plan, overwrite=overwrite) as folder:
+        if going_on:
+            progress.message(f"going on with the unfinished fit in {workspace.folder}")
         try:
             model = _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
         except CohortError:
@@ -249,6 +251,7 @@ def _statistics(
     """
     scores: dict[str, list[float]] = {}
     values: dict[str, list[NDArray[np.float32]]] = {}
+    step = max(1, len(pixels[:_MAPS_FOR_QUANTILES]) * pixels.shape[-1] ** 2 // _PIXELS_FOR_QUANTILES)
     some = np.linspace(0, len(pixels) - 1, min(len(pixels), _MAPS_FOR_QUANTILES)).round().astype(int)
     with progress.task(f"scoring {of}", len(pixels) + len(some)) as bar:
         for image_scores, _ in model.score_pixels(pixels, compute, maps=False):
@@ -257,7 +260,7 @@ def _statistics(
             bar.advance()
         for _, maps in model.score_pixels(pixels[some], compute):
             for name, score_map in maps.items():
-                values.setdefault(name, []).append(score_map.ravel())
+                values.setdefault(name, []).append(score_map.ravel()[::step])
             bar.advance()
     quantiles = {name: np.quantile(np.concatenate(parts), _QUANTILES) for name, parts in values.items()}
     main = list(scores[model.primary_score])

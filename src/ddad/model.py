@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ddad.evaluation.calibration import Calibration
 from ddad.files import sha256, whole_folder, write_atomically
 from ddad.images import ALL, Placement, Selection
 from ddad.progress import Progress, SilentProgress
-from ddad.recipe import Aspect, Recipe
+from ddad.recipe import Preprocessing, Recipe
 from ddad.training.checkpoint import load_tensors, save_tensors
 from ddad.training.device import Compute, DeviceName, Precision
 
@@ -63,7 +63,7 @@ class Finding:
         pixels: the network's input, (C, S, S) in [-1, 1].
         source_size: rows and columns of the file's image.
         warnings: what is doubtful about the image.
-        aspect: how the image became a square.
+        preprocessing: how the image became the network's input.
     """
 
     path: str
@@ -75,12 +75,12 @@ class Finding:
     pixels: NDArray[np.float32]
     source_size: tuple[int, int]
     warnings: tuple[str, ...]
-    aspect: Aspect = "squash"
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     @property
     def placement(self) -> Placement:
         """Which part of the image the maps show; `placement.to_source(map)` brings one back to the image's size."""
-        return Placement.of(self.source_size, self.aspect)
+        return Placement.of(self.source_size, self.preprocessing.aspect)
 
 
 class Model:
@@ -118,7 +118,7 @@ class Model:
     def map_scale(self, name: str) -> tuple[float, float]:
         """Return the values drawn as the two ends of the colour scale of map `name`.
 
-        The median and the 99.9th percentile of the pixels of held-out normals: one scale for all images.
+        The median and the 99.9th percentile of the pixels of up to 256 held-out normals: one scale for all images.
         """
         quantiles = self.card["held_out_normals"]["maps"][name]
         return quantiles["0.5"], quantiles["0.999"]
@@ -219,7 +219,7 @@ class Model:
                 pixels=own_pixels,
                 source_size=image.source_size,
                 warnings=image.warnings,
-                aspect=self.recipe.images.aspect,
+                preprocessing=self.recipe.images,
             )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

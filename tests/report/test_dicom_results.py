@@ -17,6 +17,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
 from ddad.images import expand, read_image
 from ddad.model import Finding
+from ddad.recipe import Preprocessing
 from ddad.report.dicom_results import DicomResults, ModelIdentity
 from ddad.report.heatmaps import picture_name
 
@@ -71,7 +72,7 @@ def errors_of(file: Path) -> list[str]:
 @pytest.mark.parametrize(("kind", "rows", "columns"), [("CT", 37, 53), ("CR", 91, 33)])
 def test_the_map_lies_where_the_lesion_is(tmp_path: Path, kind: str, rows: int, columns: int, aspect: str) -> None:
     source = write_source(tmp_path / "a.dcm", rows, columns, kind=kind)
-    finding = finding_of(str(source), rows, columns, aspect=aspect)
+    finding = finding_of(str(source), rows, columns, preprocessing=Preprocessing(aspect=aspect))
 
     assert DicomResults(tmp_path / "out", MODEL).write(finding, 0) is None
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ddad.model import Finding
-from ddad.recipe import Aspect
+from ddad.recipe import Preprocessing
 from ddad.report.heatmaps import draw, write_pictures
 
 
-def finding(path: Path, size: tuple[int, int], score_map: np.ndarray, aspect: Aspect = "squash") -> Finding:
+def finding(path: Path, size: tuple[int, int], score_map: np.ndarray, **preprocessing: Any) -> Finding:
     """Return a finding whose network input is black all over."""
     return Finding(
         path=str(path), score=0.0, p_value=None, flagged=None, scores={"rec": 0.0}, maps={"rec": score_map},
-        pixels=np.full((1, 16, 16), -1, np.float32), source_size=size, warnings=(), aspect=aspect,
+        pixels=np.full((1, 16, 16), -1, np.float32), source_size=size, warnings=(),
+        preprocessing=Preprocessing(**preprocessing),
     )  # fmt: skip
 
 
@@ -42,6 +44,23 @@ def test_heat_lies_where_the_map_says(stripes: Path) -> None:
     heat, overlay = draw(finding(stripes, (200, 300), corner), "rec", (0, 1), (200, 300))
     assert heat[:40, :60].mean() > 5 * heat[100:, 150:].mean()
     assert np.ptp(overlay[10, 10:40]) < np.ptp(overlay[150, 200:240])  # the stripes are dimmed by the heat
+
+
+def test_the_image_has_the_channels_and_intensities_that_the_network_saw(tmp_path: Path) -> None:
+    file = tmp_path / "red.png"
+    levels = np.zeros((20, 40, 3), np.uint8)
+    levels[:, 20:, 0] = 200
+    Image.fromarray(levels).save(file)
+    nothing = np.zeros((16, 16), np.float32)
+    _, grey = draw(finding(file, (20, 40), nothing), "rec", (0, 1), (20, 40))
+    _, colour = draw(finding(file, (20, 40), nothing, channels=3), "rec", (0, 1), (20, 40))
+    assert np.allclose(grey[:, 20:], 0.299 * 200 / 255, atol=0.01)
+    assert np.allclose(colour, levels / 255, atol=0.01)
+
+
+def test_a_file_that_shows_another_image_by_now_is_not_drawn_under_the_map(stripes: Path) -> None:
+    _, overlay = draw(finding(stripes, (20, 30), np.zeros((16, 16), np.float32)), "rec", (0, 1), (20, 30))
+    assert overlay.max() == 0
 
 
 def test_a_file_that_is_gone_is_drawn_as_the_network_saw_it(tmp_path: Path) -> None:

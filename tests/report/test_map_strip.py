@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ddad.model import Finding
+from ddad.recipe import Preprocessing
 from ddad.report.map_strip import read_strip, write_strip
 
 
@@ -44,10 +45,16 @@ def test_padding_is_cut_off_and_what_was_cropped_away_is_dark(tmp_path: Path) ->
     """A source twice as wide as high: `pad` adds black above and below, `crop` leaves out left and right."""
     band = np.zeros((8, 8), np.float32)
     band[2:6] = 1
-    write_strip(finding(maps={"rec": band}, source_size=(40, 80), aspect="pad"), {"rec": (0, 1)}, tmp_path / "pad.png")
+    write_strip(
+        finding(maps={"rec": band}, source_size=(40, 80), preprocessing=Preprocessing(aspect="pad")),
+        {"rec": (0, 1)},
+        tmp_path / "pad.png",
+    )
     full = np.ones((8, 8), np.float32)
     write_strip(
-        finding(maps={"rec": full}, source_size=(40, 80), aspect="crop"), {"rec": (0, 1)}, tmp_path / "crop.png"
+        finding(maps={"rec": full}, source_size=(40, 80), preprocessing=Preprocessing(aspect="crop")),
+        {"rec": (0, 1)},
+        tmp_path / "crop.png",
     )
 
     padded, cropped = (read_strip(tmp_path / name)[1][0] for name in ("pad.png", "crop.png"))

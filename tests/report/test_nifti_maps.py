@@ -13,6 +13,7 @@ from PIL import Image
 from ddad.images import Placement, expand, read_image
 from ddad.images.nifti_axes import CanonicalAxes
 from ddad.model import Finding
+from ddad.recipe import Preprocessing
 from ddad.report.nifti_maps import NiftiMaps
 
 SHAPE = (19, 26, 17)
@@ -42,7 +43,8 @@ def finding_of(address: str | Path, aspect: str) -> Finding:
     placement = Placement.of((image.height, image.width), aspect)
     shown = placement.cut((image.pixels[..., 0] > 500).astype(np.float32))
     score_map = np.asarray(Image.fromarray(shown).resize((32, 32), Image.Resampling.BOX))
-    settings: dict[str, Any] = {"p_value": None, "flagged": None, "warnings": (), "aspect": aspect}
+    preprocessing = Preprocessing.model_validate({"aspect": aspect})
+    settings: dict[str, Any] = {"p_value": None, "flagged": None, "warnings": (), "preprocessing": preprocessing}
     pixels = np.zeros((1, 32, 32), np.float32)
     size = (image.height, image.width)
     return Finding(

@@ -135,12 +135,12 @@ def test_unreadable_files_are_counted_apart_from_what_is_no_image(tmp_path: Path
     lines = ["path,reason,kind", "a.png,truncated,unreadable", "b.txt,not an image,no image", "c.nii,constant,blank"]
     (folder / "skipped.csv").write_text("\n".join(lines) + "\n")
     found = read_results(folder)
-    assert (found.skipped, found.passed_over) == (1, 2)
+    assert (found.skipped, found.blank_or_no_image) == (1, 2)
     assert "blank or no images" in write_report(folder).read_text()
 
     (folder / "skipped.csv").write_text("path,reason\na.png,truncated\nb.png,truncated\n")  # of an earlier version
     found = read_results(folder)
-    assert (found.skipped, found.passed_over) == (2, 0)
+    assert (found.skipped, found.blank_or_no_image) == (2, 0)
 
 
 def test_pictures_stop_at_the_limit_and_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

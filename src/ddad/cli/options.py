@@ -159,7 +159,9 @@ PrecisionName = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, help="Networks trained side by side; default: one more than there are processor cores."
+        "--workers",
+        min=1,
+        help="Networks trained side by side; default: one more than processor cores, or with --jobs a share of them.",
     ),
 ]
 Jobs = Annotated[

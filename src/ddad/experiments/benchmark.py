@@ -13,7 +13,7 @@ from ddad.detectors import DETECTORS
 from ddad.errors import SettingError
 from ddad.experiments.comparisons import Scores, comparisons, pooled_scores, resampled
 from ddad.experiments.published import Benchmark
-from ddad.experiments.run import cells_of, differs_from_published
+from ddad.experiments.run import cells_of, differs_from_published, own_settings
 from ddad.experiments.tables import methods_table, scores_table, significance_table, summary, to_markdown
 from ddad.files import write_atomically
 from ddad.recipe import Recipe
@@ -96,13 +96,7 @@ def _tables(rows: pd.DataFrame) -> list[str]:
 
 
 def _title(record: dict[str, Any]) -> str:
-    changes = Recipe.model_validate(record["recipe"]).changes_from_preset()
-    # Method, backbone and seed stand in the table, and that all normals train is what every benchmark does.
-    shown = {
-        k: v
-        for k, v in changes.items()
-        if k not in ("detector", "reconstruction.backbone", "seed") and (k, v) != ("holdout", 0)
-    }
+    shown = own_settings(Recipe.model_validate(record["recipe"]))
     changed = "".join(f", {name} {value}" for name, value in shown.items())
     cell = record["cells"][0]
     unseen = f", unseen {record['unseen']}" if record.get("unseen") else ""

@@ -99,7 +99,7 @@ def evaluate(
             grids.append(
                 np.zeros((size, size), dtype=bool)
                 if mask is None
-                else mask_on_grid(Placement.of(mask.shape, finding.aspect).cut(mask), size)
+                else mask_on_grid(Placement.of(mask.shape, finding.preprocessing.aspect).cut(mask), size)
             )
             for name, score_map in finding.maps.items():
                 maps.setdefault(name, []).append(score_map)

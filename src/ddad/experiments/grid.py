@@ -17,7 +17,7 @@ from ddad.cores import processor_cores
 from ddad.errors import SettingError, writing_to
 from ddad.experiments.evaluation import labelled_test_paths
 from ddad.experiments.published import Benchmark
-from ddad.experiments.run import run_cells, run_once
+from ddad.experiments.run import own_settings, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import locked, write_atomically
 from ddad.progress import Progress, SilentProgress, Task
@@ -54,7 +54,8 @@ def run_grid(
         out: folder for the stored runs.
         jobs: runs side by side, each in a process of its own if more than 1.
         device: `auto`, `cpu` or `cuda`.
-        workers: networks trained side by side in each run; default: the processor cores shared among the jobs.
+        workers: networks trained side by side in each run; default: one more than processor cores; with several jobs,
+            the cores shared among them.
         progress: told what is being done.
 
     Raises:
@@ -104,9 +105,6 @@ def run_job(
     report("done")
 
 
-_IN_EVERY_TITLE = ("detector", "reconstruction.backbone", "seed")
-
-
 class _Images:
     """The images of a setting, opened once."""
 
@@ -143,8 +141,7 @@ class _Planned:
             parts.append(f"anomaly rate {setting.anomaly_rate:.0%}")
         if setting.normals is not None:
             parts.append(f"{setting.normals} normal images")
-        changes = self.recipe.changes_from_preset().items()
-        return ", ".join([*parts, *(f"{field} {value}" for field, value in changes if field not in _IN_EVERY_TITLE)])
+        return ", ".join([*parts, *(f"{field} {value}" for field, value in own_settings(self.recipe).items())])
 
     def job(self, device: DeviceName, workers: int, jobs: int, wait: bool) -> Job:
         return Job(

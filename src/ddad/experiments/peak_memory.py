@@ -23,11 +23,18 @@ class PeakMemory:
         total = 0
         for process in (self._process, *self._process.children(recursive=True)):
             try:
-                full = process.memory_full_info()
-            except psutil.Error:
+                total += _bytes(process)
+            except (psutil.Error, OSError):
                 continue  # ended in between
-            total += getattr(full, "pss", full.rss)
         self.peak_bytes = max(self.peak_bytes, total)
+
+
+def _bytes(process: psutil.Process) -> int:
+    try:
+        full = process.memory_full_info()
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
+    return int(getattr(full, "pss", full.rss))
 
 
 @contextmanager

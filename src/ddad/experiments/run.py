@@ -20,6 +20,16 @@ from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 
 
+def own_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that make a run unlike others of its preset, beyond its method, backbone and seed.
+
+    That no normal image is held out is what every run does.
+    """
+    changes = recipe.changes_from_preset().items()
+    named = ("detector", "reconstruction.backbone", "seed")
+    return {field: value for field, value in changes if field not in named and (field, value) != ("holdout", 0)}
+
+
 def run_once(
     cohort: Cohort, recipe: Recipe, folder: Path, device: DeviceName, workers: int | None, progress: Progress
 ) -> dict[str, Any]:

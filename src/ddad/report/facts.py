@@ -26,8 +26,8 @@ def overview(results: Results) -> Facts:
         facts.append(("runs", str(len(results.records))))
         facts.append(("tested in each", f"{len(labels):,}"))
     facts.append(("skipped", f"{results.skipped:,}"))
-    if results.passed_over:
-        facts.append(("blank or no images", f"{results.passed_over:,}"))
+    if results.blank_or_no_image:
+        facts.append(("blank or no images", f"{results.blank_or_no_image:,}"))
     return facts
 
 

@@ -10,10 +10,9 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddad.errors import writing_to
-from ddad.images import Address, Placement
+from ddad.errors import ImageError, writing_to
+from ddad.images import Address, Placement, normalise, read_image
 from ddad.model import Finding
-from ddad.report.source_image import read_visible
 
 _COLOURS = colormaps["inferno"]
 _SHORTEST_SIDE = 256  # small images are enlarged, so that a person sees something
@@ -32,7 +31,7 @@ def write_pictures(finding: Finding, name: str, scale: tuple[float, float], heat
     """Write one map of a finding as a heat map and as an overlay on the image.
 
     Args:
-        finding: with its maps and the pixels that the network saw.
+        finding: with its maps; its file is read once more.
         name: of the map to draw.
         scale: values at the dark and the bright end of the colours, the same for all images.
         heat: PNG file to write.
@@ -49,15 +48,16 @@ def write_pictures(finding: Finding, name: str, scale: tuple[float, float], heat
 def draw(
     finding: Finding, name: str, scale: tuple[float, float], size: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a map in colours, and over the source image: both (rows, columns, 3) in [0, 1], of `size`.
+    """Return a map in colours, and over the image: both (rows, columns, 3) in [0, 1], of `size`.
 
-    The image is read from its file once more; if that is gone, it is drawn as the network saw it.
+    The image has the channels and intensities that the network saw, in the resolution of its file. Where the file is
+    gone or shows something else by now, it is the network's input.
     """
-    placement = Placement.of(size, finding.aspect)
+    placement = Placement.of(size, finding.preprocessing.aspect)
     strength = placement.to_source(relative_to_scale(finding.maps[name], scale), fill=0)
     colours = _COLOURS(strength)[..., :3]
-    source = read_visible(finding.path)
-    image = _as_seen(finding.pixels, placement) if source is None else _resized(source, size)
+    source = _source(finding)
+    image = _from_input(finding.pixels, placement) if source is None else _resized(source, size)
     opacity = (_STRONGEST_OVERLAY * strength)[..., None]
     return colours, (1 - opacity) * image + opacity * colours
 
@@ -69,12 +69,23 @@ def relative_to_scale(score_map: NDArray[np.float32], scale: tuple[float, float]
     return relative
 
 
-def _resized(levels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float64]:
-    picture = Image.fromarray(levels).convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.asarray(picture, np.float64) / 255
+def _source(finding: Finding) -> NDArray[np.float32] | None:
+    try:
+        image = read_image(finding.path)
+    except (ImageError, OSError):
+        return None
+    if (image.height, image.width) != finding.source_size:
+        return None
+    return normalise(image, finding.preprocessing)
 
 
-def _as_seen(pixels: NDArray[np.float32], placement: Placement) -> NDArray[np.float64]:
+def _resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float64]:
+    levels = (255 * image).round().astype(np.uint8)
+    picture = Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).convert("RGB")
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BICUBIC), np.float64) / 255
+
+
+def _from_input(pixels: NDArray[np.float32], placement: Placement) -> NDArray[np.float64]:
     channels = [placement.to_source((channel + 1) / 2, fill=0) for channel in pixels]
     image = np.stack(channels if len(channels) == 3 else channels * 3, axis=-1)
     clipped: NDArray[np.float64] = np.clip(image, 0, 1).astype(np.float64)

@@ -37,11 +37,11 @@ def write_strip(finding: Finding, scales: Mapping[str, tuple[float, float]], fil
 
 
 def _whole_source(tile: NDArray[np.float32], finding: Finding) -> NDArray[np.float32]:
-    if finding.aspect == "squash":
+    if finding.preprocessing.aspect == "squash":
         return tile
     side, (rows, columns) = len(tile), finding.source_size
     factor = 2 * side / min(rows, columns)
-    placement = Placement.of((round(rows * factor), round(columns * factor)), finding.aspect)
+    placement = Placement.of((round(rows * factor), round(columns * factor)), finding.preprocessing.aspect)
     whole = Image.fromarray(placement.to_source(tile, fill=0)).resize((side, side), Image.Resampling.BOX)
     squashed: NDArray[np.float32] = np.asarray(whole, np.float32)
     return squashed

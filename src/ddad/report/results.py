@@ -54,7 +54,7 @@ class Results:
         cells: the table of a benchmark, or None.
         strips: by path of the image, its strip of maps.
         skipped: files that could not be scored.
-        passed_over: blank slices, and files that are no images.
+        blank_or_no_image: blank slices, and files that are no images.
         warnings: what is doubtful about the whole.
         missing: what the page leaves out, and why.
     """
@@ -71,7 +71,7 @@ class Results:
     records: list[dict[str, Any]] = field(default_factory=list)
     strips: dict[str, Path] = field(default_factory=dict)
     skipped: int = 0
-    passed_over: int = 0
+    blank_or_no_image: int = 0
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -120,8 +120,8 @@ def _scoring(folder: Path) -> Results:
     if (folder / "skipped.csv").is_file():
         left_out = _table(folder / "skipped.csv", ("path",))
         if "kind" in left_out:
-            found.passed_over = int((left_out["kind"] != "unreadable").sum())
-        found.skipped = len(left_out) - found.passed_over
+            found.blank_or_no_image = int((left_out["kind"] != "unreadable").sum())
+        found.skipped = len(left_out) - found.blank_or_no_image
     found.missing.append(
         "ROC and precision-recall curves: nothing here says which images are abnormal. ddad evaluate measures "
         "a model on labelled images."

@@ -90,7 +90,10 @@ def fit_best(
             workspace.remove()
             return finished
         output_folder(out, overwrite=overwrite)
+    going_on = workspace.holds(plan)
     with workspace.claimed(plan, overwrite=overwrite or out is None) as folder:
+        if going_on:
+            progress.message(f"going on with the unfinished selection in {workspace.folder}")
         context = FitContext(folder, compute, 0 if compute.device == "cuda" else workers or usual_workers(), progress)
         try:
             chosen, notes = _select(cohort, recipe, recipes, budget, context)

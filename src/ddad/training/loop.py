@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +70,8 @@ def train_epochs(
     def batch_turns(epoch: int) -> Iterator[Turn]:
         return (Turn("loss", network, loss) for loss in batch_losses(epoch))
 
-    curves = _train(network, batch_turns, settings, into, report)
+    with _denormals_flushed():
+        curves = _train(network, batch_turns, settings, into, report)
     _finish(network, into, {"losses": curves["loss"]})
 
 
@@ -92,8 +94,19 @@ def train_in_turns(
         into: the safetensors file to write.
         report: called after each epoch with a line about it.
     """
-    curves = _train(network, batch_turns, settings, into, report)
+    with _denormals_flushed():
+        curves = _train(network, batch_turns, settings, into, report)
     _finish(network, into, {"losses": curves})
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Moments of weights that no longer move sink below the smallest normal number, where arithmetic is slow."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _train(

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -24,8 +25,6 @@ def main() -> int:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     torch.set_num_threads(1)
-    # Moments of weights that no longer move sink below the smallest normal number, where arithmetic is slow.
-    torch.set_flush_denormal(True)
 
     def report(value: str, steps: int = 1) -> None:
         _send(channel, {"kind": "step", "value": value, "steps": steps})
@@ -41,8 +40,9 @@ def main() -> int:
 
 def _end_with_the_asking_process() -> None:
     """Wait for the end of standard input, which comes when the other end's process is gone, however it ended."""
-    while os.read(sys.stdin.fileno(), 1):
-        pass
+    with suppress(OSError):
+        while os.read(sys.stdin.fileno(), 1):
+            pass
     os._exit(1)
 
 
