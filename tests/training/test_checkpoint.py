@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddad.errors import ModelError, OutputError
+from ddad.training.adam import Adam
 from ddad.training.checkpoint import load_tensors, restore_training_state, save_tensors, training_state
 from ddad.training.device import Compute
 
@@ -20,16 +21,16 @@ def network(seed: int = 0) -> nn.Sequential:
     return Compute("cpu", "fp32").place(layers)
 
 
-def adam(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=1e-2, betas=(0.5, 0.999), fused=True)
+def adam(model: nn.Module) -> Adam:
+    return Adam(model.parameters(), momentum=0.5, second_momentum=0.999)
 
 
-def learn(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+def learn(model: nn.Module, optimizer: Adam, steps: range) -> None:
     for step in steps:
         x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         (model(x) ** 2).mean().backward()
-        optimizer.step()
+        optimizer.step(1e-2)
 
 
 def test_tensors_of_every_kind_and_notes_come_back_as_they_were(tmp_path: Path) -> None:

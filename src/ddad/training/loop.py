@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ddad.training.adam import Adam
 from ddad.training.checkpoint import load_tensors, restore_training_state, save_tensors, training_state
 from ddad.training.schedule import Schedule, learning_rate
 
@@ -116,12 +117,11 @@ def _train(
     into: Path,
     report: Callable[[str], None],
 ) -> dict[str, list[float]]:
-    optimizer = torch.optim.Adam(
+    optimizer = Adam(
         network.parameters(),
-        lr=settings.learning_rate,
-        betas=(settings.momentum, settings.second_momentum),
+        momentum=settings.momentum,
+        second_momentum=settings.second_momentum,
         weight_decay=settings.weight_decay,
-        fused=True,
     )
     checkpoint = _checkpoint(into)
     curves: dict[str, list[float]] = {}
@@ -142,12 +142,10 @@ def _train(
         losses: dict[str, list[Tensor]] = {}
         for turn in batch_turns(epoch):
             speed = turn.speed * learning_rate(settings.schedule, settings.learning_rate, step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = speed
             optimizer.zero_grad()
             # A part without gradients is passed over by the optimizer.
             turn.loss.backward(inputs=[one for one in turn.learner.parameters() if one.requires_grad])  # type: ignore[no-untyped-call]
-            optimizer.step()
+            optimizer.step(speed)
             losses.setdefault(turn.curve, []).append(turn.loss.detach())
             step += 1
         for name, values in losses.items():
