@@ -32,7 +32,7 @@ def shuffled_weights(network: nn.Module, seed: int, size: float = 1.0) -> None:
 
 def anchored(inputs: tuple[str, ...], normals: Tensor, width: int = 8) -> AnchoredASRNet:
     network = AnchoredASRNet(inputs, width, normals.shape[-1])
-    network.fit_normal_statistics(normals)
+    network.fit_normal_statistics([normals])
     return network
 
 
@@ -176,7 +176,7 @@ def test_a_discrepancy_of_nothing_is_finite(kind: str) -> None:
     recipe = Recipe().changed({"refinement.network": kind, "refinement.width": 8, "images.image_size": SIZE})
     network = build_asr_net(recipe, ("a_intra",)).eval()
     if isinstance(network, AnchoredASRNet):
-        network.fit_normal_statistics(maps(10, 1))
+        network.fit_normal_statistics([maps(10, 1)])
     assert torch.isfinite(network.refine(torch.zeros(1, 1, SIZE, SIZE))).all()
 
 
@@ -196,7 +196,7 @@ def test_training_raises_the_map_in_patches(kind: str) -> None:
     network = build_asr_net(recipe, ("a_intra",))
     x = maps(16, 1)
     if isinstance(network, AnchoredASRNet):
-        network.fit_normal_statistics(maps(64, 1, seed=5))
+        network.fit_normal_statistics(maps(64, 1, seed=5).split(10))
     labels = torch.zeros(16, SIZE, SIZE)
     labels[:, 4:9, 5:10] = 1
     x = torch.where(labels[:, None] > 0, 4 * x, x)
@@ -236,3 +236,17 @@ def test_the_anchored_network_continues_its_maps_beyond_the_border() -> None:
 
     assert found.shape == (1, 4, 12, 12)
     assert torch.equal(found, found[..., :1, :1].expand_as(found))  # a frame of zeros would differ at the border
+
+
+@given(st.lists(st.integers(1, 7), min_size=2, max_size=5))
+def test_the_statistics_do_not_depend_on_the_batches(sizes: list[int]) -> None:
+    normals = maps(sum(sizes), 2) + 3
+    whole, parts = (AnchoredASRNet(("a_intra", "a_inter"), 4, SIZE) for _ in range(2))
+    whole.fit_normal_statistics([normals])
+    parts.fit_normal_statistics(normals.split(sizes))
+    assert torch.allclose(whole.mean, normals.mean(dim=0), atol=1e-6)
+    assert torch.allclose(parts.mean, whole.mean, atol=1e-6)
+    assert torch.allclose(parts.deviation, whole.deviation, atol=1e-6)
+    steady = normals.std(dim=0)
+    floor = 0.1 * steady.mean(dim=(1, 2), keepdim=True)
+    assert torch.allclose(whole.deviation, torch.maximum(steady, floor), atol=1e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -98,10 +98,21 @@ class AnchoredASRNet(ASRNet):
     def _convolution(self, channels: int, outputs: int) -> nn.Conv2d:
         return ReplicatingConv2d(channels, outputs)
 
-    def fit_normal_statistics(self, discrepancies: Tensor) -> None:
-        """Take what is usual at each pixel from the maps of normal images, (N, inputs, H, W), N > 1."""
-        self.mean.copy_(discrepancies.mean(dim=0))
-        deviation = discrepancies.std(dim=0)
+    def fit_normal_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Take what is usual at each pixel from the maps of normal images, batches of (N, inputs, H, W).
+
+        More than one image in all; a batch at a time is in memory (Chan et al. 1983).
+        """
+        count, mean = 0, torch.zeros_like(self.mean, dtype=torch.float64)
+        squares = torch.zeros_like(mean)
+        for batch in batches:
+            own = batch.double()
+            own_mean, total = own.mean(dim=0), count + len(own)
+            apart = own_mean - mean
+            squares = squares + ((own - own_mean) ** 2).sum(dim=0) + apart**2 * (count * len(own) / total)
+            mean, count = mean + apart * (len(own) / total), total
+        deviation = (squares / (count - 1)).sqrt().float()
+        self.mean.copy_(mean)
         # A pixel that hardly varies (the black border) must not shout: its deviation is held at a tenth of the mean.
         floor = 0.1 * deviation.mean(dim=(1, 2), keepdim=True) + torch.finfo(torch.float32).eps
         self.deviation.copy_(torch.maximum(deviation, floor))

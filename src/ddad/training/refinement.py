@@ -93,7 +93,7 @@ def train_refiner(
     if isinstance(network, AnchoredASRNet):
         starts = range(0, len(normal), _STATISTICS_BATCH)
         batches = [np.arange(start, min(start + _STATISTICS_BATCH, len(normal))) for start in starts]
-        network.fit_normal_statistics(torch.cat([discrepancies(normal.batch(batch)) for batch in batches]))
+        network.fit_normal_statistics(discrepancies(normal.batch(batch)) for batch in batches)
 
     epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
