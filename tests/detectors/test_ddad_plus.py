@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ddad.detectors import DETECTORS, FitContext
-from ddad.detectors.ddad_plus import DDADPlus
+from ddad.detectors.ddad_plus import DDADPlus, _copy_groups
 from ddad.errors import ModelError
 from ddad.networks.fusion import Fusion
 from ddad.training.device import Compute
+from ddad.training.pixels import ImagePool
 from support import RecordedProgress, random_images, tiny_recipe
 
 FP32 = Compute("cpu", "fp32")
@@ -44,10 +45,22 @@ def test_the_score_is_the_mean_of_the_map_and_joins_the_three_parts(tmp_path: Pa
     torch.testing.assert_close(scored.scores["image"], scored.maps["image"].mean(dim=(1, 2)))
     parts = detector.ddad.score(images, FP32).scores
     logit = torch.stack([classifier(images) for classifier in detector.classifiers]).mean(dim=0).detach()
-    evidence = torch.stack([parts["r_intra"], parts["r_dual"], logit], dim=1)
+    evidence = torch.stack([parts["r_intra"], parts["r_dual"], parts["rec_ensemble"], logit], dim=1)
     fusion = detector.fusion
     expected = ((evidence - fusion.mean) / fusion.deviation * fusion.weight).sum(dim=1)
     torch.testing.assert_close(scored.scores["image"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_are_the_same_without_the_map(tmp_path: Path) -> None:
+    detector = fit_in(tmp_path)
+    images = random_images(5, seed=3)
+    assert torch.equal(detector.image_scores(images, FP32)["image"], detector.score(images, FP32).scores["image"])
+
+
+def test_where_all_images_are_alike_some_are_held_out_all_the_same() -> None:
+    alike = random_images(1).repeat(30, 1, 1, 1) + 0.01 * random_images(30, seed=1)
+    pool = ImagePool([alike[:12].numpy(), alike[12:].numpy()])
+    assert len(np.unique(_copy_groups(pool))) == 30
 
 
 def test_without_unlabeled_images_it_is_r_intra(tmp_path: Path) -> None:

@@ -129,7 +129,10 @@ class DDAD(Detector):
         return Scored(scores, maps)
 
     def _block_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
-        maps = discrepancy_maps(self.ndm, self.udm, images)
+        return self.scores_of(discrepancy_maps(self.ndm, self.udm, images), compute)
+
+    def scores_of(self, maps: Mapping[str, Tensor], compute: Compute) -> dict[str, Tensor]:
+        """Return all image scores, (N,) each, for unrefined maps (N, S, S) of `discrepancy_maps`."""
         scores = {name: discrepancy.image_score(score_map) for name, score_map in maps.items()}
         with compute.autocast():
             for name, refiner in self.refiners.items():

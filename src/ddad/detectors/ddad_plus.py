@@ -11,30 +11,36 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddad.cohorts import hold_out
-from ddad.cohorts.near_copies import near_copy_groups
+from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.split import group_folds
 from ddad.detectors.base import Curves, Detector, FitContext, Scored, block_size
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.normal_vs_unlabeled import classifier_job
 from ddad.errors import ModelError
 from ddad.networks.classifier import Classifier, enlarge
+from ddad.networks.ensemble import discrepancy_maps
 from ddad.networks.fusion import Fusion
+from ddad.networks.location import Location
 from ddad.recipe import Recipe
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.jobs import run_jobs
 from ddad.training.pixels import ImagePool
 
-_PRIOR = (1.0, 0.0, 0.0)  # of r_intra, r_dual and the classifiers: without evidence it is R_intra
+_EVIDENCE = ("r_intra", "r_dual", "rec_ensemble")
+_PRIOR = (1.0, 0.0, 0.0, 0.0)  # of these and the classifiers: without evidence it is R_intra
+_IMAGES_FOR_LOCATION = 256
 
 
 class DDADPlus(Detector):
-    """R_intra, R_dual and a cross-fitted classifier of D_n against D_u, weighted without a label.
+    """R_intra, R_dual, Rec. (ensemble) and a cross-fitted classifier of D_n against D_u, weighted without a label.
 
     Each classifier is trained without one fold, so that every image has a logit from a classifier that has not seen
     it. DDAD is fitted without a part of the images; on that part, what all say of unseen normal and unlabeled images
-    gives the weights (`Fusion`). Near copies stay together in both divisions. The score is the mean of the map.
-    Without unlabeled images it is R_intra.
+    gives the weights (`Fusion`). Near copies stay together in both divisions. Without unlabeled images it is R_intra.
+
+    The weighted sum says how much, and is the mean of the map. Where in the image it lies is said by the reconstruction
+    error and, as far as they have weight, the classifiers (`Location`).
 
     Images known to be abnormal stand beside the unlabeled ones, in the classifiers and in the search for the weights.
     DDAD itself never sees them, so that R_intra and R_dual keep what they know of other kinds of anomaly.
@@ -48,6 +54,7 @@ class DDADPlus(Detector):
         self.ddad = DDAD(recipe)
         self.classifiers: list[Classifier] = []
         self.fusion = Fusion(_PRIOR)
+        self.location = self._location()
 
     @property
     def primary_score(self) -> str:
@@ -57,11 +64,13 @@ class DDADPlus(Detector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train classifiers and DDAD, then find the weights; everything goes on from its checkpoints."""
         if unlabeled is None:
-            return self.ddad.fit(normal, None, context)
+            curves = self.ddad.fit(normal, None, context)
+            self._fit_location(ImagePool.open([normal]), context.compute)
+            return curves
         sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
         images = ImagePool.open(sources)
         source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
-        groups = near_copy_groups(np.concatenate(images.arrays))
+        groups = _copy_groups(images)
         folds = group_folds(groups, source > 0, self.recipe.fusion.folds, self.recipe.seed)
         curves = self._fit_classifiers(sources, folds, source, context)
 
@@ -81,6 +90,7 @@ class DDADPlus(Detector):
         unseen = np.concatenate([held, unseen_abnormal])
         evidence = self._unseen_evidence(images, unseen, folds, context.compute)
         self.fusion.fit(evidence[source[unseen] == 0], evidence[source[unseen] > 0])
+        self._fit_location(ImagePool.open([kept_normal]), context.compute)
         return curves
 
     def _fit_classifiers(
@@ -112,7 +122,7 @@ class DDADPlus(Detector):
     def _unseen_evidence(
         self, images: ImagePool, held: NDArray[np.int64], folds: NDArray[np.int64], compute: Compute
     ) -> NDArray[np.float64]:
-        """Return R_intra, R_dual and the logit of the classifier that has not seen the image, (len(held), 3)."""
+        """Return DDAD's evidence and the logit of the classifier that has not seen the image, (len(held), 4)."""
         evidence = np.empty((len(held), len(_PRIOR)))
         for network in self.modules().values():
             compute.place(network.eval())
@@ -120,23 +130,51 @@ class DDADPlus(Detector):
         for start in range(0, len(held), size):
             chosen = held[start : start + size]
             batch = images.batch(chosen)
-            scores = self.ddad.score(batch, compute).scores
+            scores = self.ddad.image_scores(batch, compute)
             with torch.inference_mode(), compute.autocast():
                 logits = torch.stack([classifier(compute.send(batch)) for classifier in self.classifiers]).float().cpu()
             own = logits.numpy()[folds[chosen], np.arange(len(chosen))]
-            evidence[start : start + size] = np.stack([scores["r_intra"], scores["r_dual"], own], axis=1)
+            evidence[start : start + size] = np.stack([*(scores[name] for name in _EVIDENCE), own], axis=1)
         return evidence
 
-    def _score_block(self, images: Tensor, compute: Compute) -> Scored:
-        maps = self.ddad._score_block(images, compute).maps
+    def _fit_location(self, normal: ImagePool, compute: Compute) -> None:
+        self.location = compute.place(self._location())
+        for network in self.modules().values():
+            compute.place(network.eval())
+        some = np.linspace(0, len(normal) - 1, min(len(normal), _IMAGES_FOR_LOCATION)).round().astype(int)
+        size = block_size(self.recipe.images.image_size)
+        with torch.inference_mode():
+            self.location.fit(
+                self._local_evidence(compute.send(normal.batch(some[start : start + size])), compute)[0]
+                for start in range(0, len(some), size)
+            )
+
+    def _local_evidence(self, images: Tensor, compute: Compute) -> tuple[Tensor, Tensor]:
+        """Return the maps that `Location` reads, (N, kinds, S, S), and the evidence, or the score alone, (N, kinds)."""
+        maps = discrepancy_maps(self.ddad.ndm, self.ddad.udm, images)
+        scores = self.ddad.scores_of(maps, compute)
         if not self.classifiers:
-            fused = maps["r_intra"]
-        else:
-            with compute.autocast():
-                grid = torch.stack([classifier.activation(images) for classifier in self.classifiers]).mean(dim=0)
-            evidence = [maps["r_intra"], maps["r_dual"], _spread(grid, self.recipe.images.image_size)]
-            fused = self.fusion(torch.stack(evidence, dim=1))
-        return Scored({"image": fused.flatten(1).mean(dim=1)}, {"image": fused})
+            return maps["rec_ensemble"][:, None], scores["r_intra"][:, None]
+        with compute.autocast():
+            grid = torch.stack([classifier.activation(images) for classifier in self.classifiers]).mean(dim=0)
+        local = torch.stack([maps["rec_ensemble"], enlarge(grid, self.recipe.images.image_size)], dim=1)
+        return local, torch.stack([*(scores[name] for name in _EVIDENCE), grid.mean(dim=(1, 2))], dim=1)
+
+    def _score_block(self, images: Tensor, compute: Compute) -> Scored:
+        local, evidence = self._local_evidence(images, compute)
+        parts = self.location(local)
+        score, where = evidence[:, 0], parts[:, 0]
+        if self.classifiers:
+            score = self.fusion(evidence)
+            where = where + self.fusion.weight[-1] / self.fusion.weight.sum() * parts[:, 1]
+        return Scored({"image": score}, {"image": score[:, None, None] + where})
+
+    def _block_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
+        _, evidence = self._local_evidence(images, compute)
+        return {"image": self.fusion(evidence) if self.classifiers else evidence[:, 0]}
+
+    def _location(self) -> Location:
+        return Location(2 if self.classifiers else 1, self.recipe.images.image_size)
 
     def _classifier(self) -> Classifier:
         return Classifier(self.recipe.images.channels, self.recipe.classification.width)
@@ -145,7 +183,7 @@ class DDADPlus(Detector):
         """Return every fitted network by the name its tensors carry."""
         own: dict[str, nn.Module] = {f"ddad_{name}": network for name, network in self.ddad.modules().items()}
         own |= {f"classifier_{k}": classifier for k, classifier in enumerate(self.classifiers)}
-        return {**own, "fusion": self.fusion}
+        return {**own, "fusion": self.fusion, "location": self.location}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `state_dict` returned; classifiers are there if their tensors are."""
@@ -154,6 +192,7 @@ class DDADPlus(Detector):
             f"weights: they do not fit the recipe, or are not those of a DDAD+ model (found parts {sorted(present)})."
         )
         self.classifiers = [self._classifier() for name in present if name.startswith("classifier_")]
+        self.location = self._location()
         try:
             self.ddad.load_state_dict(
                 {name.removeprefix("ddad_"): tensor for name, tensor in tensors.items() if name.startswith("ddad_")}
@@ -165,7 +204,7 @@ class DDADPlus(Detector):
         self._load_modules(tensors)
 
 
-def _spread(grid: Tensor, size: int) -> Tensor:
-    """Enlarge a grid (N, h, w) to (N, size, size) and keep each image's mean, which is its logit."""
-    enlarged = enlarge(grid, size)
-    return enlarged + (grid.mean(dim=(1, 2)) - enlarged.mean(dim=(1, 2)))[:, None, None]
+def _copy_groups(images: ImagePool) -> NDArray[np.int64]:
+    """Number the groups of near copies; where all images are alike, each stands alone."""
+    alone = [str(number) for number in range(len(images))]
+    return np.unique(groups_with_copies(np.concatenate(images.arrays), alone), return_inverse=True)[1]

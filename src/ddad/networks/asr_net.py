@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddad.discrepancy import image_score
+from ddad.networks.statistics import pixel_statistics
 
 _NEIGHBOURS = [(row, column) for row in range(3) for column in range(3)]
 
@@ -101,17 +102,9 @@ class AnchoredASRNet(ASRNet):
     def fit_normal_statistics(self, batches: Iterable[Tensor]) -> None:
         """Take what is usual at each pixel from the maps of normal images, batches of (N, inputs, H, W).
 
-        More than one image in all; a batch at a time is in memory (Chan et al. 1983).
+        More than one image in all.
         """
-        count, mean = 0, torch.zeros_like(self.mean, dtype=torch.float64)
-        squares = torch.zeros_like(mean)
-        for batch in batches:
-            own = batch.double()
-            own_mean, total = own.mean(dim=0), count + len(own)
-            apart = own_mean - mean
-            squares = squares + ((own - own_mean) ** 2).sum(dim=0) + apart**2 * (count * len(own) / total)
-            mean, count = mean + apart * (len(own) / total), total
-        deviation = (squares / (count - 1)).sqrt().float()
+        mean, deviation = pixel_statistics(batches)
         self.mean.copy_(mean)
         # A pixel that hardly varies (the black border) must not shout: its deviation is held at a tenth of the mean.
         floor = 0.1 * deviation.mean(dim=(1, 2), keepdim=True) + torch.finfo(torch.float32).eps

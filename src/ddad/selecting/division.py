@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ddad.cohorts.near_copies import joined_groups, near_copy_groups
+from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.split import Indices, group_folds
 from ddad.errors import CohortError
 
@@ -48,7 +48,7 @@ def divide(
     Raises:
         CohortError: too few groups, or too few images of a kind, would be held out.
     """
-    together = joined_groups([*groups[0], *groups[1]], near_copy_groups(np.concatenate([normal, unlabeled])))
+    together = np.asarray(groups_with_copies(np.concatenate([normal, unlabeled]), [*groups[0], *groups[1]]))
     count = len(np.unique(together))
     if count < 2 * PARTS:
         raise CohortError(
