@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import psutil
 
 _SECONDS_BETWEEN_SAMPLES = 0.25
+_NEWS = 1.01
 
 
 class PeakMemory:
@@ -16,25 +17,34 @@ class PeakMemory:
 
     def __init__(self) -> None:
         self._process = psutil.Process()
+        self._most_resident = 0
         self.peak_bytes = 0
 
     def sample(self) -> None:
-        """Look once. Pages that processes share are counted once where the system tells (Linux), else in each."""
-        total = 0
-        for process in (self._process, *self._process.children(recursive=True)):
-            try:
-                total += _bytes(process)
-            except (psutil.Error, OSError):
-                continue  # ended in between
-        self.peak_bytes = max(self.peak_bytes, total)
+        """Look once. Pages that processes share are counted once where the system tells (Linux), else in each.
+
+        Telling shared pages apart holds the processes up, so it is done only where more is resident than ever.
+        """
+        processes = (self._process, *self._process.children(recursive=True))
+        resident = sum(_bytes(process, shared_once=False) for process in processes)
+        if resident > _NEWS * self._most_resident:
+            self._most_resident = resident
+            self.peak_bytes = max(self.peak_bytes, sum(_bytes(process, shared_once=True) for process in processes))
 
 
-def _bytes(process: psutil.Process) -> int:
+def _bytes(process: psutil.Process, *, shared_once: bool) -> int:
     try:
-        full = process.memory_full_info()
+        if shared_once:
+            full = process.memory_full_info()
+            return int(getattr(full, "pss", full.rss))
     except psutil.AccessDenied:
+        pass  # of another user, as some systems see it
+    except (psutil.Error, OSError):
+        return 0  # ended in between
+    try:
         return int(process.memory_info().rss)
-    return int(getattr(full, "pss", full.rss))
+    except (psutil.Error, OSError):
+        return 0
 
 
 @contextmanager
