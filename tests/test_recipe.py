@@ -38,7 +38,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
         "trimming": Trimming().model_dump(),
         "seed": 0,
         "holdout": 0.0,
-        "precision": "fp32",
+        "precision": "auto",  # of which the paper says nothing
         "images": {
             "image_size": 64,
             "channels": 1,
