@@ -29,9 +29,10 @@ def main() -> None:
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
     note = (
-        "Percent, mean ± standard deviation over seeds, `fast` recipe, two processor cores (shared with other work, so "
-        "the times are upper bounds). Intervals, single runs and the command that makes each table are in "
-        "[benchmarks/results](benchmarks/results)."
+        "Percent, mean ± standard deviation over seeds, `fast` recipe, two processor cores. Times are rough: the cores "
+        "did other work too, and of fits that were interrupted only the last part was counted then; a whole run alone "
+        "is timed in [results/speed](benchmarks/results/speed/results.md). Intervals, single runs and the command that "
+        "makes each table are in [benchmarks/results](benchmarks/results)."
     )
     readme = ROOT / "README.md"
     begin, end = "<!-- results:begin -->", "<!-- results:end -->"

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,6 +157,26 @@ class Workspace:
     def remove(self) -> None:
         """Drop the workspace and what lies in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Stopwatch:
+    """Seconds of work in a workspace, over all its starts; one that was killed counts until it last wrote a file."""
+
+    def __init__(self, workspace: Path) -> None:
+        file = workspace / "stopwatch.json"
+        self._before = 0.0
+        if file.exists():
+            seen = json.loads(file.read_text(encoding="utf-8"))
+            # Plan and lock were written by the present start.
+            others = (one for one in workspace.iterdir() if one.name not in (file.name, "plan.json", "lock"))
+            last = max((one.stat().st_mtime for one in others), default=0.0)
+            self._before = seen["before"] + max(0.0, last - seen["since"])
+        write_atomically(file, json.dumps({"before": self._before, "since": time.time()}).encode())
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds until now."""
+        return self._before + time.monotonic() - self._started
 
 
 @contextmanager

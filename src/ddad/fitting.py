@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,7 +23,7 @@ from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, SettingError
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import estimate_prevalence
-from ddad.files import Workspace, output_folder
+from ddad.files import Stopwatch, Workspace, output_folder
 from ddad.model import Model
 from ddad.normals import MINIMUM_NORMALS, known_normals, require_images, trusted_normals
 from ddad.progress import Progress, SilentProgress
@@ -127,7 +126,7 @@ def _fit(
     progress: Progress,
     notes: dict[str, Any],
 ) -> Model:
-    started = time.monotonic()
+    stopwatch = Stopwatch(workspace)
     skipped: list[SkippedImage] = []
     warnings: list[ImageWarning] = []
 
@@ -214,7 +213,7 @@ def _fit(
     if _KNOWN in pixels and "unlabeled" in pixels:
         patients = [groups[_KNOWN], groups["unlabeled"]]
         model.card["prevalence"] = unlabeled_prevalence(pixels[_KNOWN], pixels["unlabeled"], patients, recipe, progress)
-    model.card["seconds"] = round(time.monotonic() - started, 1)
+    model.card["seconds"] = round(stopwatch.seconds(), 1)
     return model
 
 

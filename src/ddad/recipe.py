@@ -229,9 +229,8 @@ class Trimming(_Section):
 class Recipe(_Section):
     """All settings of a fit.
 
-    `Recipe()` is the `fast` preset; `Recipe.preset("paper")` is section 4.2 to the letter, but for bf16
-    where the processor has it. Fields are
-    changed with `recipe.changed({"refinement.epochs": 10})`.
+    `Recipe()` is the `fast` preset; `Recipe.preset("paper")` is section 4.2 to the letter, in bf16 where the processor
+    has it. Fields are changed with `recipe.changed({"refinement.epochs": 10})`.
     """
 
     preset_name: PresetName = Field("fast", description="the preset that this recipe started from")

@@ -43,7 +43,6 @@ def run_once(
         workers: networks trained side by side.
         progress: told what is being done.
     """
-    started = time.monotonic()
     with peak_memory() as memory:
         model = fit(cohort, recipe, out=folder, overwrite=True, device=device, workers=workers, progress=progress)
         fitted = time.monotonic()
@@ -62,8 +61,7 @@ def run_once(
         "skipped": [[_within(path, cohort), _within(reason, cohort)] for path, reason in skipped],
         "warnings": [_within(warning, cohort) for warning in warnings],
         "counts": {key: seen[key] for key in ("normal", "held_out_normal", "unlabeled")},
-        # The model's own clock knows the time of a fit that was interrupted only from its last start.
-        "seconds": {"fit": round(fitted - started, 1), "evaluate": round(done - fitted, 1)},
+        "seconds": {"fit": model.card["seconds"], "evaluate": round(done - fitted, 1)},
         "peak_memory_mb": round(memory.peak_bytes / 1e6),
         "evaluation": metrics,
         "labels": evaluation.labels,
