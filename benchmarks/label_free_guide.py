@@ -24,13 +24,13 @@ import torch
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
 from ddad.cohorts import Role, decode
+from ddad.cores import processor_cores
 from ddad.detectors import FitContext
 from ddad.detectors.ddad import DDAD, SCORES
 from ddad.evaluation import image_metrics
 from ddad.experiments.tables import to_markdown
 from ddad.selecting import divide
 from ddad.training.device import Compute
-from ddad.training.jobs import usual_workers
 
 PUBLISHED_RATE = {"learning_rate": 1e-4, "schedule": "constant", "momentum": 0.5}
 STAGE_2: dict[str, dict[str, Any]] = {
@@ -77,7 +77,7 @@ def main() -> None:
             for stale in workspace.glob("r_*.safetensors"):
                 stale.unlink()  # stage 1 stays and is the same for all
             detector = DDAD(recipe.changed({f"refinement.{field}": value for field, value in stage_2.items()}))
-            context = FitContext(workspace, compute, 0 if compute.device == "cuda" else usual_workers(), progress)
+            context = FitContext(workspace, compute, 0 if compute.device == "cuda" else processor_cores(), progress)
             detector.fit(workspace / "normal.npy", workspace / "unlabeled.npy", context)
             scored = detector.score(held, compute)
             found[name] = {}

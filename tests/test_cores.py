@@ -8,9 +8,6 @@ import sys
 
 import pytest
 
-from ddad.cores import processor_cores
-from ddad.training.jobs import usual_workers
-
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a core")
 def test_cores_that_a_process_may_not_use_do_not_count() -> None:
@@ -20,7 +17,3 @@ def test_cores_that_a_process_may_not_use_do_not_count() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
-
-
-def test_one_job_more_than_cores_is_run() -> None:
-    assert usual_workers() == processor_cores() + 1 >= 2

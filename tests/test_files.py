@@ -1,4 +1,4 @@
-"""How long work took that was interrupted."""
+"""How long work took that was interrupted, and files that were read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ddad.files import Stopwatch
+from ddad.files import Stopwatch, let_go
 
 
 def killed_after(workspace: Path, seconds: float) -> None:
@@ -37,3 +38,19 @@ def test_a_start_that_wrote_nothing_counts_nothing(tmp_path: Path) -> None:
     Stopwatch(tmp_path)
     killed_after(tmp_path, -50)
     assert Stopwatch(tmp_path).seconds() == pytest.approx(0, abs=0.5)
+
+
+def test_a_mapped_file_that_was_let_go_of_reads_as_before(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.arange(5000.0))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    total = mapped.sum()
+    let_go(mapped)
+    assert mapped.sum() == total
+
+
+def test_what_was_written_to_an_array_is_not_lost_when_it_is_let_go_of(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros(5000))
+    for array in (np.load(tmp_path / "images.npy", mmap_mode="c"), np.zeros(5000)):
+        array[:] = 1
+        let_go(array)
+        assert (array == 1).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -12,6 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ddad.errors import OutputError, writing_to
 
@@ -40,6 +44,17 @@ def write_atomically(path: Path, content: bytes) -> None:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Let what was read of a mapped `.npy` file leave this process's memory; it stays in the system's cache.
+
+    Any other array is left as it is.
+    """
+    mapped: Any = array.base
+    # Not on Windows; and only where nothing can be lost that was written.
+    if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def write_run(folder: Path, model: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ddad import __version__
 from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
-from ddad.cohorts.near_copies import thumbnails
+from ddad.cohorts.near_copies import small_images
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, SettingError
@@ -29,7 +29,6 @@ from ddad.normals import MINIMUM_NORMALS, known_normals, require_images, trusted
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
-from ddad.training.jobs import usual_workers
 from ddad.training.seeds import derived_seed
 from ddad.trimming import NOT_KNOWN_NORMAL
 
@@ -64,7 +63,7 @@ def fit(
             on from there and ends with the same weights.
         overwrite: replace `out`, and drop unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
-        workers: networks trained side by side; default: one more than there are processor cores.
+        workers: networks trained side by side; default: one for each processor core.
         progress: told what is being fitted.
         notes: entries for the model card, e.g. how the recipe was chosen.
 
@@ -77,7 +76,7 @@ def fit(
     progress = progress or SilentProgress()
     compute = Compute.choose(device, recipe.precision)
     if workers is None:
-        workers = usual_workers()
+        workers = processor_cores()
     if compute.device == "cuda":
         workers = 0
     _check_detector(cohort, recipe)
@@ -292,8 +291,8 @@ def unlabeled_prevalence(
         progress: told of the work.
     """
     with progress.task("estimating the share of abnormal images", 1) as bar:
-        small = np.concatenate([thumbnails(normal), thumbnails(unlabeled)])[:, None]
-        groups = groups_with_copies(small, [name for names in patients for name in names])
+        names = [name for side in patients for name in side]
+        groups = groups_with_copies(small_images([normal, unlabeled]), names)
         found = estimate_prevalence(normal, unlabeled, groups, seed=derived_seed(recipe.seed, "prevalence"))
         bar.advance()
     return None if found is None else found.to_json()

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate
 from ddad.detectors import DETECTORS, Detector
@@ -26,6 +27,7 @@ from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Preprocessing, Recipe
 from ddad.training.checkpoint import load_tensors, save_tensors
 from ddad.training.device import Compute, DeviceName, Precision
+from ddad.training.side_by_side import side_by_side
 
 FORMAT = "ddad-model"
 FORMAT_VERSION = 1
@@ -176,12 +178,13 @@ class Model:
         skip = on_skipped or _warn
         size = block_size(self.recipe.images.image_size)
         with (progress or SilentProgress()).task("scoring", len(files)) as bar:
-            for batch in iterate(files, self.recipe.images, batch=size, workers=workers):
-                usable = [image for image in batch if image.pixels is not None]
+            score = self.detector.block_scorer(compute, maps=maps)
+            batches = iterate(files, self.recipe.images, batch=size, workers=workers)
+            for batch, findings in side_by_side(lambda batch: (batch, self._findings(batch, score)), batches, compute):
                 for image in batch:
                     if image.pixels is None:
                         skip(SkippedImage(image.path, image.reason or "cannot be read", image.blank))
-                yield from self._findings(usable, compute, maps)
+                yield from findings
                 bar.advance(len(batch))
 
     def score_pixels(
@@ -189,38 +192,44 @@ class Model:
     ) -> Iterator[tuple[dict[str, float], dict[str, NDArray[np.float32]]]]:
         """Score prepared images, (N, C, S, S) in [-1, 1]; yield the scores and maps of each; no maps on request."""
         size = block_size(self.recipe.images.image_size)
-        for start in range(0, len(pixels), size):
-            block = torch.from_numpy(np.array(pixels[start : start + size]))
-            if maps:
-                scored = self.detector.score(block, compute)
-            else:
-                scored = Scored(self.detector.image_scores(block, compute), {})
-            for index in range(len(block)):
-                yield (
-                    {name: float(values[index]) for name, values in scored.scores.items()},
-                    {name: score_map[index].numpy() for name, score_map in scored.maps.items()},
-                )
+        score = self.detector.block_scorer(compute, maps=maps)
+        blocks = (pixels[start : start + size] for start in range(0, len(pixels), size))
+        for scored in side_by_side(lambda block: score(torch.from_numpy(np.array(block))), blocks, compute):
+            yield from scored.images()
 
-    def _findings(self, images: Sequence[DecodedImage], compute: Compute, maps: bool) -> Iterator[Finding]:
-        if not images:
-            return
-        pixels = np.stack([image.pixels for image in images if image.pixels is not None])
-        scored = self.score_pixels(pixels, compute, maps=maps)
-        for image, own_pixels, (scores, own_maps) in zip(images, pixels, scored, strict=True):
-            assert image.source_size is not None
-            score = scores[self.primary_score]
-            yield Finding(
-                path=str(image.path),
-                score=score,
-                p_value=None if self.calibration is None else self.calibration.p_value(score),
-                flagged=None if self.calibration is None else self.calibration.flags(score),
-                scores=scores,
-                maps=own_maps,
-                pixels=own_pixels,
-                source_size=image.source_size,
-                warnings=image.warnings,
-                preprocessing=self.recipe.images,
-            )
+    def _findings(self, images: Sequence[DecodedImage], score: Callable[[Tensor], Scored]) -> list[Finding]:
+        """Return what is found in the images of a block that could be decoded."""
+        usable = [(image, image.pixels, image.source_size) for image in images if image.pixels is not None]
+        if not usable:
+            return []
+        scored = score(torch.from_numpy(np.stack([pixels for _, pixels, _ in usable])))
+        return [
+            self._finding(image, pixels, size, scores, maps)
+            for (image, pixels, size), (scores, maps) in zip(usable, scored.images(), strict=True)
+        ]
+
+    def _finding(
+        self,
+        image: DecodedImage,
+        pixels: NDArray[np.float32],
+        source_size: tuple[int, int] | None,
+        scores: dict[str, float],
+        maps: dict[str, NDArray[np.float32]],
+    ) -> Finding:
+        assert source_size is not None
+        score = scores[self.primary_score]
+        return Finding(
+            path=str(image.path),
+            score=score,
+            p_value=None if self.calibration is None else self.calibration.p_value(score),
+            flagged=None if self.calibration is None else self.calibration.flags(score),
+            scores=scores,
+            maps=maps,
+            pixels=pixels,
+            source_size=source_size,
+            warnings=image.warnings,
+            preprocessing=self.recipe.images,
+        )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a folder: weights, recipe, card, their checksums, and the calibration if there is one.

@@ -161,7 +161,7 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=1,
-        help="Networks trained side by side; default: one more than processor cores, or with --jobs a share of them.",
+        help="Networks trained side by side; default: one for each processor core, or with --jobs a share of them.",
     ),
 ]
 Jobs = Annotated[

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ddad.files import let_go
+
 _SIDE = 16
 _BLOCK = 2048
+_CORRELATIONS_AT_ONCE = 2**22
 
 Indices = NDArray[np.int64]
 
@@ -30,9 +33,15 @@ def near_copy_groups(images: NDArray[np.float32], correlation: float = 0.97) -> 
     count = len(images)
     small = thumbnails(images)
     upright, mirrored = standardised(small), standardised(small[:, :, ::-1])
-    found = [links for other in (upright, mirrored) for links in correlated(upright, other, correlation)]
-    first, second = (np.concatenate(side) for side in zip(*found, strict=True))
-    return linked_groups(first, second, count)
+    everyone = np.arange(count)
+    groups = everyone
+    for other in (upright, mirrored):
+        for first, second in correlated(upright, other, correlation):
+            # Joined block by block: where all images are alike, their links would fill the memory. A group found
+            # before is a node of its own, behind those of the images.
+            links = np.concatenate([first, everyone]), np.concatenate([second, count + groups])
+            groups = linked_groups(*links, 2 * count)[:count]
+    return groups
 
 
 def standardised(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -49,8 +58,9 @@ def correlated(
     first: NDArray[np.float32], second: NDArray[np.float32], correlation: float
 ) -> Iterator[tuple[Indices, Indices]]:
     """Yield, block by block, the places in two sets of standardised rows whose correlation is above a value."""
-    for start in range(0, max(len(first), 1), _BLOCK):
-        row, column = np.nonzero(first[start : start + _BLOCK] @ second.T > correlation)
+    rows = max(1, _CORRELATIONS_AT_ONCE // max(1, len(second)))
+    for start in range(0, len(first), rows):
+        row, column = np.nonzero(first[start : start + rows] @ second.T > correlation)
         yield row + start, column
 
 
@@ -81,4 +91,10 @@ def thumbnails(images: NDArray[np.float32]) -> NDArray[np.float32]:
     for start in range(0, len(images), _BLOCK):
         grey = images[start : start + _BLOCK].mean(axis=1)
         small[start : start + _BLOCK] = grey.reshape(-1, _SIDE, cell, _SIDE, cell).mean(axis=(2, 4))
+        let_go(images)
     return small
+
+
+def small_images(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return thumbnails of the images of several arrays as images, (N, 1, 16, 16): they have the same near copies."""
+    return np.concatenate([thumbnails(images) for images in arrays])[:, None]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,6 +18,7 @@ from ddad.errors import ModelError
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
+from ddad.training.side_by_side import side_by_side
 
 Curves = dict[str, list[float]]
 
@@ -51,12 +54,21 @@ class Scored:
     scores: dict[str, Tensor]
     maps: dict[str, Tensor]
 
+    def images(self) -> Iterator[tuple[dict[str, float], dict[str, NDArray[np.float32]]]]:
+        """Yield the scores and maps of one image after another."""
+        for index in range(len(next(iter(self.scores.values())))):
+            yield (
+                {name: float(values[index]) for name, values in self.scores.items()},
+                {name: score_map[index].numpy() for name, score_map in self.maps.items()},
+            )
+
 
 class Detector(ABC):
     """Learns from normal and unlabeled images; gives every image scores and maps."""
 
     name: ClassVar[str]
     needs_unlabeled: ClassVar[bool] = False
+    """Whether it cannot be fitted without unlabeled images."""
     takes_abnormal: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe) -> None:
@@ -86,27 +98,34 @@ class Detector(ABC):
         The work is done in blocks of one shape, the last one filled up with zeros, so that a score does not
         depend on how many images are scored together: libraries choose another arithmetic for other shapes.
         """
-        blocks = [(self._score_block(block, compute), count) for block, count in self._blocks(images, compute)]
-        return Scored(
-            scores=_joined([(scored.scores, count) for scored, count in blocks]),
-            maps=_joined([(scored.maps, count) for scored, count in blocks]),
-        )
+        return self._scored(images, compute, maps=True)
 
     def image_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
         """Return the scores of `score`, the same to the last bit, without the maps: they may cost less."""
-        blocks = self._blocks(images, compute)
-        return _joined([(self._block_scores(block, compute), count) for block, count in blocks])
+        return self._scored(images, compute, maps=False).scores
 
-    def _blocks(self, images: Tensor, compute: Compute) -> Iterator[tuple[Tensor, int]]:
-        """Yield blocks of one shape on the device, and how many images each holds before it was filled up."""
+    def _scored(self, images: Tensor, compute: Compute, *, maps: bool) -> Scored:
+        size = block_size(self.recipe.images.image_size)
+        blocks = [images[start : start + size] for start in range(0, len(images), size)]
+        scored = list(side_by_side(self.block_scorer(compute, maps=maps), blocks, compute))
+        return Scored(_joined([block.scores for block in scored]), _joined([block.maps for block in scored]))
+
+    def block_scorer(self, compute: Compute, *, maps: bool) -> Callable[[Tensor], Scored]:
+        """Return a function that scores up to `block_size` images and may be called by several threads at once.
+
+        What it returns lies on the CPU; without `maps`, it has none.
+        """
         size = block_size(self.recipe.images.image_size)
         for network in self.modules().values():
             compute.place(network.eval())
-        with torch.inference_mode():
-            for start in range(0, len(images), size):
-                block = images[start : start + size]
-                filled = functional.pad(block, (0, 0, 0, 0, 0, 0, 0, size - len(block)))
-                yield compute.send(filled), len(block)
+
+        def score(images: Tensor) -> Scored:
+            filled = compute.send(functional.pad(images, (0, 0, 0, 0, 0, 0, 0, size - len(images))))
+            with torch.inference_mode():
+                scored = self._score_block(filled, compute) if maps else Scored(self._block_scores(filled, compute), {})
+            return Scored(_first(scored.scores, len(images)), _first(scored.maps, len(images)))
+
+        return score
 
     @abstractmethod
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
@@ -152,6 +171,9 @@ def block_size(image_size: int) -> int:
     return max(1, 32 * 64 * 64 // (image_size * image_size))
 
 
-def _joined(blocks: Sequence[tuple[Mapping[str, Tensor], int]]) -> dict[str, Tensor]:
-    """Join the blocks' values by name, without what stands for no image."""
-    return {name: torch.cat([values[name][:count].cpu() for values, count in blocks]) for name in blocks[0][0]}
+def _first(values: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    return {name: tensor[:count].cpu() for name, tensor in values.items()}
+
+
+def _joined(blocks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([values[name] for values in blocks]) for name in blocks[0]}

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ddad.cohorts import hold_out
 from ddad.cohorts.held_out import groups_with_copies
+from ddad.cohorts.near_copies import small_images
+from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import group_folds
 from ddad.detectors.base import Curves, Detector, FitContext, Scored, block_size
 from ddad.detectors.ddad import DDAD
@@ -82,8 +84,8 @@ class DDADPlus(Detector):
             )
         )
         kept_normal, kept_unlabeled = context.workspace / "kept-normal.npy", context.workspace / "kept-unlabeled.npy"
-        np.save(kept_normal, images.batch(kept[source[kept] == 0]).numpy())
-        np.save(kept_unlabeled, images.batch(kept[source[kept] == 1]).numpy())
+        for number, file in enumerate((kept_normal, kept_unlabeled)):
+            save_rows(images.arrays[number], kept[source[kept] == number] - np.searchsorted(source, number), file)
         curves |= self.ddad.fit(kept_normal, kept_unlabeled, context)
 
         unseen_abnormal = np.flatnonzero((source == 2) & ~np.isin(groups, groups[kept]))
@@ -207,4 +209,4 @@ class DDADPlus(Detector):
 def _copy_groups(images: ImagePool) -> NDArray[np.int64]:
     """Number the groups of near copies; where all images are alike, each stands alone."""
     alone = [str(number) for number in range(len(images))]
-    return np.unique(groups_with_copies(np.concatenate(images.arrays), alone), return_inverse=True)[1]
+    return np.unique(groups_with_copies(small_images(images.arrays), alone), return_inverse=True)[1]

@@ -54,8 +54,8 @@ def run_grid(
         out: folder for the stored runs.
         jobs: runs side by side, each in a process of its own if more than 1.
         device: `auto`, `cpu` or `cuda`.
-        workers: networks trained side by side in each run; default: one more than processor cores; with several jobs,
-            the cores shared among them.
+        workers: networks trained side by side in each run; default: one for each processor core; with several
+            jobs, the cores shared among them.
         progress: told what is being done.
 
     Raises:

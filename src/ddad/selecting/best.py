@@ -29,7 +29,6 @@ from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
 from ddad.selecting.division import divide
 from ddad.training.device import Compute, DeviceName
-from ddad.training.jobs import usual_workers
 
 _HELD_OUT = "held-out"
 
@@ -60,7 +59,7 @@ def fit_best(
         out: folder to save the model in. Candidates that were tried are kept beside it until the model is saved.
         overwrite: replace `out`, and drop unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
-        workers: networks trained side by side; default: one more than there are processor cores.
+        workers: networks trained side by side; default: one for each processor core.
         progress: told what is being fitted.
 
     Raises:
@@ -94,7 +93,7 @@ def fit_best(
     with workspace.claimed(plan, overwrite=overwrite or out is None) as folder:
         if going_on:
             progress.message(f"going on with the unfinished selection in {workspace.folder}")
-        context = FitContext(folder, compute, 0 if compute.device == "cuda" else workers or usual_workers(), progress)
+        context = FitContext(folder, compute, 0 if compute.device == "cuda" else workers or processor_cores(), progress)
         try:
             chosen, notes = _select(cohort, recipe, recipes, budget, context)
         except CohortError:

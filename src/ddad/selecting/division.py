@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddad.cohorts.held_out import groups_with_copies
+from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.split import Indices, group_folds
 from ddad.errors import CohortError
 
@@ -48,7 +49,7 @@ def divide(
     Raises:
         CohortError: too few groups, or too few images of a kind, would be held out.
     """
-    together = np.asarray(groups_with_copies(np.concatenate([normal, unlabeled]), [*groups[0], *groups[1]]))
+    together = np.asarray(groups_with_copies(small_images([normal, unlabeled]), [*groups[0], *groups[1]]))
     count = len(np.unique(together))
     if count < 2 * PARTS:
         raise CohortError(

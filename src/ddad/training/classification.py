@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
 
+_LARGEST_WEIGHT = 10.0
+
 
 def train_classifier_job(
     *, recipe: dict[str, Any], normal: str, unlabeled: str, member: int, into: str,
     compute: dict[str, Any], report: Callable[[str], None], abnormal: str | None = None,
-    kept: list[list[int]] | None = None,
+    kept: list[list[int]] | None = None, suspicion: list[float] | None = None,
 ) -> None:  # fmt: skip
     """Do `train_classifier` with arguments that travel as JSON; `kept` are places in each file, None for all."""
     pools = [ImagePool.open([path]) for path in (normal, unlabeled, abnormal) if path is not None]
@@ -38,6 +40,7 @@ def train_classifier_job(
         Compute(**compute),
         report,
         abnormal=pools[2] if len(pools) > 2 and len(pools[2]) else None,
+        suspicion=suspicion,
     )
 
 
@@ -51,6 +54,7 @@ def train_classifier(
     report: Callable[[str], None],
     *,
     abnormal: ImagePool | None = None,
+    suspicion: Sequence[float] | None = None,
 ) -> None:
     """Train one classifier and write its weights to `into`; go on from a checkpoint beside it.
 
@@ -59,35 +63,38 @@ def train_classifier(
     Args:
         recipe: its `classification` and `augmentation` sections are followed.
         normal: D_n, label 0.
-        unlabeled: D_u, label 1, whatever they show.
+        unlabeled: D_u.
         member: number of the network, from 0; it names the random stream.
         into: the safetensors file to write; its notes hold the training curve.
         compute: device and precision.
         report: called after each epoch with a line about it.
-        abnormal: images known to be abnormal, label 1 like D_u; None if there are none.
+        abnormal: images known to be abnormal, label 1; None if there are none.
+        suspicion: the label of each unlabeled image, in [0, 1]; None for 1.
     """
     settings, size = recipe.classification, recipe.images.image_size
     torch.manual_seed(derived_seed(recipe.seed, "classifier", member, "weights"))
     network = compute.place(Classifier(recipe.images.channels, settings.width))
     normal = normal.repeated(balancing_repeats(len(normal), len(unlabeled)))
-    suspected = unlabeled
+    images = normal + unlabeled
+    labels = [torch.zeros(len(normal)), torch.ones(len(unlabeled)) if suspicion is None else torch.tensor(suspicion)]
     if abnormal is not None:
-        suspected += abnormal.repeated(balancing_repeats(len(abnormal), len(unlabeled)))
-    images = normal + suspected
+        abnormal = abnormal.repeated(balancing_repeats(len(abnormal), len(unlabeled)))
+        images += abnormal
+        labels.append(torch.ones(len(abnormal)))
+    label = torch.cat(labels)
     epoch_shape = (len(images), settings.batch_size, settings.least_steps)
-    # Both sides weigh the same, however many images each has.
-    weight = torch.tensor(len(normal) / len(suspected), device=compute.device)
+    # Both labels weigh the same, however many images each has, unless one is so rare that its images would shout.
+    weight = ((1 - label).sum() / label.sum().clamp_min(1)).clamp_max(_LARGEST_WEIGHT).to(compute.device)
 
     def batch_losses(epoch: int) -> Iterator[Tensor]:
         generator = torch_generator(recipe.seed, "classifier", member, "epoch", epoch)
         for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
             batch = apply_augmentations(images.batch(chosen.numpy()), draw)
-            label = (chosen >= len(normal)).float()
-            target = (label * (1 - settings.label_smoothing) + settings.label_smoothing / 2).to(compute.device)
+            target = label[chosen] * (1 - settings.label_smoothing) + settings.label_smoothing / 2
             with compute.autocast():
                 logits = network(compute.send(batch))
-            yield functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
+            yield functional.binary_cross_entropy_with_logits(logits, target.to(compute.device), pos_weight=weight)
 
     loop = LoopSettings(
         settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9, settings.weight_decay

@@ -19,7 +19,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from ddad.cores import processor_cores
 from ddad.errors import DdadError, OutputError
 from ddad.progress import Progress, Task
 
@@ -49,15 +48,6 @@ class _Message:
     job: int
     kind: str
     value: Any = None
-
-
-def usual_workers() -> int:
-    """Return how many jobs to run side by side: one more than there are cores.
-
-    Jobs seldom divide evenly by the cores. Time slices of one more keep all cores busy to the end, where five jobs of
-    one length on two cores would take as long as six; they cost nothing that could be measured.
-    """
-    return processor_cores() + 1
 
 
 def call(job: Job, report: Callable[..., None]) -> None:

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddad.files import let_go
+
 
 class ImagePool:
     """Several arrays of images, (N, C, S, S) float32 in [-1, 1], addressed as one without joining them.
@@ -54,4 +56,5 @@ class ImagePool:
             here = np.flatnonzero(sources == number)
             start = self._ends[number] - len(array)
             images[here] = array[places[here] - start]
+            let_go(array)
         return torch.from_numpy(images)
