@@ -10,7 +10,9 @@ from torch import Tensor
 from ddad.detectors import DETECTORS, FitContext
 from ddad.detectors.ddad_plus import DDADPlus, _copy_groups
 from ddad.errors import ModelError
+from ddad.evaluation.suspicion import Suspicion
 from ddad.networks.fusion import Fusion
+from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.pixels import ImagePool
 from support import RecordedProgress, random_images, tiny_recipe
@@ -74,6 +76,36 @@ def test_without_unlabeled_images_it_is_r_intra(tmp_path: Path) -> None:
     assert torch.equal(again.score(images, FP32).maps["image"], detector.score(images, FP32).maps["image"])
 
 
+def test_where_the_pile_holds_nothing_it_is_r_intra_of_all_normal_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = Suspicion(np.zeros(20), 1.0, found=False)
+    monkeypatch.setattr("ddad.detectors.ddad_plus.suspicion", lambda *_, **__: nothing)
+    folders = [tmp_path / name for name in ("with", "without")]
+    for folder in folders:
+        folder.mkdir()
+    images = random_images(4, seed=3)
+    with_pile, without = (fit_in(folder, unlabeled=folder.name == "with") for folder in folders)
+    assert with_pile.classifiers == []
+    assert torch.equal(with_pile.score(images, FP32).maps["image"], without.score(images, FP32).maps["image"])
+    again = DETECTORS["ddad+"](with_pile.recipe)
+    again.load_state_dict(with_pile.state_dict())
+    assert torch.equal(again.score(images, FP32).scores["image"], with_pile.score(images, FP32).scores["image"])
+
+
+def test_second_classifiers_learn_how_likely_an_unlabeled_image_is_abnormal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unlabeled image that is not suspected is a normal one to them, whatever it shows."""
+    wanted = np.repeat([0.0, 1.0], 10)
+    monkeypatch.setattr("ddad.detectors.ddad_plus.suspicion", lambda *_, **__: Suspicion(wanted, 0.5, found=True))
+    detector = fit_in(tmp_path)
+    for k in range(3):
+        notes = load_tensors(tmp_path / f"second-classifier-{k}.safetensors")[1]
+        assert notes["losses"] != load_tensors(tmp_path / f"classifier-{k}.safetensors")[1]["losses"]
+    assert len(detector.classifiers) == 3
+
+
 def test_weights_without_their_other_half_are_refused(tmp_path: Path) -> None:
     detector = fit_in(tmp_path)
     tensors = {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith("classifier_")}
@@ -113,7 +145,8 @@ def test_known_abnormal_images_stand_in_the_search_for_the_weights(
 ) -> None:
     counts = {}
 
-    def spy(_: Fusion, normal: np.ndarray, unlabeled: np.ndarray) -> None:
+    def spy(_: Fusion, normal: np.ndarray, unlabeled: np.ndarray, suspicion: np.ndarray) -> None:
+        assert len(suspicion) == len(unlabeled)
         counts["normal"], counts["unlabeled"] = len(normal), len(unlabeled)
 
     monkeypatch.setattr(Fusion, "fit", spy)

@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 from ddad.networks.fusion import Fusion
 
 
+def drawn(seed: int, count: int, kinds: int, share: float, seeing: dict[int, float]) -> tuple[np.ndarray, ...]:
+    """Evidence of normal and of unlabeled images, `seeing` the abnormal ones by so much, and which those are."""
+    random = np.random.default_rng(seed)
+    normal, unlabeled = random.normal(size=(count, kinds)), random.normal(size=(count, kinds))
+    abnormal = random.random(count) < share
+    for kind, shift in seeing.items():
+        unlabeled[abnormal, kind] += shift
+    return normal, unlabeled, abnormal.astype(float)
+
+
 def test_the_score_is_the_weighted_sum_of_standardised_evidence() -> None:
-    fusion = Fusion([1.0, 0.0])
+    fusion = Fusion(2)
     fusion.mean.copy_(torch.tensor([1.0, 2.0]))
     fusion.deviation.copy_(torch.tensor([2.0, 4.0]))
     fusion.weight.copy_(torch.tensor([0.5, 3.0]))
@@ -20,62 +30,74 @@ def test_the_score_is_the_weighted_sum_of_standardised_evidence() -> None:
 
 
 def test_the_scale_is_that_of_normal_images() -> None:
-    fusion = Fusion([1.0])
-    fusion.fit(np.array([[1.0], [3.0]]), np.array([[10.0], [12.0]]))
+    fusion = Fusion(1)
+    fusion.fit(np.array([[1.0], [3.0]]), np.array([[10.0], [12.0]]), np.ones(2))
     assert fusion.mean.item() == 2.0
     assert fusion.deviation.item() == pytest.approx(2**0.5)
 
 
-def test_evidence_that_separates_gains_weight_and_evidence_that_does_not_gets_none() -> None:
+def test_the_last_kind_counts_where_it_separates_and_what_sees_nothing_gets_no_weight() -> None:
+    fusion = Fusion(3)
+    fusion.fit(*drawn(0, 1000, 3, 0.6, {2: 2.0}))
+    assert fusion.weight[0] < 0.1 * fusion.weight[2]
+    assert fusion.weight[1] == 0
+
+
+def test_kinds_of_evidence_that_see_alike_get_like_weights() -> None:
+    fusion = Fusion(3)
+    fusion.fit(*drawn(0, 1000, 3, 0.6, {0: 2.0, 1: 2.0, 2: 2.0}))
+    assert fusion.weight.tolist() == pytest.approx([float(fusion.weight.mean())] * 3, rel=0.15)
+
+
+def test_where_hardly_an_image_is_suspected_the_first_kind_is_the_score() -> None:
     random = np.random.default_rng(0)
-    normal, unlabeled = random.normal(size=(400, 3)), random.normal(size=(400, 3))
-    unlabeled[:, 2] += 2 * (random.random(400) < 0.6)
-    fusion = Fusion([0.0, 0.0, 0.0])
-    fusion.fit(normal, unlabeled)
-    assert fusion.weight[2] > 0.5
-    assert fusion.weight[:2].tolist() == [0, 0]
+    fusion = Fusion(3)
+    fusion.fit(random.normal(size=(200, 3)), random.normal(size=(200, 3)), 1e-3 * random.random(200))
+    assert fusion.weight[0] > 5 * fusion.weight[1:].sum()
 
 
-def test_where_the_unlabeled_images_hold_nothing_the_prior_stays() -> None:
-    """Useless evidence is taken up once in 20 draws."""
-    stays = 0
+def test_useless_evidence_is_seldom_taken_up() -> None:
+    taken = 0
     for seed in range(20):
-        random = np.random.default_rng(seed)
-        fusion = Fusion([1.0, 0.0, 0.0, 0.0])
-        fusion.fit(random.normal(size=(200, 4)), random.normal(size=(160, 4)))
-        stays += fusion.weight[1:].tolist() == [0, 0, 0]
-    assert stays >= 17
+        normal, unlabeled, abnormal = drawn(seed, 200, 4, 0.5, {0: 2.0, 3: 2.0})
+        fusion = Fusion(4)
+        fusion.fit(normal, unlabeled, abnormal)
+        taken += bool(fusion.weight[1:3].any())
+    assert taken <= 3
 
 
-def test_better_evidence_takes_the_place_of_the_prior() -> None:
-    random = np.random.default_rng(0)
-    normal, unlabeled = random.normal(size=(60, 3)), random.normal(size=(60, 3))
-    unlabeled[:, 1] += 3 * (random.random(60) < 0.6)
-    fusion = Fusion([1.0, 0.0, 0.0])
-    fusion.fit(normal, unlabeled)
-    assert fusion.weight[1] > 2 * fusion.weight[0]
+def test_evidence_that_sees_another_difference_between_the_two_sets_is_left_out() -> None:
+    """Normal images of the pile are unlike the known ones in a way of their own, which abnormal ones are not."""
+    normal, unlabeled, abnormal = drawn(0, 400, 2, 0.6, {1: 2.0})
+    unlabeled[abnormal == 0, 0] += 3
+    unlabeled[abnormal == 1, 0] += 1
+    fusion = Fusion(2)
+    fusion.fit(normal, unlabeled, np.where(abnormal == 1, 0.8, 0.4))
+    assert fusion.weight[0] == 0
+    assert fusion.weight[1] > 0
 
 
 @given(st.integers(0, 2**16))
-def test_weights_are_never_negative(seed: int) -> None:
+def test_weights_are_never_negative_and_never_all_zero(seed: int) -> None:
     random = np.random.default_rng(seed)
-    fusion = Fusion([1.0, 0.0])
-    fusion.fit(random.normal(size=(8, 2)), random.normal(size=(6, 2)) - 3)
+    fusion = Fusion(3)
+    fusion.fit(random.normal(size=(8, 3)), random.normal(size=(6, 3)) - 3, random.random(6))
     assert (fusion.weight >= 0).all()
+    assert fusion.weight.any()
     assert torch.isfinite(fusion.weight).all()
 
 
 def test_the_sum_has_a_deviation_of_one() -> None:
     random = np.random.default_rng(3)
     normal, unlabeled = 5 + random.normal(size=(50, 2)), 9 + 4 * random.normal(size=(70, 2))
-    fusion = Fusion([1.0, 0.0])
-    fusion.fit(normal, unlabeled)
+    fusion = Fusion(2)
+    fusion.fit(normal, unlabeled, np.ones(70))
     both = torch.from_numpy(np.concatenate([normal, unlabeled])).float()
     assert fusion(both).std(correction=0).item() == pytest.approx(1, rel=1e-4)
 
 
 def test_too_few_images_change_nothing() -> None:
-    fusion = Fusion([1.0, 0.0])
-    fusion.fit(np.zeros((1, 2)), np.ones((5, 2)))
+    fusion = Fusion(2)
+    fusion.fit(np.zeros((1, 2)), np.ones((5, 2)), np.ones(5))
     assert fusion.weight.tolist() == [1.0, 0.0]
     assert fusion.deviation.tolist() == [1.0, 1.0]

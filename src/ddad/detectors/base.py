@@ -69,6 +69,8 @@ class Detector(ABC):
     name: ClassVar[str]
     needs_unlabeled: ClassVar[bool] = False
     """Whether it cannot be fitted without unlabeled images."""
+    sees_unlabeled: ClassVar[bool] = False
+    """Whether unlabeled images have part in its one score."""
     takes_abnormal: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe) -> None:

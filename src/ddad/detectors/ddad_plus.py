@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ddad.detectors.base import Curves, Detector, FitContext, Scored, block_size
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.normal_vs_unlabeled import classifier_job
 from ddad.errors import ModelError
+from ddad.evaluation.suspicion import suspicion
 from ddad.networks.classifier import Classifier, enlarge
 from ddad.networks.ensemble import discrepancy_maps
 from ddad.networks.fusion import Fusion
@@ -28,18 +30,34 @@ from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.jobs import run_jobs
 from ddad.training.pixels import ImagePool
+from ddad.training.seeds import derived_seed
+from ddad.training.side_by_side import side_by_side
 
 _EVIDENCE = ("r_intra", "r_dual", "rec_ensemble")
-_PRIOR = (1.0, 0.0, 0.0, 0.0)  # of these and the classifiers: without evidence it is R_intra
+_KINDS = len(_EVIDENCE) + 1  # with the classifiers
 _IMAGES_FOR_LOCATION = 256
 
 
-class DDADPlus(Detector):
-    """R_intra, R_dual, Rec. (ensemble) and a cross-fitted classifier of D_n against D_u, weighted without a label.
+@dataclass(frozen=True)
+class _Training:
+    """What classifiers are trained on: files, and of each image of all files the file's number and the fold."""
 
-    Each classifier is trained without one fold, so that every image has a logit from a classifier that has not seen
-    it. DDAD is fitted without a part of the images; on that part, what all say of unseen normal and unlabeled images
-    gives the weights (`Fusion`). Near copies stay together in both divisions. Without unlabeled images it is R_intra.
+    sources: Sequence[Path]
+    source: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    context: FitContext
+
+
+class DDADPlus(Detector):
+    """R_intra, R_dual, Rec. (ensemble) and classifiers of likely abnormal images, weighted without a label.
+
+    Classifiers learn D_n against D_u, each without one fold, so that every image has a logit from a classifier that
+    has not seen it. From these follows how likely each unlabeled image is abnormal (`suspicion`). Second classifiers
+    learn that probability instead of the label: they no longer take the normal images in the pile for abnormal ones.
+
+    DDAD is fitted without a part of the images; on that part, what all say of unseen images gives the weights
+    (`Fusion`). Near copies stay together in both divisions. Without unlabeled images, or where the classifiers find
+    nothing in them, it is R_intra of DDAD fitted on all images.
 
     The weighted sum says how much, and is the mean of the map. Where in the image it lies is said by the reconstruction
     error and, as far as they have weight, the classifiers (`Location`).
@@ -50,12 +68,13 @@ class DDADPlus(Detector):
 
     name = "ddad+"
     takes_abnormal = True
+    sees_unlabeled = True
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.ddad = DDAD(recipe)
         self.classifiers: list[Classifier] = []
-        self.fusion = Fusion(_PRIOR)
+        self.fusion = Fusion(_KINDS)
         self.location = self._location()
 
     @property
@@ -66,17 +85,34 @@ class DDADPlus(Detector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train classifiers and DDAD, then find the weights; everything goes on from its checkpoints."""
         if unlabeled is None:
-            curves = self.ddad.fit(normal, None, context)
-            self._fit_location(ImagePool.open([normal]), context.compute)
-            return curves
+            return self._fit_r_intra(normal, context)
         sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
         images = ImagePool.open(sources)
         source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
         groups = _copy_groups(images)
         folds = group_folds(groups, source > 0, self.recipe.fusion.folds, self.recipe.seed)
-        curves = self._fit_classifiers(sources, folds, source, context)
-
+        training = _Training(sources, source, folds, context)
+        curves = self._fit_classifiers(training, "classifier")
+        logits = self._unseen_logits(images, folds, context.compute)
         known = np.flatnonzero(source < 2)
+        found = suspicion(
+            logits[known],
+            source[known] == 1,
+            groups[known].astype(str),
+            folds[known],
+            seed=derived_seed(self.recipe.seed, "suspicion"),
+        )
+        if not found.found and context.abnormal is None:
+            context.progress.message(
+                "classifiers find nothing in the unlabeled images that the normal ones have not: the score is R_intra"
+            )
+            self.classifiers = []
+            return curves | self._fit_r_intra(normal, context)
+        suspected = (source > 0).astype(np.float64)
+        suspected[source == 1] = found.of_each
+        curves |= self._fit_classifiers(training, "second classifier", found.of_each)
+        logits = self._unseen_logits(images, folds, context.compute)
+
         kept, held = (
             known[places]
             for places in hold_out(
@@ -90,54 +126,63 @@ class DDADPlus(Detector):
 
         unseen_abnormal = np.flatnonzero((source == 2) & ~np.isin(groups, groups[kept]))
         unseen = np.concatenate([held, unseen_abnormal])
-        evidence = self._unseen_evidence(images, unseen, folds, context.compute)
-        self.fusion.fit(evidence[source[unseen] == 0], evidence[source[unseen] > 0])
+        scores = self.ddad.image_scores(images.batch(unseen), context.compute)
+        evidence = np.stack([*(scores[name].numpy() for name in _EVIDENCE), logits[unseen]], axis=1)
+        normal_here = source[unseen] == 0
+        self.fusion.fit(evidence[normal_here], evidence[~normal_here], suspected[unseen][~normal_here])
         self._fit_location(ImagePool.open([kept_normal]), context.compute)
         return curves
 
-    def _fit_classifiers(
-        self,
-        sources: Sequence[Path],
-        folds: NDArray[np.int64],
-        source: NDArray[np.int64],
-        context: FitContext,
-    ) -> Curves:
+    def _fit_r_intra(self, normal: Path, context: FitContext) -> Curves:
+        curves = self.ddad.fit(normal, None, context)
+        self._fit_location(ImagePool.open([normal]), context.compute)
+        return curves
+
+    def _fit_classifiers(self, training: _Training, name: str, suspected: NDArray[np.float64] | None = None) -> Curves:
+        """Fit a classifier for each fold, on the others; `suspected` are labels of unlabeled images, None for 1."""
+        folds, source, context = training.folds, training.source, training.context
         count = int(folds.max()) + 1
-        paths = [context.workspace / f"classifier-{k}.safetensors" for k in range(count)]
+        paths = [context.workspace / f"{name.replace(' ', '-')}-{k}.safetensors" for k in range(count)]
         jobs = []
         for k in range(count):
-            others = [np.flatnonzero(folds[source == number] != k).tolist() for number in range(len(sources))]
+            others = [np.flatnonzero(folds[source == number] != k).tolist() for number in range(len(training.sources))]
             jobs.append(
                 classifier_job(
-                    self.recipe, k, paths, sources[0], sources[1], context, abnormal=context.abnormal, kept=others
+                    self.recipe,
+                    k,
+                    paths,
+                    training.sources[0],
+                    training.sources[1],
+                    context,
+                    abnormal=context.abnormal,
+                    kept=others,
+                    suspicion=None if suspected is None else suspected[others[1]].tolist(),
                 )
             )
-        run_jobs(jobs, workers=context.workers, progress=context.progress, title="classifiers")
+        run_jobs(jobs, workers=context.workers, progress=context.progress, title=f"{name}s")
         self.classifiers, curves = [], {}
         for k, path in enumerate(paths):
             tensors, notes = load_tensors(path)
             self.classifiers.append(self._classifier())
             self.classifiers[k].load_state_dict(tensors)
-            curves[f"classifiers.{k}"] = notes["losses"]
+            curves[f"{name}s.{k}"] = notes["losses"]
         return curves
 
-    def _unseen_evidence(
-        self, images: ImagePool, held: NDArray[np.int64], folds: NDArray[np.int64], compute: Compute
-    ) -> NDArray[np.float64]:
-        """Return DDAD's evidence and the logit of the classifier that has not seen the image, (len(held), 4)."""
-        evidence = np.empty((len(held), len(_PRIOR)))
-        for network in self.modules().values():
-            compute.place(network.eval())
-        size = block_size(self.recipe.images.image_size)
-        for start in range(0, len(held), size):
-            chosen = held[start : start + size]
-            batch = images.batch(chosen)
-            scores = self.ddad.image_scores(batch, compute)
+    def _unseen_logits(self, images: ImagePool, folds: NDArray[np.int64], compute: Compute) -> NDArray[np.float64]:
+        """Return for each image the logit of the classifier that has not seen it, (N,)."""
+        for classifier in self.classifiers:
+            compute.place(classifier.eval())
+
+        def logits(places: NDArray[np.int64]) -> NDArray[np.float64]:
+            batch = compute.send(images.batch(places))
             with torch.inference_mode(), compute.autocast():
-                logits = torch.stack([classifier(compute.send(batch)) for classifier in self.classifiers]).float().cpu()
-            own = logits.numpy()[folds[chosen], np.arange(len(chosen))]
-            evidence[start : start + size] = np.stack([*(scores[name] for name in _EVIDENCE), own], axis=1)
-        return evidence
+                all_logits = torch.stack([classifier(batch) for classifier in self.classifiers]).float().cpu()
+            unseen: NDArray[np.float64] = all_logits.numpy()[folds[places], np.arange(len(places))].astype(np.float64)
+            return unseen
+
+        size = block_size(self.recipe.images.image_size)
+        blocks = [np.arange(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+        return np.concatenate(list(side_by_side(logits, blocks, compute)))
 
     def _fit_location(self, normal: ImagePool, compute: Compute) -> None:
         self.location = compute.place(self._location())

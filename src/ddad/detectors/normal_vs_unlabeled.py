@@ -26,6 +26,7 @@ class NormalVsUnlabeled(Detector):
 
     name = "normal-vs-unlabeled"
     needs_unlabeled = True
+    sees_unlabeled = True
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -86,8 +87,21 @@ def classifier_job(
     *,
     abnormal: Path | None = None,
     kept: Sequence[Sequence[int]] | None = None,
+    suspicion: Sequence[float] | None = None,
 ) -> Job:
-    """Describe the training of one classifier of several; `kept` are its places in each file, None for all."""
+    """Describe the training of one classifier of several.
+
+    Args:
+        recipe: settings.
+        member: number of the classifier, from 0.
+        paths: of all of them.
+        normal: `.npy` file of D_n.
+        unlabeled: of D_u.
+        context: what the detector is fitted with.
+        abnormal: `.npy` file of images known to be abnormal, if there are any.
+        kept: the places in each file to train on; None for all.
+        suspicion: the label of each unlabeled image that is kept, in [0, 1]; None for 1.
+    """
     return Job(
         title=f"classifier {member + 1} of {len(paths)}",
         function="ddad.training.classification:train_classifier_job",
@@ -100,6 +114,7 @@ def classifier_job(
             "compute": context.compute.to_json(),
             "abnormal": None if abnormal is None else str(abnormal),
             "kept": kept,
+            "suspicion": suspicion,
         },
         steps=recipe.classification.epochs,
         output=paths[member],

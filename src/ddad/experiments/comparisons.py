@@ -39,7 +39,7 @@ class Contender(NamedTuple):
         """Whether unlabeled images have part in it."""
         if self.method == "ddad":
             return self.score in ("a_inter", "r_dual")
-        return DETECTORS[self.method].needs_unlabeled
+        return DETECTORS[self.method].sees_unlabeled
 
     @property
     def in_table_2(self) -> bool:

@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
-from scipy.stats import chi2
+from scipy.stats import chi2, spearmanr
 from torch import Tensor, nn
 
 _LEVEL = 0.05
-_FAINT = 0.1
+_PRECISION = 2.0  # of the prior
 
 
 class Fusion(nn.Module):
     """Σ w·(evidence - mean) / deviation over several kinds of evidence.
 
-    The weights are not negative, and those of a logistic model that tells held-out normal from held-out unlabeled
-    images. A mixture's normals pull both ways alike, so what separates the two sets is what the unlabeled images hold
-    beyond them. Evidence outside the prior is taken up, the best first, only where it raises the likelihood
-    significantly (likelihood ratio, one-sided, 5 % shared among the candidates): where unlabeled images hold nothing
-    that is seen, the prior stays as it is. The sum has a deviation of 1 over both sets.
+    The weights are not negative, and those of a logistic model that tells held-out images that are likely to be
+    abnormal from the others: an unlabeled image stands on both sides, as far as it is suspected and as far as it is
+    not. A normal prior draws the weight of the first kind to 1 and the others to 0, which counts where few images are
+    suspected.
+
+    The first and the last kind are there to begin with, the others are taken up, the best first, only where they raise
+    the likelihood significantly (likelihood ratio, one-sided, 5 % shared among them). Left out is what is not higher in
+    unlabeled images that are suspected than in those that are not: it sees how the unlabeled images differ from the
+    known normal ones in something else, in their scanner or in that no copy of them was trained on. The sum has a
+    deviation of 1 over both sets.
 
     Args:
-        prior: the weight of each kind of evidence where the images say nothing.
+        kinds: how many kinds of evidence there are; until it is fitted, the first is the score. The last is the one
+            that images are suspected by.
     """
 
     mean: Tensor
     deviation: Tensor
     weight: Tensor
 
-    def __init__(self, prior: Sequence[float]) -> None:
+    def __init__(self, kinds: int) -> None:
         super().__init__()
-        self.prior = tuple(prior)
-        self.register_buffer("mean", torch.zeros(len(prior)))
-        self.register_buffer("deviation", torch.ones(len(prior)))
-        self.register_buffer("weight", torch.tensor(self.prior))
+        self.register_buffer("mean", torch.zeros(kinds))
+        self.register_buffer("deviation", torch.ones(kinds))
+        self.register_buffer("weight", torch.eye(kinds)[0])
 
-    def fit(self, normal: NDArray[np.float64], unlabeled: NDArray[np.float64]) -> None:
+    def fit(self, normal: NDArray[np.float64], unlabeled: NDArray[np.float64], suspicion: NDArray[np.float64]) -> None:
         """Take the scale of each evidence from normal images, and the weights from both.
 
         Args:
             normal: (N, kinds) evidence of images that no part was trained on, known to be normal.
             unlabeled: (M, kinds), the same for unlabeled images, and for those known to be abnormal. With fewer than
                 two of either, nothing changes.
+            suspicion: (M,) in [0, 1], how likely each of the latter is abnormal.
         """
         if min(len(normal), len(unlabeled)) < 2:
             return
         mean, deviation = normal.mean(axis=0), np.maximum(normal.std(axis=0, ddof=1), 1e-6)
-        sides = ((normal - mean) / deviation, (unlabeled - mean) / deviation)
-        weight = _weights(*sides, np.array(self.prior))
-        weight /= max((np.concatenate(sides) @ weight).std(), 1e-6)
+        features = (np.concatenate([normal, unlabeled]) - mean) / deviation
+        agreeing = [*(_agrees(evidence, suspicion) for evidence in unlabeled.T[:-1]), True]
+        weight = _weights(features, np.concatenate([np.zeros(len(normal)), suspicion]), np.array(agreeing))
+        weight /= max((features @ weight).std(), 1e-6)
         for own, found in ((self.mean, mean), (self.deviation, deviation), (self.weight, weight)):
             own.copy_(torch.from_numpy(found))
 
@@ -62,44 +67,56 @@ class Fusion(nn.Module):
         return (self.weight * (evidence - self.mean) / self.deviation).sum(dim=1)
 
 
+def _agrees(evidence: NDArray[np.float64], suspicion: NDArray[np.float64]) -> bool:
+    """Return whether more suspected images have more of the evidence; true where all are suspected alike."""
+    if np.ptp(suspicion) == 0 or np.ptp(evidence) == 0:
+        return True
+    return bool(spearmanr(evidence, suspicion).statistic > 0)
+
+
 def _weights(
-    normal: NDArray[np.float64], unlabeled: NDArray[np.float64], prior: NDArray[np.float64]
+    features: NDArray[np.float64], suspicion: NDArray[np.float64], agreeing: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    chosen = prior > 0
-    none_else = chosen.copy()
-    significant = float(chi2.isf(2 * _LEVEL / max(1, int((~chosen).sum())), 1))
-    _, reached = _separate(normal[:, chosen], unlabeled[:, chosen])
-    while not chosen.all():
-        gains = {}
-        for kind in np.flatnonzero(~chosen):
-            with_it = chosen | (np.arange(len(prior)) == kind)
-            gains[kind] = _separate(normal[:, with_it], unlabeled[:, with_it])[1] - reached
-        best = max(gains, key=lambda kind: gains[kind])
-        if 2 * gains[best] < significant:
+    kinds = np.arange(features.shape[1])
+    prior = (kinds == 0).astype(float)
+    chosen = agreeing & ((kinds == 0) | (kinds == kinds[-1]))
+    candidates = agreeing & ~chosen
+    significant = float(chi2.isf(2 * _LEVEL / max(1, int(candidates.sum())), 1))
+    found, reached = _separate(features[:, chosen], suspicion, prior[chosen])
+    while (candidates & ~chosen).any():
+        attempts = {}
+        for kind in kinds[candidates & ~chosen]:
+            with_it = chosen | (kinds == kind)
+            attempts[kind] = _separate(features[:, with_it], suspicion, prior[with_it])
+        best = max(attempts, key=lambda kind: attempts[kind][1])
+        if 2 * (attempts[best][1] - reached) < significant:
             break
-        chosen[best], reached = True, reached + gains[best]
-    weight = prior.copy()
-    if (chosen != none_else).any():
-        weight[chosen] = _separate(normal[:, chosen], unlabeled[:, chosen])[0]
-    return weight
+        chosen[best] = True
+        found, reached = attempts[best]
+    weight = np.zeros(len(kinds))
+    weight[chosen] = found
+    # A score must rank images, even where nothing separates them.
+    return weight if weight.any() else (kinds == kinds[chosen][0]).astype(float)
 
 
-def _separate(normal: NDArray[np.float64], unlabeled: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Return the weights, none below 0, and the log-likelihood of a logistic model; both sides weigh the same."""
-    counts = np.array([len(normal), len(unlabeled)])
-    features = np.concatenate([normal, unlabeled])
-    side = np.repeat([-1.0, 1.0], counts)
+def _separate(
+    features: NDArray[np.float64], suspicion: NDArray[np.float64], prior: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Return the weights, none below 0, and the log-posterior of a logistic model; both sides weigh the same."""
+    side = np.repeat([-1.0, 1.0], len(features))
+    features = np.concatenate([features, features])
+    share = np.concatenate([1 - suspicion, suspicion])
+    counts = np.maximum([(1 - suspicion).sum(), suspicion.sum()], 1e-6)
     # As many images in all as a comparison of means of these two sides is worth.
-    share = np.repeat(2 * counts[::-1] / counts.sum(), counts)
+    share = share * np.repeat(2 * counts[::-1] / counts.sum(), len(suspicion))
 
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weight, intercept = parameters[:-1], parameters[-1]
         margin = side * (features @ weight + intercept)
         pull = -share * side * expit(-margin)
-        # A faint pull to 0 keeps weights finite where the sides separate wholly.
-        value = share @ np.logaddexp(0, -margin) + 0.5 * _FAINT * (weight**2).sum()
-        return float(value), np.append(features.T @ pull + _FAINT * weight, pull.sum())
+        value = share @ np.logaddexp(0, -margin) + 0.5 * _PRECISION * ((weight - prior) ** 2).sum()
+        return float(value), np.append(features.T @ pull + _PRECISION * (weight - prior), pull.sum())
 
     bounds = [(0.0, None)] * features.shape[1] + [(None, None)]
-    found = minimize(loss, np.zeros(features.shape[1] + 1), jac=True, bounds=bounds, method="L-BFGS-B")
+    found = minimize(loss, np.append(prior, 0.0), jac=True, bounds=bounds, method="L-BFGS-B")
     return found.x[:-1], -float(found.fun)

@@ -1,0 +1,106 @@
+"""How likely it is of each unlabeled image that it is unlike the known normal ones: a probability without a label.
+
+Unlabeled images are a mixture, p_u = π₀ p_n + (1 - π₀) p_a, so of one with score s the chance to be normal is
+π₀ p_n(s) / p_u(s): the local false discovery rate (Efron et al. 2001). π₀ is the share that `prevalence` estimates;
+the ratio of densities follows from the chance g(s) that an image with score s is an unlabeled one,
+p_n / p_u = (1 - g) / g with both kinds weighing the same, for which g is fitted by isotonic regression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from sklearn.isotonic import IsotonicRegression
+
+from ddad.evaluation.prevalence import Side, normal_share
+
+_LEAST_IN_FOLD = 2
+_LEVEL = 0.05
+_RESAMPLES = 200
+_TAILS = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What cross-fitted scores say of unlabeled images.
+
+    Attributes:
+        of_each: (M,) the probability in [0, 1] that an unlabeled image is unlike the normal ones.
+        normal_share: π₀, the estimated share of normal images among them, at most 1.
+        found: whether more of them than chance allows score high: they hold something that the score sees.
+    """
+
+    of_each: NDArray[np.float64]
+    normal_share: float
+    found: bool
+
+
+def suspicion(
+    scores: NDArray[np.float64],
+    is_unlabeled: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+    folds: NDArray[np.int64],
+    *,
+    seed: int,
+) -> Suspicion:
+    """Estimate how likely each unlabeled image is to be unlike the normal ones.
+
+    Args:
+        scores: (N,) of normal and unlabeled images, each from what was not trained on it or its group; higher is more
+            like unlabeled images.
+        is_unlabeled: (N,).
+        groups: (N,): patients, copies.
+        folds: (N,) the number of the fold of each image, from 0; scores of one fold come from one classifier. A group
+            lies in one fold.
+        seed: of the bootstrap.
+    """
+    sides, standardised = [], np.empty(len(scores))
+    for fold in np.unique(folds):
+        here = folds == fold
+        normal = scores[here & ~is_unlabeled]
+        if min(len(normal), (here & is_unlabeled).sum()) < _LEAST_IN_FOLD:
+            return Suspicion(np.zeros(int(is_unlabeled.sum())), 1.0, False)
+        # Classifiers differ in level and spread.
+        standardised[here] = (scores[here] - normal.mean()) / max(float(normal.std()), 1e-12)
+        own = [Side.of(scores[here], groups[here], is_unlabeled[here] == side) for side in (False, True)]
+        sides.append((own[0], own[1]))
+    random = np.random.default_rng(seed)
+    share = float(np.clip(normal_share(sides, random)[0], 0, 1))
+    weight = np.where(is_unlabeled, 1 / is_unlabeled.sum(), 1 / (~is_unlabeled).sum())
+    chance = IsotonicRegression(out_of_bounds="clip").fit(standardised, is_unlabeled, sample_weight=weight)
+    unlabeled = np.maximum(chance.predict(standardised[is_unlabeled]), 1e-12)
+    return Suspicion(np.clip(1 - share * (1 - unlabeled) / unlabeled, 0, 1), share, _stand_out(sides, random))
+
+
+def _stand_out(folds: Sequence[tuple[Side, Side]], random: np.random.Generator) -> bool:
+    """Return whether more unlabeled images than chance allows score above the highest 1 %, 2 %, … of the normal ones.
+
+    A few abnormal images among many change means and ranks hardly, and the tail much. The spread of the number is that
+    of a bootstrap over groups; 5 % are shared among the tails.
+    """
+    # A quantile of few images lies lower than that of all: the chance to be above it is that of an order statistic.
+    expected = np.sum(
+        [
+            len(others.scores) * (_TAILS * (len(normal.scores) - 1) + 1) / (len(normal.scores) + 1)
+            for normal, others in folds
+        ],
+        axis=0,
+    )
+    found = np.sum([_above(normal.scores, others.scores) for normal, others in folds], axis=0)
+    drawn = [
+        [_above(normal.resampled(random), others.resampled(random)) for normal, others in folds]
+        for _ in range(_RESAMPLES)
+    ]
+    spread = np.maximum(np.sum(drawn, axis=1).std(axis=0), 1e-12)
+    return bool(((found - expected) / spread > norm.isf(_LEVEL / len(_TAILS))).any())
+
+
+def _above(normal: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Count the others above the normal images' quantile of each tail."""
+    limits = np.quantile(normal, 1 - _TAILS)
+    counts: NDArray[np.float64] = (others[:, None] > limits).sum(axis=0).astype(np.float64)
+    return counts
