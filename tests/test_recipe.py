@@ -300,3 +300,13 @@ def test_the_name_of_a_preset_is_not_a_label_that_can_be_stuck_on() -> None:
     except SettingError:
         return
     assert changed == Recipe.preset("paper")
+
+
+def test_a_value_out_of_range_is_a_setting_error_wherever_it_is_given() -> None:
+    for make in (
+        lambda: Recipe(seed=-1),
+        lambda: Recipe().changed({"seed": -1}),
+        lambda: Recipe.model_validate({**Recipe().model_dump(), "seed": -1}),
+    ):
+        with pytest.raises(SettingError, match=r"recipe: seed = -1: .* greater than or equal to 0"):
+            make()

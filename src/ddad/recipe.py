@@ -261,6 +261,12 @@ class Recipe(_Section):
     fusion: Fusion = Fusion()
     trimming: Trimming = Trimming()
 
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _setting_error(error, "recipe") from error
+
     @classmethod
     def preset(cls, name: str) -> Self:
         """Return a named preset, `fast` or `paper`.
@@ -319,9 +325,9 @@ class Recipe(_Section):
                 raise SettingError(f"{source}: unknown field '{name}'. {self._suggestion(name)}")
             section[leaf] = value
         try:
-            return type(self).model_validate(content)
-        except ValidationError as error:
-            raise SettingError("\n".join(_explain(problem, source) for problem in error.errors())) from error
+            return type(self)(**content)
+        except SettingError as error:
+            raise _setting_error(error.__cause__, source) from error.__cause__
 
     def field_names(self) -> list[str]:
         """Return every field that can be set, dotted."""
@@ -370,6 +376,11 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
         else:
             flat.append((f"{prefix}{name}", value))
     return flat
+
+
+def _setting_error(error: BaseException | None, source: str) -> SettingError:
+    assert isinstance(error, ValidationError)
+    return SettingError("\n".join(_explain(problem, source) for problem in error.errors()))
 
 
 def _explain(problem: Any, source: str) -> str:
