@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddad.detectors import DETECTORS, FitContext
+from ddad.detectors.ddad import DDAD
 from ddad.detectors.ddad_plus import DDADPlus, _copy_groups
 from ddad.errors import ModelError
 from ddad.evaluation.suspicion import Suspicion
@@ -47,7 +48,7 @@ def test_the_score_is_the_mean_of_the_map_and_joins_the_three_parts(tmp_path: Pa
     torch.testing.assert_close(scored.scores["image"], scored.maps["image"].mean(dim=(1, 2)))
     parts = detector.ddad.score(images, FP32).scores
     logit = torch.stack([classifier(images) for classifier in detector.classifiers]).mean(dim=0).detach()
-    evidence = torch.stack([parts["r_intra"], parts["r_dual"], parts["rec_ensemble"], logit], dim=1)
+    evidence = torch.stack([parts["r_dual"], parts["r_intra"], parts["rec_ensemble"], logit], dim=1)
     fusion = detector.fusion
     expected = ((evidence - fusion.mean) / fusion.deviation * fusion.weight).sum(dim=1)
     torch.testing.assert_close(scored.scores["image"], expected, rtol=1e-4, atol=1e-4)
@@ -76,21 +77,24 @@ def test_without_unlabeled_images_it_is_r_intra(tmp_path: Path) -> None:
     assert torch.equal(again.score(images, FP32).maps["image"], detector.score(images, FP32).maps["image"])
 
 
-def test_where_the_pile_holds_nothing_it_is_r_intra_of_all_normal_images(
+def test_where_the_pile_holds_nothing_it_is_ddad_fitted_on_all_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = Suspicion(np.zeros(20), 1.0, found=False)
     monkeypatch.setattr("ddad.detectors.ddad_plus.suspicion", lambda *_, **__: nothing)
-    folders = [tmp_path / name for name in ("with", "without")]
-    for folder in folders:
-        folder.mkdir()
+    detector = fit_in(tmp_path)
+    assert detector.classifiers == []
     images = random_images(4, seed=3)
-    with_pile, without = (fit_in(folder, unlabeled=folder.name == "with") for folder in folders)
-    assert with_pile.classifiers == []
-    assert torch.equal(with_pile.score(images, FP32).maps["image"], without.score(images, FP32).maps["image"])
-    again = DETECTORS["ddad+"](with_pile.recipe)
-    again.load_state_dict(with_pile.state_dict())
-    assert torch.equal(again.score(images, FP32).scores["image"], with_pile.score(images, FP32).scores["image"])
+    alone = DDAD(detector.recipe)
+    (tmp_path / "alone").mkdir()
+    context = FitContext(tmp_path / "alone", FP32, workers=0)
+    alone.fit(tmp_path / "normal.npy", tmp_path / "unlabeled.npy", context)
+    scored = detector.score(images, FP32)
+    assert torch.equal(scored.scores["image"], alone.score(images, FP32).scores["r_dual"])
+    torch.testing.assert_close(scored.scores["image"], scored.maps["image"].mean(dim=(1, 2)))
+    again = DETECTORS["ddad+"](detector.recipe)
+    again.load_state_dict(detector.state_dict())
+    assert torch.equal(again.score(images, FP32).maps["image"], scored.maps["image"])
 
 
 def test_second_classifiers_learn_how_likely_an_unlabeled_image_is_abnormal(

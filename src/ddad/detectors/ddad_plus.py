@@ -33,7 +33,7 @@ from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed
 from ddad.training.side_by_side import side_by_side
 
-_EVIDENCE = ("r_intra", "r_dual", "rec_ensemble")
+_EVIDENCE = ("r_dual", "r_intra", "rec_ensemble")
 _KINDS = len(_EVIDENCE) + 1  # with the classifiers
 _IMAGES_FOR_LOCATION = 256
 
@@ -49,15 +49,15 @@ class _Training:
 
 
 class DDADPlus(Detector):
-    """R_intra, R_dual, Rec. (ensemble) and classifiers of likely abnormal images, weighted without a label.
+    """R_dual, R_intra, Rec. (ensemble) and classifiers of likely abnormal images, weighted without a label.
 
     Classifiers learn D_n against D_u, each without one fold, so that every image has a logit from a classifier that
     has not seen it. From these follows how likely each unlabeled image is abnormal (`suspicion`). Second classifiers
     learn that probability instead of the label: they no longer take the normal images in the pile for abnormal ones.
 
     DDAD is fitted without a part of the images; on that part, what all say of unseen images gives the weights
-    (`Fusion`). Near copies stay together in both divisions. Without unlabeled images, or where the classifiers find
-    nothing in them, it is R_intra of DDAD fitted on all images.
+    (`Fusion`). Near copies stay together in both divisions. Where the classifiers find nothing in the unlabeled
+    images, or there are none, it is DDAD fitted on all images: R_dual, or R_intra.
 
     The weighted sum says how much, and is the mean of the map. Where in the image it lies is said by the reconstruction
     error and, as far as they have weight, the classifiers (`Location`).
@@ -85,7 +85,7 @@ class DDADPlus(Detector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train classifiers and DDAD, then find the weights; everything goes on from its checkpoints."""
         if unlabeled is None:
-            return self._fit_r_intra(normal, context)
+            return self._fit_ddad_alone(normal, None, context)
         sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
         images = ImagePool.open(sources)
         source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
@@ -104,10 +104,10 @@ class DDADPlus(Detector):
         )
         if not found.found and context.abnormal is None:
             context.progress.message(
-                "classifiers find nothing in the unlabeled images that the normal ones have not: the score is R_intra"
+                "classifiers find nothing in the unlabeled images that the normal ones have not: the score is R_dual"
             )
             self.classifiers = []
-            return curves | self._fit_r_intra(normal, context)
+            return curves | self._fit_ddad_alone(normal, unlabeled, context)
         suspected = (source > 0).astype(np.float64)
         suspected[source == 1] = found.of_each
         curves |= self._fit_classifiers(training, "second classifier", found.of_each)
@@ -133,8 +133,8 @@ class DDADPlus(Detector):
         self._fit_location(ImagePool.open([kept_normal]), context.compute)
         return curves
 
-    def _fit_r_intra(self, normal: Path, context: FitContext) -> Curves:
-        curves = self.ddad.fit(normal, None, context)
+    def _fit_ddad_alone(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
+        curves = self.ddad.fit(normal, unlabeled, context)
         self._fit_location(ImagePool.open([normal]), context.compute)
         return curves
 
@@ -201,7 +201,7 @@ class DDADPlus(Detector):
         maps = discrepancy_maps(self.ddad.ndm, self.ddad.udm, images)
         scores = self.ddad.scores_of(maps, compute)
         if not self.classifiers:
-            return maps["rec_ensemble"][:, None], scores["r_intra"][:, None]
+            return maps["rec_ensemble"][:, None], scores[self.ddad.primary_score][:, None]
         with compute.autocast():
             grid = torch.stack([classifier.activation(images) for classifier in self.classifiers]).mean(dim=0)
         local = torch.stack([maps["rec_ensemble"], enlarge(grid, self.recipe.images.image_size)], dim=1)
@@ -246,7 +246,7 @@ class DDADPlus(Detector):
             )
         except ModelError as error:
             raise ModelError(foreign) from error
-        if present != set(self.modules()) or bool(self.classifiers) != ("ddad_udm" in present):
+        if present != set(self.modules()) or (self.classifiers and "ddad_udm" not in present):
             raise ModelError(foreign)
         self._load_modules(tensors)
 
