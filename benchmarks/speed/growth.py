@@ -34,7 +34,7 @@ from ddad.experiments.tables import to_markdown
 from ddad.training.device import Compute
 
 # Normal images; as many unlabeled ones are added.
-USUAL = {"images": 300, "members": 3, "image size": 64, "processes": 3}
+USUAL = {"images": 300, "members": 3, "image size": 64, "processes": 2}
 FACTORS = {
     "images": (150, 300, 600, 1200, 2400, 5000),
     "members": (1, 2, 3, 5),

@@ -113,7 +113,7 @@ def test_second_classifiers_learn_how_likely_an_unlabeled_image_is_abnormal(
 def test_weights_without_their_other_half_are_refused(tmp_path: Path) -> None:
     detector = fit_in(tmp_path)
     tensors = {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith("classifier_")}
-    with pytest.raises(ModelError, match="not those of a DDAD"):
+    with pytest.raises(ModelError, match="do not fit the recipe"):
         DDADPlus(detector.recipe).load_state_dict(tensors)
 
 
