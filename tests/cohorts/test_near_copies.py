@@ -35,14 +35,13 @@ def test_blocks_do_not_matter(monkeypatch) -> None:
     images = pictures(7)
     images[6] = images[0]
     whole = near_copy_groups(images)
-    monkeypatch.setattr(near_copies, "_BLOCK", 2)
-    monkeypatch.setattr(near_copies, "_CORRELATIONS_AT_ONCE", 14)
+    monkeypatch.setattr(near_copies, "_VALUES_AT_ONCE", 14)
     assert (near_copy_groups(images) == whole).all()
 
 
 def test_images_that_are_all_alike_do_not_fill_the_memory_with_their_links(monkeypatch) -> None:
     images = np.repeat(pictures(1), 1500, axis=0)
-    monkeypatch.setattr(near_copies, "_CORRELATIONS_AT_ONCE", 2**16)
+    monkeypatch.setattr(near_copies, "_VALUES_AT_ONCE", 2**16)
     tracemalloc.start()
     groups = near_copy_groups(images)
     peak = tracemalloc.get_traced_memory()[1]

@@ -23,7 +23,7 @@ def test_the_score_is_the_weighted_sum_of_standardised_evidence() -> None:
     fusion = Fusion(2)
     fusion.mean.copy_(torch.tensor([1.0, 2.0]))
     fusion.deviation.copy_(torch.tensor([2.0, 4.0]))
-    fusion.weight.copy_(torch.tensor([0.5, 3.0]))
+    fusion.weights.copy_(torch.tensor([0.5, 3.0]))
     evidence = torch.tensor([[5.0, 10.0]])
     # 0.5 * (5 - 1) / 2 + 3 * (10 - 2) / 4
     assert fusion(evidence).item() == pytest.approx(7.0)
@@ -39,21 +39,21 @@ def test_the_scale_is_that_of_normal_images() -> None:
 def test_the_last_kind_counts_where_it_separates_and_what_sees_nothing_gets_no_weight() -> None:
     fusion = Fusion(3)
     fusion.fit(*drawn(0, 1000, 3, 0.6, {2: 2.0}))
-    assert fusion.weight[0] < 0.1 * fusion.weight[2]
-    assert fusion.weight[1] == 0
+    assert fusion.weights[0] < 0.1 * fusion.weights[2]
+    assert fusion.weights[1] == 0
 
 
 def test_kinds_of_evidence_that_see_alike_get_like_weights() -> None:
     fusion = Fusion(3)
     fusion.fit(*drawn(0, 1000, 3, 0.6, {0: 2.0, 1: 2.0, 2: 2.0}))
-    assert fusion.weight.tolist() == pytest.approx([float(fusion.weight.mean())] * 3, rel=0.15)
+    assert fusion.weights.tolist() == pytest.approx([float(fusion.weights.mean())] * 3, rel=0.15)
 
 
 def test_where_hardly_an_image_is_suspected_the_first_kind_is_the_score() -> None:
     random = np.random.default_rng(0)
     fusion = Fusion(3)
     fusion.fit(random.normal(size=(200, 3)), random.normal(size=(200, 3)), 1e-3 * random.random(200))
-    assert fusion.weight[0] > 5 * fusion.weight[1:].sum()
+    assert fusion.weights[0] > 5 * fusion.weights[1:].sum()
 
 
 def test_useless_evidence_is_seldom_taken_up() -> None:
@@ -62,7 +62,7 @@ def test_useless_evidence_is_seldom_taken_up() -> None:
         normal, unlabeled, abnormal = drawn(seed, 200, 4, 0.5, {0: 2.0, 3: 2.0})
         fusion = Fusion(4)
         fusion.fit(normal, unlabeled, abnormal)
-        taken += bool(fusion.weight[1:3].any())
+        taken += bool(fusion.weights[1:3].any())
     assert taken <= 3
 
 
@@ -73,8 +73,8 @@ def test_evidence_that_sees_another_difference_between_the_two_sets_is_left_out(
     unlabeled[abnormal == 1, 0] += 1
     fusion = Fusion(2)
     fusion.fit(normal, unlabeled, np.where(abnormal == 1, 0.8, 0.4))
-    assert fusion.weight[0] == 0
-    assert fusion.weight[1] > 0
+    assert fusion.weights[0] == 0
+    assert fusion.weights[1] > 0
 
 
 @given(st.integers(0, 2**16))
@@ -82,9 +82,9 @@ def test_weights_are_never_negative_and_never_all_zero(seed: int) -> None:
     random = np.random.default_rng(seed)
     fusion = Fusion(3)
     fusion.fit(random.normal(size=(8, 3)), random.normal(size=(6, 3)) - 3, random.random(6))
-    assert (fusion.weight >= 0).all()
-    assert fusion.weight.any()
-    assert torch.isfinite(fusion.weight).all()
+    assert (fusion.weights >= 0).all()
+    assert fusion.weights.any()
+    assert torch.isfinite(fusion.weights).all()
 
 
 def test_the_sum_has_a_deviation_of_one() -> None:
@@ -99,5 +99,5 @@ def test_the_sum_has_a_deviation_of_one() -> None:
 def test_too_few_images_change_nothing() -> None:
     fusion = Fusion(2)
     fusion.fit(np.zeros((1, 2)), np.ones((5, 2)), np.ones(5))
-    assert fusion.weight.tolist() == [1.0, 0.0]
+    assert fusion.weights.tolist() == [1.0, 0.0]
     assert fusion.deviation.tolist() == [1.0, 1.0]

@@ -12,8 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from ddad.files import let_go
 
 _SIDE = 16
-_BLOCK = 2048
-_CORRELATIONS_AT_ONCE = 2**22
+_VALUES_AT_ONCE = 2**22
 
 Indices = NDArray[np.int64]
 
@@ -37,6 +36,8 @@ def near_copy_groups(images: NDArray[np.float32], correlation: float = 0.97) -> 
     groups = everyone
     for other in (upright, mirrored):
         for first, second in correlated(upright, other, correlation):
+            if (groups[first] == groups[second]).all():
+                continue
             # Joined block by block: where all images are alike, their links would fill the memory. A group found
             # before is a node of its own, behind those of the images.
             links = np.concatenate([first, everyone]), np.concatenate([second, count + groups])
@@ -58,7 +59,7 @@ def correlated(
     first: NDArray[np.float32], second: NDArray[np.float32], correlation: float
 ) -> Iterator[tuple[Indices, Indices]]:
     """Yield, block by block, the places in two sets of standardised rows whose correlation is above a value."""
-    rows = max(1, _CORRELATIONS_AT_ONCE // max(1, len(second)))
+    rows = max(1, _VALUES_AT_ONCE // max(1, len(second)))
     for start in range(0, len(first), rows):
         row, column = np.nonzero(first[start : start + rows] @ second.T > correlation)
         yield row + start, column
@@ -88,9 +89,10 @@ def thumbnails(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Average images (N, C, S, S) over channels and cells to (N, 16, 16), block by block: they may lie on disk."""
     cell = images.shape[-1] // _SIDE
     small = np.empty((len(images), _SIDE, _SIDE), np.float32)
-    for start in range(0, len(images), _BLOCK):
-        grey = images[start : start + _BLOCK].mean(axis=1)
-        small[start : start + _BLOCK] = grey.reshape(-1, _SIDE, cell, _SIDE, cell).mean(axis=(2, 4))
+    block = max(1, _VALUES_AT_ONCE // max(1, images[0].size)) if len(images) else 1
+    for start in range(0, len(images), block):
+        grey = images[start : start + block].mean(axis=1)
+        small[start : start + block] = grey.reshape(-1, _SIDE, cell, _SIDE, cell).mean(axis=(2, 4))
         let_go(images)
     return small
 

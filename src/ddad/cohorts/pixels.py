@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ddad.cohorts.rows import SkippedImage
 from ddad.errors import BlankSliceError, ImageError, OutputError, writing_to
+from ddad.files import let_go
 from ddad.images import find_warnings, prepare, read_image
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Preprocessing
@@ -168,6 +169,7 @@ def save_rows(images: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int6
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(rows), _BATCH):
             file.write(np.ascontiguousarray(images[rows[start : start + _BATCH]], np.float32).tobytes())
+            let_go(images)
 
 
 def _usable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,32 +21,82 @@ from ddad.detectors.base import Curves, Detector, FitContext, Scored, block_size
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.normal_vs_unlabeled import classifier_job
 from ddad.errors import ModelError
-from ddad.evaluation.suspicion import suspicion
+from ddad.evaluation.suspicion import LEAST_GROUPS, Suspicion, suspicion
+from ddad.files import write_atomically
 from ddad.networks.classifier import Classifier, enlarge
 from ddad.networks.ensemble import discrepancy_maps
-from ddad.networks.fusion import Fusion
+from ddad.networks.fusion import LEAST_TO_WEIGH, Fusion
 from ddad.networks.location import Location
 from ddad.recipe import Recipe
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.jobs import run_jobs
 from ddad.training.pixels import ImagePool
-from ddad.training.seeds import derived_seed
 from ddad.training.side_by_side import side_by_side
 
 _EVIDENCE = ("r_dual", "r_intra", "rec_ensemble")
 _KINDS = len(_EVIDENCE) + 1  # with the classifiers
+_GROUPS_FOR_A_FOLD = 10
 _IMAGES_FOR_LOCATION = 256
+
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Training:
-    """What classifiers are trained on: files, and of each image of all files the file's number and the fold."""
+class _Division:
+    """The images that are learned from, and how they are divided.
+
+    Attributes:
+        sources: `.npy` files of normal, unlabeled and, if there are any, known abnormal images.
+        images: of all files, N.
+        source: (N,) number of the file of each image.
+        groups: (N,) number of its group of near copies.
+        folds: (N,) number of the fold that its classifier is trained without; empty if there are too few groups.
+        kept: places of the normal and unlabeled images that DDAD is fitted on.
+        held: places of those that the weights are found on.
+    """
 
     sources: Sequence[Path]
-    source: NDArray[np.int64]
-    folds: NDArray[np.int64]
-    context: FitContext
+    images: ImagePool
+    source: Places
+    groups: Places
+    folds: Places
+    kept: Places
+    held: Places
+
+    @classmethod
+    def of(cls, sources: Sequence[Path], recipe: Recipe) -> _Division:
+        images = ImagePool.open(sources)
+        source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
+        groups = _copy_groups(images)
+        least = min(len(np.unique(groups[source == kind])) for kind in (0, 1))
+        count = min(recipe.fusion.folds, least // _GROUPS_FOR_A_FOLD)
+        folds = group_folds(groups, source > 0, count, recipe.seed) if count > 1 else np.empty(0, np.int64)
+        known = np.flatnonzero(source < 2)
+        kept, held = hold_out([str(group) for group in groups[known]], recipe.fusion.holdout, recipe.seed)
+        return cls(sources, images, source, groups, folds, known[kept], known[held])
+
+    @property
+    def is_large_enough(self) -> bool:
+        """Whether every part has enough images of both kinds to say something."""
+        if not len(self.folds):
+            return False
+        in_folds = [
+            len(np.unique(self.groups[(self.folds == fold) & (self.source == kind)]))
+            for fold in self.fold_numbers
+            for kind in (0, 1)
+        ]
+        in_parts = [len(self.within(part, kind)) for part in (self.kept, self.held) for kind in (0, 1)]
+        return min(in_folds) >= LEAST_GROUPS and min(in_parts) >= LEAST_TO_WEIGH
+
+    @property
+    def fold_numbers(self) -> range:
+        return range(int(self.folds.max()) + 1)
+
+    def within(self, places: Places, number: int) -> Places:
+        """Return those of the places that lie in file `number`, counted within it."""
+        here: Places = places[self.source[places] == number] - int(np.searchsorted(self.source, number))
+        return here
 
 
 class DDADPlus(Detector):
@@ -57,7 +108,11 @@ class DDADPlus(Detector):
 
     DDAD is fitted without a part of the images; on that part, what all say of unseen images gives the weights
     (`Fusion`). Near copies stay together in both divisions. Where the classifiers find nothing in the unlabeled
-    images, or there are none, it is DDAD fitted on all images: R_dual, or R_intra.
+    images and no abnormal one is known, or where there are too few images to divide, it is DDAD fitted on all of them:
+    R_dual, or R_intra without unlabeled images.
+
+    A first classifier has not seen the image that it judges, but labels of the second ones come from first ones that
+    have: that way, indirectly, a second one knows a little of every image, in favour of the classifiers' weight.
 
     The weighted sum says how much, and is the mean of the map. Where in the image it lies is said by the reconstruction
     error and, as far as they have weight, the classifiers (`Location`).
@@ -87,50 +142,58 @@ class DDADPlus(Detector):
         if unlabeled is None:
             return self._fit_ddad_alone(normal, None, context)
         sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
-        images = ImagePool.open(sources)
-        source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
-        groups = _copy_groups(images)
-        folds = group_folds(groups, source > 0, self.recipe.fusion.folds, self.recipe.seed)
-        training = _Training(sources, source, folds, context)
-        curves = self._fit_classifiers(training, "classifier")
-        logits = self._unseen_logits(images, folds, context.compute)
-        known = np.flatnonzero(source < 2)
-        found = suspicion(
-            logits[known],
-            source[known] == 1,
-            groups[known].astype(str),
-            folds[known],
-            seed=derived_seed(self.recipe.seed, "suspicion"),
-        )
+        division = _Division.of(sources, self.recipe)
+        if not division.is_large_enough:
+            unused = "" if context.abnormal is None else ", and the known abnormal images are not used"
+            context.progress.message(
+                "too few images, near copies counted once, to train classifiers on some and judge them on others: "
+                f"the score is R_dual{unused}"
+            )
+            return self._fit_ddad_alone(normal, unlabeled, context)
+        curves = self._fit_classifiers(division, "classifier", context)
+        found = self._suspicion(division, context)
         if not found.found and context.abnormal is None:
             context.progress.message(
                 "classifiers find nothing in the unlabeled images that the normal ones have not: the score is R_dual"
             )
             self.classifiers = []
             return curves | self._fit_ddad_alone(normal, unlabeled, context)
+        curves |= self._fit_classifiers(division, "second classifier", context, found.of_each)
+        return curves | self._fit_ddad_and_weights(division, found, context)
+
+    def _suspicion(self, division: _Division, context: FitContext) -> Suspicion:
+        """Return how likely each unlabeled image is abnormal; a fit that goes on takes what it had found."""
+        file = context.workspace / "suspicion.json"
+        if not file.exists():
+            known = np.flatnonzero(division.source < 2)
+            found = suspicion(
+                self._unseen_logits(division, context.compute)[known],
+                division.source[known] == 1,
+                division.groups[known],
+                division.folds[known],
+            )
+            write_atomically(file, json.dumps(found.to_json()).encode())
+        return Suspicion.from_json(json.loads(file.read_text()))
+
+    def _fit_ddad_and_weights(self, division: _Division, found: Suspicion, context: FitContext) -> Curves:
+        source, groups = division.source, division.groups
+        normal, unlabeled = context.workspace / "kept-normal.npy", context.workspace / "kept-unlabeled.npy"
+        for number, file in enumerate((normal, unlabeled)):
+            save_rows(division.images.arrays[number], division.within(division.kept, number), file)
+        curves = self.ddad.fit(normal, unlabeled, context)
+
+        unseen_abnormal = np.flatnonzero((source == 2) & ~np.isin(groups, groups[division.kept]))
+        unseen = np.concatenate([division.held, unseen_abnormal])
+        score = self.ddad.block_scorer(context.compute, maps=False)
+        blocks = self._blocks(unseen)
+        scored = list(side_by_side(lambda places: score(division.images.batch(places)).scores, blocks, context.compute))
+        scores = [torch.cat([block[name] for block in scored]).numpy() for name in _EVIDENCE]
+        evidence = np.stack([*scores, self._unseen_logits(division, context.compute)[unseen]], axis=1)
         suspected = (source > 0).astype(np.float64)
         suspected[source == 1] = found.of_each
-        curves |= self._fit_classifiers(training, "second classifier", found.of_each)
-        logits = self._unseen_logits(images, folds, context.compute)
-
-        kept, held = (
-            known[places]
-            for places in hold_out(
-                [str(group) for group in groups[known]], self.recipe.fusion.holdout, self.recipe.seed
-            )
-        )
-        kept_normal, kept_unlabeled = context.workspace / "kept-normal.npy", context.workspace / "kept-unlabeled.npy"
-        for number, file in enumerate((kept_normal, kept_unlabeled)):
-            save_rows(images.arrays[number], kept[source[kept] == number] - np.searchsorted(source, number), file)
-        curves |= self.ddad.fit(kept_normal, kept_unlabeled, context)
-
-        unseen_abnormal = np.flatnonzero((source == 2) & ~np.isin(groups, groups[kept]))
-        unseen = np.concatenate([held, unseen_abnormal])
-        scores = self.ddad.image_scores(images.batch(unseen), context.compute)
-        evidence = np.stack([*(scores[name].numpy() for name in _EVIDENCE), logits[unseen]], axis=1)
-        normal_here = source[unseen] == 0
-        self.fusion.fit(evidence[normal_here], evidence[~normal_here], suspected[unseen][~normal_here])
-        self._fit_location(ImagePool.open([kept_normal]), context.compute)
+        is_normal = source[unseen] == 0
+        self.fusion.fit(evidence[is_normal], evidence[~is_normal], suspected[unseen][~is_normal])
+        self._fit_location(ImagePool.open([normal]), context.compute)
         return curves
 
     def _fit_ddad_alone(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
@@ -138,51 +201,55 @@ class DDADPlus(Detector):
         self._fit_location(ImagePool.open([normal]), context.compute)
         return curves
 
-    def _fit_classifiers(self, training: _Training, name: str, suspected: NDArray[np.float64] | None = None) -> Curves:
+    def _fit_classifiers(
+        self, division: _Division, name: str, context: FitContext, suspected: NDArray[np.float64] | None = None
+    ) -> Curves:
         """Fit a classifier for each fold, on the others; `suspected` are labels of unlabeled images, None for 1."""
-        folds, source, context = training.folds, training.source, training.context
-        count = int(folds.max()) + 1
-        paths = [context.workspace / f"{name.replace(' ', '-')}-{k}.safetensors" for k in range(count)]
+        paths = [context.workspace / f"{name.replace(' ', '-')}-{fold}.safetensors" for fold in division.fold_numbers]
         jobs = []
-        for k in range(count):
-            others = [np.flatnonzero(folds[source == number] != k).tolist() for number in range(len(training.sources))]
+        for fold in division.fold_numbers:
+            others = np.flatnonzero(division.folds != fold)
+            kept = [division.within(others, number).tolist() for number in range(len(division.sources))]
             jobs.append(
                 classifier_job(
                     self.recipe,
-                    k,
+                    fold,
                     paths,
-                    training.sources[0],
-                    training.sources[1],
+                    division.sources[0],
+                    division.sources[1],
                     context,
                     abnormal=context.abnormal,
-                    kept=others,
-                    suspicion=None if suspected is None else suspected[others[1]].tolist(),
+                    kept=kept,
+                    suspicion=None if suspected is None else suspected[kept[1]].tolist(),
                 )
             )
         run_jobs(jobs, workers=context.workers, progress=context.progress, title=f"{name}s")
         self.classifiers, curves = [], {}
-        for k, path in enumerate(paths):
+        for fold, path in enumerate(paths):
             tensors, notes = load_tensors(path)
             self.classifiers.append(self._classifier())
-            self.classifiers[k].load_state_dict(tensors)
-            curves[f"{name}s.{k}"] = notes["losses"]
+            self.classifiers[fold].load_state_dict(tensors)
+            curves[f"{name}s.{fold}"] = notes["losses"]
         return curves
 
-    def _unseen_logits(self, images: ImagePool, folds: NDArray[np.int64], compute: Compute) -> NDArray[np.float64]:
-        """Return for each image the logit of the classifier that has not seen it, (N,)."""
+    def _unseen_logits(self, division: _Division, compute: Compute) -> NDArray[np.float64]:
+        """Return for each image the logit of the classifier that was not trained on it, (N,)."""
         for classifier in self.classifiers:
             compute.place(classifier.eval())
 
-        def logits(places: NDArray[np.int64]) -> NDArray[np.float64]:
-            batch = compute.send(images.batch(places))
+        def logits(places: Places) -> NDArray[np.float64]:
+            batch = compute.send(division.images.batch(places))
             with torch.inference_mode(), compute.autocast():
-                all_logits = torch.stack([classifier(batch) for classifier in self.classifiers]).float().cpu()
-            unseen: NDArray[np.float64] = all_logits.numpy()[folds[places], np.arange(len(places))].astype(np.float64)
-            return unseen
+                each = torch.stack([classifier(batch) for classifier in self.classifiers]).float().cpu().numpy()
+            own: NDArray[np.float64] = each[division.folds[places], np.arange(len(places))].astype(np.float64)
+            return own
 
-        size = block_size(self.recipe.images.image_size)
-        blocks = [np.arange(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+        blocks = self._blocks(np.arange(len(division.images)))
         return np.concatenate(list(side_by_side(logits, blocks, compute)))
+
+    def _blocks(self, places: Places) -> list[Places]:
+        size = block_size(self.recipe.images.image_size)
+        return [places[start : start + size] for start in range(0, len(places), size)]
 
     def _fit_location(self, normal: ImagePool, compute: Compute) -> None:
         self.location = compute.place(self._location())
@@ -213,7 +280,7 @@ class DDADPlus(Detector):
         score, where = evidence[:, 0], parts[:, 0]
         if self.classifiers:
             score = self.fusion(evidence)
-            where = where + self.fusion.weight[-1] / self.fusion.weight.sum() * parts[:, 1]
+            where = where + self.fusion.weights[-1] / self.fusion.weights.sum() * parts[:, 1]
         return Scored({"image": score}, {"image": score[:, None, None] + where})
 
     def _block_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
@@ -251,7 +318,7 @@ class DDADPlus(Detector):
         self._load_modules(tensors)
 
 
-def _copy_groups(images: ImagePool) -> NDArray[np.int64]:
+def _copy_groups(images: ImagePool) -> Places:
     """Number the groups of near copies; where all images are alike, each stands alone."""
     alone = [str(number) for number in range(len(images))]
     return np.unique(groups_with_copies(small_images(images.arrays), alone), return_inverse=True)[1]

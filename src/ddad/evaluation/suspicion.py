@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,13 @@ from sklearn.isotonic import IsotonicRegression
 
 from ddad.evaluation.prevalence import Side, normal_share
 
-_LEAST_IN_FOLD = 2
+LEAST_GROUPS = 5
+"""Fewest groups of normal and of unlabeled images in a fold of which anything is said."""
 _LEVEL = 0.05
 _RESAMPLES = 200
+# Whether a few images stand out shows above the highest scores of normal ones; how many they are, further down.
 _TAILS = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
+_SEED = 0  # of bootstraps alone: what is found does not hang on the seed of a fit
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,21 @@ class Suspicion:
     normal_share: float
     found: bool
 
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields as plain values."""
+        return {"of_each": self.of_each.tolist(), "normal_share": self.normal_share, "found": self.found}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Suspicion:
+        """Take back what `to_json` returned."""
+        return cls(np.array(content["of_each"], np.float64), content["normal_share"], content["found"])
+
 
 def suspicion(
     scores: NDArray[np.float64],
     is_unlabeled: NDArray[np.bool_],
-    groups: NDArray[np.str_],
+    groups: NDArray[np.int64],
     folds: NDArray[np.int64],
-    *,
-    seed: int,
 ) -> Suspicion:
     """Estimate how likely each unlabeled image is to be unlike the normal ones.
 
@@ -53,50 +64,73 @@ def suspicion(
         scores: (N,) of normal and unlabeled images, each from what was not trained on it or its group; higher is more
             like unlabeled images.
         is_unlabeled: (N,).
-        groups: (N,): patients, copies.
-        folds: (N,) the number of the fold of each image, from 0; scores of one fold come from one classifier. A group
-            lies in one fold.
-        seed: of the bootstrap.
+        groups: (N,) numbers: patients, copies.
+        folds: (N,) the number of the fold of each image; scores of one fold come from one classifier. A group lies in
+            one fold. With fewer than `LEAST_GROUPS` groups of a kind in a fold, nothing is suspected.
     """
     sides, standardised = [], np.empty(len(scores))
     for fold in np.unique(folds):
         here = folds == fold
-        normal = scores[here & ~is_unlabeled]
-        if min(len(normal), (here & is_unlabeled).sum()) < _LEAST_IN_FOLD:
+        kinds = [here & (is_unlabeled == kind) for kind in (False, True)]
+        if min(len(np.unique(groups[kind])) for kind in kinds) < LEAST_GROUPS:
             return Suspicion(np.zeros(int(is_unlabeled.sum())), 1.0, False)
+        normal = scores[kinds[0]]
         # Classifiers differ in level and spread.
         standardised[here] = (scores[here] - normal.mean()) / max(float(normal.std()), 1e-12)
-        own = [Side.of(scores[here], groups[here], is_unlabeled[here] == side) for side in (False, True)]
-        sides.append((own[0], own[1]))
-    random = np.random.default_rng(seed)
+        names = groups.astype(str)
+        sides.append((Side.of(scores, names, kinds[0]), Side.of(scores, names, kinds[1])))
+    random = np.random.default_rng(_SEED)
     share = float(np.clip(normal_share(sides, random)[0], 0, 1))
-    weight = np.where(is_unlabeled, 1 / is_unlabeled.sum(), 1 / (~is_unlabeled).sum())
-    chance = IsotonicRegression(out_of_bounds="clip").fit(standardised, is_unlabeled, sample_weight=weight)
-    unlabeled = np.maximum(chance.predict(standardised[is_unlabeled]), 1e-12)
-    return Suspicion(np.clip(1 - share * (1 - unlabeled) / unlabeled, 0, 1), share, _stand_out(sides, random))
+    normal_chance = np.clip(share * _density_ratio(standardised, is_unlabeled, folds), 0, 1)
+    return Suspicion(1 - normal_chance, share, _stand_out(sides, random))
+
+
+def _density_ratio(
+    scores: NDArray[np.float64], is_unlabeled: NDArray[np.bool_], folds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return p_n / p_u at the score of each unlabeled image, (M,), fitted on the images of the other folds."""
+    chance = np.empty(len(scores))
+    for fold in np.unique(folds):
+        others = folds != fold
+        # A normal image higher than all stands for those that were not drawn: nothing is beyond doubt.
+        known = np.append(scores[others], np.inf)
+        kind = np.append(is_unlabeled[others], False)
+        weight = np.where(kind, 1 / kind.sum(), 1 / (~kind).sum())
+        known[-1] = known[:-1].max() + 1
+        fitted = IsotonicRegression(out_of_bounds="clip").fit(known, kind, sample_weight=weight)
+        chance[~others] = fitted.predict(np.minimum(scores[~others], known[:-1].max()))
+    unlabeled = np.clip(chance[is_unlabeled], 1e-12, 1)
+    ratio: NDArray[np.float64] = (1 - unlabeled) / unlabeled
+    return ratio
 
 
 def _stand_out(folds: Sequence[tuple[Side, Side]], random: np.random.Generator) -> bool:
     """Return whether more unlabeled images than chance allows score above the highest 1 %, 2 %, … of the normal ones.
 
-    A few abnormal images among many change means and ranks hardly, and the tail much. The spread of the number is that
-    of a bootstrap over groups; 5 % are shared among the tails.
+    A few abnormal images among many change means and ranks hardly, and the tail much. A group counts once, by its mean.
+    The spread of the number is that of a bootstrap; 5 % are shared among the tails.
     """
+    alone = [(_one_a_group(normal), _one_a_group(others)) for normal, others in folds]
     # A quantile of few images lies lower than that of all: the chance to be above it is that of an order statistic.
     expected = np.sum(
         [
             len(others.scores) * (_TAILS * (len(normal.scores) - 1) + 1) / (len(normal.scores) + 1)
-            for normal, others in folds
+            for normal, others in alone
         ],
         axis=0,
     )
-    found = np.sum([_above(normal.scores, others.scores) for normal, others in folds], axis=0)
+    found = np.sum([_above(normal.scores, others.scores) for normal, others in alone], axis=0)
     drawn = [
-        [_above(normal.resampled(random), others.resampled(random)) for normal, others in folds]
+        [_above(normal.resampled(random), others.resampled(random)) for normal, others in alone]
         for _ in range(_RESAMPLES)
     ]
     spread = np.maximum(np.sum(drawn, axis=1).std(axis=0), 1e-12)
     return bool(((found - expected) / spread > norm.isf(_LEVEL / len(_TAILS))).any())
+
+
+def _one_a_group(side: Side) -> Side:
+    means = np.bincount(side.groups, side.scores) / np.bincount(side.groups)
+    return Side(means, np.arange(len(means)))
 
 
 def _above(normal: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

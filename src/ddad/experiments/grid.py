@@ -186,7 +186,7 @@ class _Store:
             try:
                 if Recipe.model_validate(record["recipe"]) == planned.recipe:
                     return record
-            except SettingError:
+            except (SettingError, ValueError):
                 continue  # of an earlier version, with fields that are gone
         return None
 

@@ -10,6 +10,8 @@ from scipy.special import expit
 from scipy.stats import chi2, spearmanr
 from torch import Tensor, nn
 
+LEAST_TO_WEIGH = 2
+"""Fewest images of both kinds for weights of their own."""
 _LEVEL = 0.05
 _PRECISION = 2.0  # of the prior
 
@@ -23,10 +25,10 @@ class Fusion(nn.Module):
     suspected.
 
     The first and the last kind are there to begin with, the others are taken up, the best first, only where they raise
-    the likelihood significantly (likelihood ratio, one-sided, 5 % shared among them). Left out is what is not higher in
-    unlabeled images that are suspected than in those that are not: it sees how the unlabeled images differ from the
-    known normal ones in something else, in their scanner or in that no copy of them was trained on. The sum has a
-    deviation of 1 over both sets.
+    the penalised likelihood significantly (ratio, one-sided, 5 % shared among them). Left out is what is not higher in
+    unlabeled images that are suspected than in those that are not (the first kind: what is significantly lower): it
+    sees how the unlabeled images differ from the known normal ones in something else, in their scanner or in that no
+    copy of them was trained on. The sum has a deviation of 1 over both sets.
 
     Args:
         kinds: how many kinds of evidence there are; until it is fitted, the first is the score. The last is the one
@@ -35,13 +37,13 @@ class Fusion(nn.Module):
 
     mean: Tensor
     deviation: Tensor
-    weight: Tensor
+    weights: Tensor
 
     def __init__(self, kinds: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(kinds))
         self.register_buffer("deviation", torch.ones(kinds))
-        self.register_buffer("weight", torch.eye(kinds)[0])
+        self.register_buffer("weights", torch.eye(kinds)[0])
 
     def fit(self, normal: NDArray[np.float64], unlabeled: NDArray[np.float64], suspicion: NDArray[np.float64]) -> None:
         """Take the scale of each evidence from normal images, and the weights from both.
@@ -52,26 +54,28 @@ class Fusion(nn.Module):
                 two of either, nothing changes.
             suspicion: (M,) in [0, 1], how likely each of the latter is abnormal.
         """
-        if min(len(normal), len(unlabeled)) < 2:
+        if min(len(normal), len(unlabeled)) < LEAST_TO_WEIGH:
             return
         mean, deviation = normal.mean(axis=0), np.maximum(normal.std(axis=0, ddof=1), 1e-6)
         features = (np.concatenate([normal, unlabeled]) - mean) / deviation
-        agreeing = [*(_agrees(evidence, suspicion) for evidence in unlabeled.T[:-1]), True]
+        agreeing = [_agrees(evidence, suspicion, first=kind == 0) for kind, evidence in enumerate(unlabeled.T[:-1])]
+        agreeing.append(True)
         weight = _weights(features, np.concatenate([np.zeros(len(normal)), suspicion]), np.array(agreeing))
         weight /= max((features @ weight).std(), 1e-6)
-        for own, found in ((self.mean, mean), (self.deviation, deviation), (self.weight, weight)):
+        for own, found in ((self.mean, mean), (self.deviation, deviation), (self.weights, weight)):
             own.copy_(torch.from_numpy(found))
 
     def forward(self, evidence: Tensor) -> Tensor:
         """Join evidence (N, kinds) into one score for each image, (N,)."""
-        return (self.weight * (evidence - self.mean) / self.deviation).sum(dim=1)
+        return (self.weights * (evidence - self.mean) / self.deviation).sum(dim=1)
 
 
-def _agrees(evidence: NDArray[np.float64], suspicion: NDArray[np.float64]) -> bool:
-    """Return whether more suspected images have more of the evidence; true where all are suspected alike."""
+def _agrees(evidence: NDArray[np.float64], suspicion: NDArray[np.float64], *, first: bool) -> bool:
+    """Return whether more suspected images have more of the evidence; the first kind need only not be against it."""
     if np.ptp(suspicion) == 0 or np.ptp(evidence) == 0:
         return True
-    return bool(spearmanr(evidence, suspicion).statistic > 0)
+    found = spearmanr(evidence, suspicion, alternative="less")
+    return bool(found.pvalue > _LEVEL if first else found.statistic > 0)
 
 
 def _weights(

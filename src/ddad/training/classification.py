@@ -72,7 +72,8 @@ def train_classifier(
         suspicion: the label of each unlabeled image, in [0, 1]; None for 1.
     """
     settings, size = recipe.classification, recipe.images.image_size
-    torch.manual_seed(derived_seed(recipe.seed, "classifier", member, "weights"))
+    purpose = "classifier" if suspicion is None else "second classifier"
+    torch.manual_seed(derived_seed(recipe.seed, purpose, member, "weights"))
     network = compute.place(Classifier(recipe.images.channels, settings.width))
     normal = normal.repeated(balancing_repeats(len(normal), len(unlabeled)))
     images = normal + unlabeled
@@ -83,11 +84,13 @@ def train_classifier(
         labels.append(torch.ones(len(abnormal)))
     label = torch.cat(labels)
     epoch_shape = (len(images), settings.batch_size, settings.least_steps)
-    # Both labels weigh the same, however many images each has, unless one is so rare that its images would shout.
-    weight = ((1 - label).sum() / label.sum().clamp_min(1)).clamp_max(_LARGEST_WEIGHT).to(compute.device)
+    # Both labels weigh the same, however many images each has.
+    weight = ((1 - label).sum() / label.sum().clamp_min(1)).to(compute.device)
+    if suspicion is not None:
+        weight = weight.clamp_max(_LARGEST_WEIGHT)  # of few suspected images, each would shout
 
     def batch_losses(epoch: int) -> Iterator[Tensor]:
-        generator = torch_generator(recipe.seed, "classifier", member, "epoch", epoch)
+        generator = torch_generator(recipe.seed, purpose, member, "epoch", epoch)
         for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
             batch = apply_augmentations(images.batch(chosen.numpy()), draw)

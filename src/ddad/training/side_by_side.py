@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from ddad.cores import processor_cores
 from ddad.training.device import Compute
 
 Item = TypeVar("Item")
@@ -19,10 +20,12 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], comp
     """Yield `function(item)` for one item after another.
 
     On a CPU several items are computed at once, each by one thread: the layers of these networks are too small for
-    threads to share. There are as many as torch has threads. Elsewhere one item is computed after another.
+    threads to share. There are as many as torch has threads and this process has cores. Elsewhere one item is computed
+    after another.
     """
-    threads = torch.get_num_threads()
-    if compute.device != "cpu" or threads == 1:
+    usual = torch.get_num_threads()
+    threads = min(usual, processor_cores())
+    if compute.device != "cpu" or usual == 1:
         yield from map(function, items)
         return
     pending: deque[Future[Result]] = deque()
@@ -37,4 +40,4 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], comp
         finally:
             # Also when the consumer stops early.
             pool.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(threads)  # parts of torch have one setting for all threads
+            torch.set_num_threads(usual)  # parts of torch have one setting for all threads
