@@ -212,7 +212,13 @@ class CutPasteClassification(_Section):
 class Fusion(_Section):
     """How the detector `ddad+` joins DDAD with classifiers of normal against unlabeled images."""
 
-    folds: int = Field(4, ge=2, le=20, description="classifiers, each trained without one part of the images")
+    folds: int = Field(
+        4,
+        ge=2,
+        le=20,
+        description="parts of the images; for each, classifiers trained without it. Fewer where a part would have fewer "
+        "than 10 groups",
+    )
     holdout: float = Field(
         0.2, gt=0, le=0.5, description="share of the images that DDAD leaves out, to find the weights"
     )
@@ -231,6 +237,9 @@ class Recipe(_Section):
 
     `Recipe()` is the `fast` preset; `Recipe.preset("paper")` is section 4.2 to the letter, in bf16 where the processor
     has it. Fields are changed with `recipe.changed({"refinement.epochs": 10})`.
+
+    Raises:
+        SettingError: a field is unknown or a value is out of range.
     """
 
     preset_name: PresetName = Field("fast", description="the preset that this recipe started from")
