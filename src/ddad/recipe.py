@@ -216,8 +216,8 @@ class Fusion(_Section):
         4,
         ge=2,
         le=20,
-        description="parts of the images; for each, classifiers trained without it. Fewer where a part would have fewer "
-        "than 10 groups",
+        description="parts of the images, each with classifiers trained without it; fewer parts where they would have "
+        "fewer than 10 groups",
     )
     holdout: float = Field(
         0.2, gt=0, le=0.5, description="share of the images that DDAD leaves out, to find the weights"

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from ddad.evaluation.suspicion import Suspicion, suspicion
+from ddad.evaluation.suspicion import suspicion
 
 
 def mixture(share: float, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -81,11 +79,3 @@ def test_too_few_images_in_a_fold_suspect_nothing() -> None:
     found = suspicion(scores, is_unlabeled, alone(16), folds)
     assert not found.found
     assert found.of_each.tolist() == [0] * 8
-
-
-def test_it_can_be_written_down() -> None:
-    scores, is_unlabeled, folds, _ = mixture(0.4, 100)
-    found = suspicion(scores, is_unlabeled, alone(200), folds)
-    again = Suspicion.from_json(json.loads(json.dumps(found.to_json())))
-    assert (again.of_each == found.of_each).all()
-    assert (again.normal_share, again.found) == (found.normal_share, found.found)

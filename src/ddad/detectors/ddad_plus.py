@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +111,12 @@ class DDADPlus(Detector):
     images and no abnormal one is known, or where there are too few images to divide, it is DDAD fitted on all of them:
     R_dual, or R_intra without unlabeled images.
 
-    A first classifier has not seen the image that it judges, but labels of the second ones come from first ones that
-    have: that way, indirectly, a second one knows a little of every image, in favour of the classifiers' weight.
+    A first classifier knows nothing of the image that it judges. A second one knows a little: its labels come from
+    first ones that have seen the image. So the weights are found with first classifiers' logits, and scores have the
+    second ones', which are better.
 
     The weighted sum says how much, and is the mean of the map. Where in the image it lies is said by the reconstruction
-    error and, as far as they have weight, the classifiers (`Location`).
+    error, as far as the classifiers see an anomaly there (`Location`).
 
     Images known to be abnormal stand beside the unlabeled ones, in the classifiers and in the search for the weights.
     DDAD itself never sees them, so that R_intra and R_dual keep what they know of other kinds of anomaly.
@@ -151,7 +152,9 @@ class DDADPlus(Detector):
             )
             return self._fit_ddad_alone(normal, unlabeled, context)
         curves = self._fit_classifiers(division, "classifier", context)
-        found = self._suspicion(division, context)
+        logits = self._first_logits(division, context)
+        known = division.source < 2
+        found = suspicion(logits[known], division.source[known] == 1, division.groups[known], division.folds[known])
         if not found.found and context.abnormal is None:
             context.progress.message(
                 "classifiers find nothing in the unlabeled images that the normal ones have not: the score is R_dual"
@@ -159,23 +162,21 @@ class DDADPlus(Detector):
             self.classifiers = []
             return curves | self._fit_ddad_alone(normal, unlabeled, context)
         curves |= self._fit_classifiers(division, "second classifier", context, found.of_each)
-        return curves | self._fit_ddad_and_weights(division, found, context)
+        return curves | self._fit_ddad_and_weights(division, logits, found, context)
 
-    def _suspicion(self, division: _Division, context: FitContext) -> Suspicion:
-        """Return how likely each unlabeled image is abnormal; a fit that goes on takes what it had found."""
-        file = context.workspace / "suspicion.json"
+    def _first_logits(self, division: _Division, context: FitContext) -> NDArray[np.float64]:
+        """Return the logits of unseen images; a fit that goes on, maybe on another processor, takes those it had."""
+        file = context.workspace / "first-logits.npy"
         if not file.exists():
-            known = np.flatnonzero(division.source < 2)
-            found = suspicion(
-                self._unseen_logits(division, context.compute)[known],
-                division.source[known] == 1,
-                division.groups[known],
-                division.folds[known],
-            )
-            write_atomically(file, json.dumps(found.to_json()).encode())
-        return Suspicion.from_json(json.loads(file.read_text()))
+            content = io.BytesIO()
+            np.save(content, self._unseen_logits(division, context.compute))
+            write_atomically(file, content.getvalue())
+        logits: NDArray[np.float64] = np.load(file, allow_pickle=False)
+        return logits
 
-    def _fit_ddad_and_weights(self, division: _Division, found: Suspicion, context: FitContext) -> Curves:
+    def _fit_ddad_and_weights(
+        self, division: _Division, first_logits: NDArray[np.float64], found: Suspicion, context: FitContext
+    ) -> Curves:
         source, groups = division.source, division.groups
         normal, unlabeled = context.workspace / "kept-normal.npy", context.workspace / "kept-unlabeled.npy"
         for number, file in enumerate((normal, unlabeled)):
@@ -188,11 +189,16 @@ class DDADPlus(Detector):
         blocks = self._blocks(unseen)
         scored = list(side_by_side(lambda places: score(division.images.batch(places)).scores, blocks, context.compute))
         scores = [torch.cat([block[name] for block in scored]).numpy() for name in _EVIDENCE]
-        evidence = np.stack([*scores, self._unseen_logits(division, context.compute)[unseen]], axis=1)
+        normal_held = division.held[source[division.held] == 0]
+        second_logits = self._unseen_logits(division, context.compute)[normal_held]
+        logits = _rescaled(first_logits[unseen], first_logits[normal_held], second_logits)
+        evidence = np.stack([*scores, logits], axis=1)
         suspected = (source > 0).astype(np.float64)
         suspected[source == 1] = found.of_each
         is_normal = source[unseen] == 0
-        self.fusion.fit(evidence[is_normal], evidence[~is_normal], suspected[unseen][~is_normal])
+        self.fusion.fit(
+            evidence[is_normal], evidence[~is_normal], suspected[unseen][~is_normal], 1 - found.normal_share
+        )
         self._fit_location(ImagePool.open([normal]), context.compute)
         return curves
 
@@ -280,7 +286,9 @@ class DDADPlus(Detector):
         score, where = evidence[:, 0], parts[:, 0]
         if self.classifiers:
             score = self.fusion(evidence)
-            where = where + self.fusion.weights[-1] / self.fusion.weights.sum() * parts[:, 1]
+            # Where the classifiers see an anomaly the error counts twice, where they see none not at all.
+            where = 2 * where * torch.sigmoid(parts[:, 1])
+            where = where - where.mean(dim=(1, 2), keepdim=True)
         return Scored({"image": score}, {"image": score[:, None, None] + where})
 
     def _block_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
@@ -316,6 +324,15 @@ class DDADPlus(Detector):
         if present != set(self.modules()) or (self.classifiers and "ddad_udm" not in present):
             raise ModelError(foreign)
         self._load_modules(tensors)
+
+
+def _rescaled(
+    first: NDArray[np.float64], first_normal: NDArray[np.float64], second_normal: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Bring first classifiers' logits to the level and spread that second ones have in normal images."""
+    standardised = (first - first_normal.mean()) / max(float(first_normal.std()), 1e-12)
+    rescaled: NDArray[np.float64] = standardised * float(second_normal.std()) + float(second_normal.mean())
+    return rescaled
 
 
 def _copy_groups(images: ImagePool) -> Places:

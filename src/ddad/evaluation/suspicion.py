@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +40,6 @@ class Suspicion:
     of_each: NDArray[np.float64]
     normal_share: float
     found: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as plain values."""
-        return {"of_each": self.of_each.tolist(), "normal_share": self.normal_share, "found": self.found}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Suspicion:
-        """Take back what `to_json` returned."""
-        return cls(np.array(content["of_each"], np.float64), content["normal_share"], content["found"])
 
 
 def suspicion(
