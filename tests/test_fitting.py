@@ -405,9 +405,10 @@ def test_a_failing_network_is_an_error_and_the_finished_ones_are_kept(
     assert stage_1.notes == [""] * 4
 
 
-def test_abnormal_images_go_to_a_detector_that_takes_them(cohort: Cohort, tmp_path: Path) -> None:
-    write_images(tmp_path / "abnormal", 3, seed=5)
-    folders = {name: tmp_path / name for name in ("normal", "unlabeled", "abnormal")}
+def test_abnormal_images_go_to_a_detector_that_takes_them(tmp_path: Path) -> None:
+    folders = {name: tmp_path / f"many-{name}" for name in ("normal", "unlabeled", "abnormal")}
+    for number, (folder, count) in enumerate(zip(folders.values(), (26, 24, 3), strict=True)):
+        write_images(folder, count, seed=5 + number)
     given = Cohort.from_folders(**folders)
     with pytest.raises(SettingError, match=r"detector ddad learns from no abnormal image. Take --detector ddad\+"):
         fit(given, tiny_recipe(), out=tmp_path / "m", workers=0)
@@ -418,7 +419,8 @@ def test_abnormal_images_go_to_a_detector_that_takes_them(cohort: Cohort, tmp_pa
     model = fit(given, recipe, out=tmp_path / "m", workers=0)
     assert model.card["cohort"]["abnormal"] == 3
     assert set(given.digests(Role.ABNORMAL)) <= set(model.card["cohort"]["digests"])
-    assert not same_tensors(fit(cohort, recipe, workers=0).detector.state_dict(), model.detector.state_dict())
+    without = Cohort.from_folders(normal=folders["normal"], unlabeled=folders["unlabeled"])
+    assert not same_tensors(fit(without, recipe, workers=0).detector.state_dict(), model.detector.state_dict())
 
 
 def test_few_normals_are_said_to_be_few(cohort: Cohort) -> None:
