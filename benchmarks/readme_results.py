@@ -18,7 +18,6 @@ BACKBONES = {
 RIVALS = {
     "ddad-plus-leakfree": "DDAD+ and its parts, Brain Tumor, leak-free split, anomaly rate 60 %",
     "ddad-plus-chest": "DDAD+ and its parts, chest X-ray, anomaly rate 60 %",
-    "ddad-plus-chest-20": "DDAD+ and its parts, chest X-ray, anomaly rate 20 %",
 }
 
 
