@@ -58,6 +58,7 @@ def suspicion(
         folds: (N,) the number of the fold of each image; scores of one fold come from one classifier. A group lies in
             one fold. With fewer than `LEAST_GROUPS` groups of a kind in a fold, nothing is suspected.
     """
+    names = groups.astype(str)
     sides, standardised = [], np.empty(len(scores))
     for fold in np.unique(folds):
         here = folds == fold
@@ -67,7 +68,6 @@ def suspicion(
         normal = scores[kinds[0]]
         # Classifiers differ in level and spread.
         standardised[here] = (scores[here] - normal.mean()) / max(float(normal.std()), 1e-12)
-        names = groups.astype(str)
         sides.append((Side.of(scores, names, kinds[0]), Side.of(scores, names, kinds[1])))
     random = np.random.default_rng(_SEED)
     share = float(np.clip(normal_share(sides, random)[0], 0, 1))
@@ -83,12 +83,11 @@ def _density_ratio(
     for fold in np.unique(folds):
         others = folds != fold
         # A normal image higher than all stands for those that were not drawn: nothing is beyond doubt.
-        known = np.append(scores[others], np.inf)
+        known = np.append(scores[others], scores[others].max() + 1)
         kind = np.append(is_unlabeled[others], False)
         weight = np.where(kind, 1 / kind.sum(), 1 / (~kind).sum())
-        known[-1] = known[:-1].max() + 1
         fitted = IsotonicRegression(out_of_bounds="clip").fit(known, kind, sample_weight=weight)
-        chance[~others] = fitted.predict(np.minimum(scores[~others], known[:-1].max()))
+        chance[~others] = fitted.predict(scores[~others])
     unlabeled = np.clip(chance[is_unlabeled], 1e-12, 1)
     ratio: NDArray[np.float64] = (1 - unlabeled) / unlabeled
     return ratio
