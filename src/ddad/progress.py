@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from typing_extensions import override
+
 
 class Task(Protocol):
     """One bar: a piece of work with a known number of steps."""
@@ -31,11 +33,12 @@ class _SilentTask:
         """Say nothing."""
 
 
-class SilentProgress:
+class SilentProgress(Progress):
     """Reports to nobody."""
 
+    @override
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:  # noqa: ARG002
+    def task(self, title: str, total: int) -> Iterator[Task]:
         """Open a bar that nobody sees."""
         yield _SilentTask()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ddad.detectors.base import Curves, FitContext, Scored, block_size
 from ddad.detectors.one_class import OneClassDetector
@@ -30,7 +31,8 @@ class CutPaste(OneClassDetector):
         super().__init__(recipe)
         self.network: CutPasteNetwork = CutPasteNetwork(recipe.images.channels, recipe.cutpaste.width)
 
-    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
+    @override
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train the classifier, which goes on from its checkpoint in the workspace, then fit the Gaussian."""
         curves = self._train(
             self.network, "cutpaste:train_cutpaste_job", context.workspace / "network.safetensors", normal, context,

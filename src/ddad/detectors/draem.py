@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from ddad.detectors.base import Curves, FitContext, Scored
 from ddad.detectors.one_class import OneClassDetector
@@ -27,7 +28,8 @@ class DRAEM(OneClassDetector):
         super().__init__(recipe)
         self.network: DRAEMNetwork = DRAEMNetwork(recipe.images.channels, recipe.segmentation.width)
 
-    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
+    @override
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train both networks together; they go on from their checkpoint in the workspace."""
         return self._train(
             self.network, "draem:train_draem_job", context.workspace / "network.safetensors", normal, context,

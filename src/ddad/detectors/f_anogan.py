@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor
+from typing_extensions import override
 
 from ddad.detectors.base import Curves, FitContext, Scored
 from ddad.detectors.one_class import OneClassDetector
@@ -28,7 +29,8 @@ class FAnoGAN(OneClassDetector):
             images.image_size, images.channels, settings.width, settings.latent_size
         )
 
-    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
+    @override
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train the GAN, then the encoder; both go on from their checkpoints in the workspace."""
         settings, gan = self.recipe.f_anogan, context.workspace / "gan.safetensors"
         curves = self._train(

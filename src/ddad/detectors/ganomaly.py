@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor
+from typing_extensions import override
 
 from ddad.detectors.base import Curves, FitContext, Scored
 from ddad.detectors.one_class import OneClassDetector
@@ -28,7 +29,8 @@ class GANomaly(OneClassDetector):
             images.image_size, images.channels, settings.width, settings.latent_size
         )
 
-    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
+    @override
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train all networks together; they go on from their checkpoint in the workspace."""
         return self._train(
             self.network, "ganomaly:train_ganomaly_job", context.workspace / "network.safetensors", normal, context,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor
+from typing_extensions import override
 
 from ddad.detectors.base import Curves, FitContext, Scored
 from ddad.detectors.one_class import OneClassDetector
@@ -25,7 +26,8 @@ class IGD(OneClassDetector):
         super().__init__(recipe)
         self.network: IGDNetwork = build_igd(recipe.images, recipe.igd)
 
-    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
+    @override
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train all networks together; they go on from their checkpoint in the workspace."""
         return self._train(
             self.network, "igd:train_igd_job", context.workspace / "network.safetensors", normal, context,

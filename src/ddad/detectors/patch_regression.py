@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ddad.detectors.base import Curves, FitContext, Scored
 from ddad.detectors.one_class import OneClassDetector
@@ -24,7 +25,8 @@ class _PatchRegression(OneClassDetector):
         super().__init__(recipe)
         self.network: UNet = UNet(recipe.images.channels, 1, recipe.segmentation.width)
 
-    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
+    @override
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train the network on synthetic anomalies; it goes on from its checkpoint in the workspace."""
         return self._train(
             self.network, "patch_regression:train_patch_regression_job", context.workspace / "network.safetensors",

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ddad import discrepancy
 from ddad.detectors.base import Curves, Detector, FitContext, Scored
@@ -36,7 +37,8 @@ class _ReconstructionBaseline(Detector):
         """The one score, `image`: the mean reconstruction error."""
         return "image"
 
-    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:  # noqa: ARG002
+    @override
+    def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train the network on D_n; it goes on from its checkpoint in the workspace."""
         into = context.workspace / "network.safetensors"
         job = Job(
@@ -58,7 +60,8 @@ class _ReconstructionBaseline(Detector):
         self.network.load_state_dict(tensors)
         return {"network": notes["losses"]}
 
-    def _score_block(self, images: Tensor, compute: Compute) -> Scored:  # noqa: ARG002
+    @override
+    def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         reconstruction, log_variance = self.network(images)
         sigma = None if log_variance is None else torch.exp(log_variance / 2)
         error = discrepancy.reconstruction_error(images, reconstruction, sigma).mean(dim=1)

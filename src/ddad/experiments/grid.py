@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from ddad import __version__
 from ddad.cohorts import Cohort
 from ddad.cores import processor_cores
@@ -253,12 +255,13 @@ class _Relay:
         self._report(text, 0)
 
 
-class _RelayedTask:
+class _RelayedTask(Task):
     def __init__(self, report: Callable[..., None], title: str, total: int) -> None:
         self._report, self._title, self._total = report, title, total
         self._done, self._last = 0, 0.0
 
-    def advance(self, steps: int = 1, *, note: str = "") -> None:  # noqa: ARG002
+    @override
+    def advance(self, steps: int = 1, *, note: str = "") -> None:
         self._done += steps
         if time.monotonic() - self._last >= _SECONDS_BETWEEN_LOOKS:
             self._last = time.monotonic()
