@@ -39,8 +39,8 @@ class Adam:
     def step(self, learning_rate: float) -> None:
         """Move the parameters that have a gradient; the others, and their moments, stay."""
         moving = {index: one for index, one in enumerate(self.parameters) if one.grad is not None}
-        for index, parameter in moving.items():
-            self._moments.setdefault(index, _no_moments(parameter))
+        for index in moving.keys() - self._moments.keys():
+            self._moments[index] = _no_moments(moving[index])
         moments = [self._moments[index] for index in moving]
         adam(
             list(moving.values()),
@@ -71,9 +71,10 @@ class Adam:
         for key, tensor in state.items():
             index, name = key.split(".")
             parameter = self.parameters[int(index)]
-            moments = self._moments.setdefault(int(index), _no_moments(parameter))
+            if int(index) not in self._moments:
+                self._moments[int(index)] = _no_moments(parameter)
             # The fused step walks parameter and moments in memory order: they must be laid out alike.
-            moments[name].copy_(tensor)
+            self._moments[int(index)][name].copy_(tensor)
 
 
 def _no_moments(parameter: Tensor) -> dict[str, Tensor]:
