@@ -77,7 +77,7 @@ def main() -> None:
             for stale in workspace.glob("r_*.safetensors"):
                 stale.unlink()  # stage 1 stays and is the same for all
             detector = DDAD(recipe.changed({f"refinement.{field}": value for field, value in stage_2.items()}))
-            context = FitContext(workspace, compute, 0 if compute.device == "cuda" else processor_cores(), progress)
+            context = FitContext(workspace, compute, processor_cores(), progress)
             detector.fit(workspace / "normal.npy", workspace / "unlabeled.npy", context)
             scored = detector.score(held, compute)
             found[name] = {}

@@ -137,7 +137,7 @@ def judge(
         workspace = Path(folder)
         np.save(workspace / "d_n.npy", pixels["normal"][division.kept_normal])
         np.save(workspace / "d_u.npy", pixels["unlabeled"][division.kept_unlabeled])
-        context = FitContext(workspace, compute, 0 if compute.device == "cuda" else workers, progress)
+        context = FitContext(workspace, compute, workers, progress)
         scores = score_held_out(recipe, workspace / "d_n.npy", workspace / "d_u.npy", np.concatenate(parts), context)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     names = ("normal", "unlabeled", "test_normal", "test_abnormal")

@@ -31,7 +31,7 @@ from ddad.experiments.tables import to_markdown
 from ddad.networks.ensemble import discrepancy_maps
 from ddad.training.device import Compute
 from ddad.training.pixels import ImagePool
-from ddad.training.reconstruction import train_member
+from ddad.training.reconstruction import train_members
 from ddad.training.refinement import load_ensemble
 
 SETTINGS = {"images.image_size": 32, "reconstruction.ndm_epochs": 40}
@@ -93,7 +93,9 @@ def errors(recipe: Recipe, images: NDArray[np.float32]) -> dict[str, NDArray[np.
             files = [Path(folder) / f"{member}.safetensors" for member in range(3)]
             for member, file in enumerate(files):
                 number = 2 * member + side
-                train_member(recipe, "trim", number, ImagePool([images[half != side]]), file, compute, lambda _: None)
+                train_members(
+                    recipe, "trim", [number], ImagePool([images[half != side]]), [file], compute, lambda _: None
+                )
             ensemble = load_ensemble(recipe, files)
         own = np.flatnonzero(half == side)
         block = torch.from_numpy(images[own])

@@ -77,8 +77,6 @@ def fit(
     compute = Compute.choose(device, recipe.precision)
     if workers is None:
         workers = processor_cores()
-    if compute.device == "cuda":
-        workers = 0
     _check_detector(cohort, recipe)
     require_images(cohort, recipe)
     plan = {

@@ -164,15 +164,15 @@ def _train(
         arguments = {
             "recipe": recipe.model_dump(mode="json"),
             "module": f"trimming-{number}",
-            "member": fold,
+            "members": [fold],
             "pixels": [str(pixels)],
-            "into": str(into),
+            "into": [str(into)],
             "compute": context.compute.to_json(),
         }
-        function = "ddad.training.reconstruction:train_member_job"
+        function = "ddad.training.reconstruction:train_members_job"
         jobs.append(Job(f"network {fold + 1}", function, arguments, recipe.reconstruction.ndm_epochs, into))
     title = f"looking for normal images, round {number + 1} of {recipe.trimming.rounds}"
-    run_jobs(jobs, workers=context.workers, progress=context.progress, title=title)
+    run_jobs(jobs, workers=context.processes, progress=context.progress, title=title)
     for job in jobs:
         job.output.with_suffix(".npy").unlink(missing_ok=True)
     return [job.output for job in jobs]

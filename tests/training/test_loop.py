@@ -15,8 +15,9 @@ from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns
 from ddad.training.pixels import ImagePool
-from ddad.training.reconstruction import train_member
+from ddad.training.reconstruction import train_members
 from ddad.training.refinement import train_refiner
+from ddad.training.steps import Batch
 from support import random_images, same_tensors, tiny_recipe
 
 CPU = Compute("cpu", "fp32")
@@ -53,13 +54,16 @@ def train_line(into: Path, report: Callable[[str], None], settings: LoopSettings
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(epoch)
         for _ in range(settings.steps_per_epoch):
-            x = torch.rand(8, 3, generator=generator)
-            yield ((network(x) - x.sum(1, keepdim=True)) ** 2).mean()
+            yield (torch.rand(8, 3, generator=generator),)
 
-    train_epochs(network, batch_losses, settings, into, report)
+    def loss(x: Tensor) -> Tensor:
+        error: Tensor = ((network(x) - x.sum(1, keepdim=True)) ** 2).mean()
+        return error
+
+    train_epochs(network, batches, loss, settings, into, CPU, report)
     return network
 
 
@@ -102,11 +106,11 @@ def test_a_resumed_run_does_not_start_over_and_reports_every_epoch_once(tmp_path
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[Batch]:
         computed.append(epoch)
-        yield from (network(torch.rand(8, 3)).mean() for _ in range(2))
+        yield from ((torch.rand(8, 3),) for _ in range(2))
 
-    train_epochs(network, batch_losses, settings, tmp_path / "w", lines.append)
+    train_epochs(network, batches, lambda x: network(x).mean(), settings, tmp_path / "w", CPU, lines.append)
     assert computed == [4, 5]
     assert len(lines) == 6
 
@@ -124,10 +128,11 @@ def test_weight_decay_and_rate_are_those_of_the_settings(tmp_path: Path) -> None
     network = nn.Linear(3, 1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
-    def batch_losses(_: int) -> Iterator[Tensor]:
-        yield network(torch.ones(1, 3)).sum()
+    def batches(_: int) -> Iterator[Batch]:
+        yield (torch.ones(1, 3),)
 
-    train_epochs(network, batch_losses, LoopSettings(1, 1, 0.03, "constant", 0.5), tmp_path / "w", ignore)
+    settings = LoopSettings(1, 1, 0.03, "constant", 0.5)
+    train_epochs(network, batches, lambda x: network(x).sum(), settings, tmp_path / "w", CPU, ignore)
     for name, tensor in load_tensors(tmp_path / "w")[0].items():
         torch.testing.assert_close(before[name] - tensor, torch.full_like(tensor, 0.03), rtol=1e-4, atol=1e-6)
 
@@ -150,7 +155,7 @@ def test_an_interrupted_member_ends_with_the_same_weights(backbone: str, module:
     recipe, pool = recipe_of(backbone), ImagePool([random_images(20).numpy()])
 
     def train(into: Path, report: Callable[[str], None]) -> None:
-        train_member(recipe, module, 1, pool, into, CPU, report)
+        train_members(recipe, module, [1], pool, [into], CPU, report)
 
     train(tmp_path / "whole", ignore)
     run_with_interruptions(train, tmp_path / "cut", [3])
@@ -188,11 +193,34 @@ def test_members_and_seeds_differ_and_the_same_ones_do_not(tmp_path: Path) -> No
     weights = {}
     for name, (seed, member, module) in runs.items():
         torch.manual_seed(len(name))  # what was drawn before must not matter
-        train_member(recipe.changed({"seed": seed}), module, member, pool, tmp_path / name, CPU, ignore)
+        train_members(recipe.changed({"seed": seed}), module, [member], pool, [tmp_path / name], CPU, ignore)
         weights[name] = load_tensors(tmp_path / name)[0]
     assert same_tensors(weights["a"], weights["again"])
     for name in ("member", "seed", "module"):
         assert not same_tensors(weights["a"], weights[name])
+
+
+@pytest.mark.parametrize("backbone", ["ae", "memae", "ae-u"])
+@pytest.mark.usefixtures("checkpoint_every_epoch")
+def test_members_that_learn_together_are_those_that_learn_alone(backbone: str, tmp_path: Path) -> None:
+    recipe, pool = recipe_of(backbone), ImagePool([random_images(20).numpy()])
+    alone, together = ([tmp_path / f"{how}-{member}" for member in range(3)] for how in ("alone", "together"))
+    for member in range(3):
+        train_members(recipe, "ndm", [member], pool, [alone[member]], CPU, ignore)
+
+    with pytest.raises(Interruption):
+        train_members(recipe, "ndm", [0, 1, 2], pool, together, CPU, interrupt_after(3))
+    assert not any(file.exists() for file in together)
+    lines: list[str] = []
+    train_members(recipe, "ndm", [0, 1, 2], pool, together, CPU, lines.append)
+
+    assert len(lines) == recipe.reconstruction.ndm_epochs
+    assert lines[0].startswith("loss 1 ")
+    for one, other in zip(alone, together, strict=True):
+        (weights, notes), (other_weights, other_notes) = load_tensors(one), load_tensors(other)
+        assert same_tensors(weights, other_weights)
+        assert notes == other_notes
+    assert sorted(tmp_path.iterdir()) == sorted([*alone, *together])
 
 
 class Pair(nn.Module):
@@ -216,7 +244,7 @@ def train_pair(into: Path, report: Callable[[str], None], epochs: int = 6) -> Pa
                 yield Turn("first", pair.first, (pair.first(x) - 1).abs().mean(), speed=0.5)
 
     settings = LoopSettings(epochs, 4, 0.05, "constant", 0.0, second_momentum=0.9)
-    train_in_turns(pair, batch_turns, settings, into, report)
+    train_in_turns(pair, batch_turns, settings, into, CPU, report)
     return pair
 
 

@@ -30,7 +30,7 @@ class FitContext:
     Attributes:
         workspace: folder for unfinished work; a fit that finds its own work there goes on.
         compute: device and precision.
-        workers: processes that may train side by side.
+        workers: processes that may train side by side on processor cores.
         progress: told what is being fitted.
         abnormal: `.npy` file of a few images known to be abnormal, for a detector that `takes_abnormal`.
     """
@@ -40,6 +40,11 @@ class FitContext:
     workers: int = 1
     progress: Progress = field(default_factory=SilentProgress)
     abnormal: Path | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many processes jobs are given: none on a GPU, where they run in this one."""
+        return 0 if self.compute.device == "cuda" else self.workers
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class Detector(ABC):
 
         def score(images: Tensor) -> Scored:
             filled = compute.send(functional.pad(images, (0, 0, 0, 0, 0, 0, 0, size - len(images))))
-            with torch.inference_mode():
+            with torch.inference_mode(), compute.exactly():
                 scored = self._score_block(filled, compute) if maps else Scored(self._block_scores(filled, compute), {})
             return Scored(_first(scored.scores, len(images)), _first(scored.maps, len(images)))
 

@@ -59,22 +59,25 @@ class DDAD(Detector):
             module: [context.workspace / f"{module}-{k}.safetensors" for k in range(settings.members)]
             for module in pools
         }
-        # The UDM sees more images, so its members are started first and finish beside the others.
+        # On a GPU a module's members learn together. The UDM sees more images: begun first, it ends beside the NDM.
+        every = list(range(settings.members))
+        groups = [every] if context.compute.device == "cuda" else [[k] for k in every]
         stage_1 = [
             self._job(
-                f"{module.upper()} network {k + 1} of {len(paths)}",
-                "ddad.training.reconstruction:train_member_job",
-                paths[k],
+                f"{module.upper()} network {', '.join(str(k + 1) for k in group)} of {len(every)}",
+                "ddad.training.reconstruction:train_members_job",
+                members[module][group[-1]],
                 context,
-                steps=epochs[module],
+                steps=epochs[module] * len(group),
+                into=[str(members[module][k]) for k in group],
                 module=module,
-                member=k,
+                members=group,
                 pixels=pools[module],
             )
-            for module, paths in sorted(members.items(), reverse=True)
-            for k in range(len(paths))
+            for module in sorted(members, reverse=True)
+            for group in groups
         ]
-        run_jobs(stage_1, workers=context.workers, progress=context.progress, title="reconstruction networks")
+        run_jobs(stage_1, workers=context.processes, progress=context.progress, title="reconstruction networks")
 
         inputs = {"r_intra": ["a_intra"]}
         if unlabeled is not None:
@@ -87,13 +90,14 @@ class DDAD(Detector):
                 refiners[score],
                 context,
                 steps=self.recipe.refinement.epochs,
+                into=str(refiners[score]),
                 inputs=inputs[score],
                 pixels=str(normal),
                 members={module: [str(path) for path in paths] for module, paths in members.items()},
             )
             for score in sorted(inputs)
         ]
-        run_jobs(stage_2, workers=context.workers, progress=context.progress, title="refinement networks")
+        run_jobs(stage_2, workers=context.processes, progress=context.progress, title="refinement networks")
 
         tensors: dict[str, Tensor] = {}
         curves: Curves = {}
@@ -105,18 +109,19 @@ class DDAD(Detector):
         self.load_state_dict(tensors)
         return curves
 
-    def _job(self, title: str, function: str, into: Path, context: FitContext, *, steps: int, **arguments: Any) -> Job:
+    def _job(
+        self, title: str, function: str, output: Path, context: FitContext, *, steps: int, **arguments: Any
+    ) -> Job:
         return Job(
             title=title,
             function=function,
             arguments={
                 **arguments,
                 "recipe": self.recipe.model_dump(mode="json"),
-                "into": str(into),
                 "compute": context.compute.to_json(),
             },
             steps=steps,
-            output=into,
+            output=output,
         )
 
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:

@@ -229,7 +229,7 @@ class DDADPlus(Detector):
                     suspicion=None if suspected is None else suspected[kept[1]].tolist(),
                 )
             )
-        run_jobs(jobs, workers=context.workers, progress=context.progress, title=f"{name}s")
+        run_jobs(jobs, workers=context.processes, progress=context.progress, title=f"{name}s")
         self.classifiers, curves = [], {}
         for fold, path in enumerate(paths):
             tensors, notes = load_tensors(path)

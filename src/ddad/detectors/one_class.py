@@ -68,7 +68,7 @@ class OneClassDetector(Detector):
             steps=steps,
             output=into,
         )
-        run_jobs([job], workers=context.workers, progress=context.progress, title=title)
+        run_jobs([job], workers=context.processes, progress=context.progress, title=title)
         tensors, notes = load_tensors(into)
         part.load_state_dict(tensors)
         curves: Curves = notes["losses"] if isinstance(notes["losses"], dict) else {"network": notes["losses"]}

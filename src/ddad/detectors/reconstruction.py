@@ -43,19 +43,19 @@ class _ReconstructionBaseline(Detector):
         into = context.workspace / "network.safetensors"
         job = Job(
             title=self.name,
-            function="ddad.training.reconstruction:train_member_job",
+            function="ddad.training.reconstruction:train_members_job",
             arguments={
                 "recipe": self._own.model_dump(mode="json"),
                 "module": "ndm",
-                "member": 0,
+                "members": [0],
                 "pixels": [str(normal)],
-                "into": str(into),
+                "into": [str(into)],
                 "compute": context.compute.to_json(),
             },
             steps=self._own.reconstruction.ndm_epochs,
             output=into,
         )
-        run_jobs([job], workers=context.workers, progress=context.progress, title="reconstruction network")
+        run_jobs([job], workers=context.processes, progress=context.progress, title="reconstruction network")
         tensors, notes = load_tensors(into)
         self.network.load_state_dict(tensors)
         return {"network": notes["losses"]}

@@ -93,7 +93,7 @@ def fit_best(
     with workspace.claimed(plan, overwrite=overwrite or out is None) as folder:
         if going_on:
             progress.message(f"going on with the unfinished selection in {workspace.folder}")
-        context = FitContext(folder, compute, 0 if compute.device == "cuda" else workers or processor_cores(), progress)
+        context = FitContext(folder, compute, processor_cores() if workers is None else workers, progress)
         try:
             chosen, notes = _select(cohort, recipe, recipes, budget, context)
         except CohortError:

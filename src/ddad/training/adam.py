@@ -36,8 +36,11 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Move the parameters that have a gradient; the others, and their moments, stay."""
+    def step(self, learning_rate: float | Tensor) -> None:
+        """Move the parameters that have a gradient; the others, and their moments, stay.
+
+        A learning rate that is a tensor (), on the device, may change between replays of a recorded step.
+        """
         moving = {index: one for index, one in enumerate(self.parameters) if one.grad is not None}
         for index in moving.keys() - self._moments.keys():
             self._moments[index] = _no_moments(moving[index])

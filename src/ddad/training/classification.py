@@ -18,6 +18,7 @@ from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoc
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
+from ddad.training.steps import Batch
 
 _LARGEST_WEIGHT = 10.0
 
@@ -89,17 +90,19 @@ def train_classifier(
     if suspicion is not None:
         weight = weight.clamp_max(_LARGEST_WEIGHT)  # of few suspected images, each would shout
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[Batch]:
         generator = torch_generator(recipe.seed, purpose, member, "epoch", epoch)
         for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
-            batch = apply_augmentations(images.batch(chosen.numpy()), draw)
             target = label[chosen] * (1 - settings.label_smoothing) + settings.label_smoothing / 2
-            with compute.autocast():
-                logits = network(compute.send(batch))
-            yield functional.binary_cross_entropy_with_logits(logits, target.to(compute.device), pos_weight=weight)
+            yield apply_augmentations(images.batch(chosen.numpy()), draw), target
+
+    def loss(batch: Tensor, target: Tensor) -> Tensor:
+        with compute.autocast():
+            logits = network(batch)
+        return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
     loop = LoopSettings(
         settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
     )
-    train_epochs(network, batch_losses, loop, into, report)
+    train_epochs(network, batches, loss, loop, into, compute, report)

@@ -18,6 +18,7 @@ from ddad.training.device import Compute
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
+from ddad.training.steps import Batch
 
 
 def train_cutpaste_job(
@@ -53,7 +54,7 @@ def train_cutpaste(
     )  # fmt: skip
     labels = torch.arange(CLASSES).repeat_interleave(batch_size).to(compute.device)
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[Batch]:
         random = torch_generator(recipe.seed, "cutpaste", "epoch", epoch)
         order = torch.randperm(len(normal), generator=random).numpy()
         for step in range(steps_per_epoch):
@@ -61,11 +62,14 @@ def train_cutpaste(
             images = apply_augmentations(chosen, draw_augmentations(batch_size, size, change, random))
             patched = apply_cutpaste(images, draw_cutpaste(batch_size, size, settings, random))
             scarred = apply_cutpaste(images, draw_scars(batch_size, size, settings, random))
-            with compute.autocast():
-                logits = network(compute.send(torch.cat([images, patched, scarred])))
-            yield functional.cross_entropy(logits, labels)
+            yield (torch.cat([images, patched, scarred]),)
+
+    def loss(images: Tensor) -> Tensor:
+        with compute.autocast():
+            logits = network(images)
+        return functional.cross_entropy(logits, labels)
 
     loop = LoopSettings(
         settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
     )
-    train_epochs(network, batch_losses, loop, into, report)
+    train_epochs(network, batches, loss, loop, into, compute, report)

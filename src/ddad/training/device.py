@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -52,9 +52,33 @@ class Compute:
         """Move a network to the device, in the memory format its convolutions like best."""
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
-    def send(self, images: Tensor) -> Tensor:
-        """Move images (N, C, H, W) to the device."""
-        return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+    def send(self, tensor: Tensor) -> Tensor:
+        """Move a tensor to the device, images (N, C, H, W) in the format its convolutions like best."""
+        if self.device == "cuda" and not tensor.is_cuda:
+            tensor = tensor.pin_memory()  # only from there it travels while the GPU computes
+        memory_format = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+        return tensor.to(self.device, memory_format=memory_format, non_blocking=True)
+
+    def together(self, calls: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
+        """Return what the calls return; on a GPU their kernels may run at the same time, each call's on a stream."""
+        if self.device != "cuda" or len(calls) == 1:
+            return [call() for call in calls]
+        here = torch.cuda.current_stream()
+        streams = [torch.cuda.Stream() for _ in calls]  # type: ignore[no-untyped-call]
+        found = []
+        for stream, call in zip(streams, calls, strict=True):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                found.append(call())
+        for stream in streams:
+            here.wait_stream(stream)
+        return found
+
+    def exactly(self) -> AbstractContextManager[None]:
+        """Compute float32 in float32, which a GPU would round to 19 bits, and in the same order every time."""
+        if self.device != "cuda":
+            return nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Run matrix products in the chosen precision."""

@@ -21,6 +21,7 @@ from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.refinement import focal_loss
 from ddad.training.seeds import derived_seed, torch_generator
+from ddad.training.steps import Batch
 
 _FOCAL_GAMMA = 2.0
 
@@ -50,20 +51,21 @@ def train_draem(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute,
     network = compute.place(DRAEMNetwork(recipe.images.channels, settings.width))
     epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[Batch]:
         generator = torch_generator(recipe.seed, "draem", "epoch", epoch)
         for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_perlin(chosen, len(normal), size, generator)
             change = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
             textures = apply_augmentations(normal.batch(draw.donors.numpy()), change)
             images = normal.batch(chosen.numpy())
-            altered = compute.send(apply_perlin(images, textures, draw))
-            with compute.autocast():
-                reconstruction, logits = network(altered)
-            images = compute.send(images)
-            similarity = structural_similarity(reconstruction, images).mean()
-            error = functional.mse_loss(reconstruction, images)
-            yield error + (1 - similarity) + focal_loss(logits, draw.masks.to(logits), _FOCAL_GAMMA)
+            yield apply_perlin(images, textures, draw), images, draw.masks
+
+    def loss(altered: Tensor, images: Tensor, masks: Tensor) -> Tensor:
+        with compute.autocast():
+            reconstruction, logits = network(altered)
+        similarity = structural_similarity(reconstruction, images).mean()
+        error = functional.mse_loss(reconstruction, images)
+        return error + (1 - similarity) + focal_loss(logits, masks, _FOCAL_GAMMA)
 
     loop = LoopSettings(settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9)
-    train_epochs(network, batch_losses, loop, into, report)
+    train_epochs(network, batches, loss, loop, into, compute, report)

@@ -16,6 +16,7 @@ from ddad.training.device import Compute
 from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
+from ddad.training.steps import Batch
 
 
 def train_gan_job(
@@ -71,7 +72,7 @@ def train_gan(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
     loop = LoopSettings(
         settings.gan_epochs, critic_steps, settings.critic_learning_rate, "constant", 0.0, second_momentum=0.9
     )
-    train_in_turns(gan, batch_turns, loop, into, report)
+    train_in_turns(gan, batch_turns, loop, into, compute, report)
 
 
 def train_encoder_job(
@@ -105,14 +106,17 @@ def train_encoder(
     batch_size = min(settings.batch_size, len(normal))
     steps_per_epoch = len(normal) // batch_size
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[Batch]:
         random = torch_generator(recipe.seed, "f-anogan", "encoder", "epoch", epoch)
         order = torch.randperm(len(normal), generator=random).numpy()
         for step in range(steps_per_epoch):
-            batch = compute.send(normal.batch(order[step * batch_size : (step + 1) * batch_size]))
-            with compute.autocast():
-                reconstruction, difference = network(batch)
-            yield ((reconstruction - batch) ** 2).mean() + settings.feature_weight * difference.mean()
+            yield (normal.batch(order[step * batch_size : (step + 1) * batch_size]),)
+
+    def loss(batch: Tensor) -> Tensor:
+        with compute.autocast():
+            reconstruction, difference = network(batch)
+        error: Tensor = ((reconstruction - batch) ** 2).mean() + settings.feature_weight * difference.mean()
+        return error
 
     loop = LoopSettings(settings.encoder_epochs, steps_per_epoch, settings.encoder_learning_rate, "one-cycle", 0.9)
-    train_epochs(network.encoder, batch_losses, loop, into, report)
+    train_epochs(network.encoder, batches, loss, loop, into, compute, report)

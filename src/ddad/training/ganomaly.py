@@ -64,4 +64,4 @@ def train_ganomaly(
             yield Turn("generator", generator, loss)
 
     loop = LoopSettings(settings.epochs, 2 * batches, settings.learning_rate, "constant", 0.5)
-    train_in_turns(network, batch_turns, loop, into, report)
+    train_in_turns(network, batch_turns, loop, into, compute, report)

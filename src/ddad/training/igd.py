@@ -71,7 +71,7 @@ def train_igd(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
     loop = LoopSettings(
         settings.epochs, 2 * batches, settings.learning_rate, "polynomial", 0.0, 1e-6, second_momentum=0.9
     )
-    train_in_turns(network, batch_turns, loop, into, report)
+    train_in_turns(network, batch_turns, loop, into, compute, report)
 
 
 def _estimate(network: IGDNetwork, normal: ImagePool, compute: Compute) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +15,13 @@ from torch import Tensor, nn
 
 from ddad.training.adam import Adam
 from ddad.training.checkpoint import load_tensors, restore_training_state, save_tensors, training_state
+from ddad.training.device import Compute
 from ddad.training.schedule import Schedule, learning_rate
+from ddad.training.steps import Batch, Losses, step_on
 
 SECONDS_BETWEEN_CHECKPOINTS = 40.0
+_Move = Callable[[float], dict[str, Tensor]]
+"""Moves weights by a step with a learning rate, and returns the losses by curve."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,11 @@ class Turn(NamedTuple):
 
 def train_epochs(
     network: nn.Module,
-    batch_losses: Callable[[int], Iterator[Tensor]],
+    batches: Callable[[int], Iterator[Batch]],
+    loss: Callable[..., Tensor],
     settings: LoopSettings,
     into: Path,
+    compute: Compute,
     report: Callable[[str], None],
 ) -> None:
     """Train `network` and write its weights to `into`, with the training curve in the file's notes.
@@ -62,18 +69,46 @@ def train_epochs(
 
     Args:
         network: on its device.
-        batch_losses: called with the number of an epoch; yields the loss of one batch after another.
+        batches: called with the number of an epoch; yields the tensors of one batch after another, wherever they are.
+        loss: of a batch's tensors, on the device. On a GPU it is called a few times only and replayed from then on: it
+            is pure arithmetic on tensors.
         settings: length and speed.
         into: the safetensors file to write.
+        compute: the device.
         report: called after each epoch with a line about it.
     """
+    train_together([network], batches, lambda *batch: [loss(*batch)], settings, [into], compute, report)
 
-    def batch_turns(epoch: int) -> Iterator[Turn]:
-        return (Turn("loss", network, loss) for loss in batch_losses(epoch))
 
-    with _denormals_flushed():
-        curves = _train(network, batch_turns, settings, into, report)
-    _finish(network, into, {"losses": curves["loss"]})
+def train_together(
+    networks: Sequence[nn.Module],
+    batches: Callable[[int], Iterator[Batch]],
+    losses: Losses,
+    settings: LoopSettings,
+    into: Sequence[Path],
+    compute: Compute,
+    report: Callable[[str], None],
+) -> None:
+    """Do as `train_epochs` with several networks in the same steps; each has a loss and a file of its own.
+
+    The files are written when all have learned, the last one last; the checkpoint lies beside the first one.
+    """
+    together = nn.ModuleList(networks)
+    optimizer = _optimizer(together, settings)
+    step = step_on(compute, together, losses, optimizer)
+    names = ["loss"] if len(networks) == 1 else [f"loss {number + 1}" for number in range(len(networks))]
+
+    def take(batch: Batch, rate: float) -> dict[str, Tensor]:
+        return dict(zip(names, step(tuple(compute.send(part) for part in batch), rate), strict=True))
+
+    def moves(epoch: int) -> Iterator[_Move]:
+        return (partial(take, batch) for batch in batches(epoch))
+
+    checkpoint = _checkpoint(into[0])
+    curves = _train(together, optimizer, moves, settings, checkpoint, compute, report)
+    for network, file, name in zip(networks, into, names, strict=True):
+        save_tensors(file, network.state_dict(), {"losses": curves[name]})
+    checkpoint.unlink(missing_ok=True)
 
 
 def train_in_turns(
@@ -81,6 +116,7 @@ def train_in_turns(
     batch_turns: Callable[[int], Iterator[Turn]],
     settings: LoopSettings,
     into: Path,
+    compute: Compute,
     report: Callable[[str], None],
 ) -> None:
     """Do as `train_epochs`, with parts of `network` that learn in turns, each from losses of its own.
@@ -93,11 +129,25 @@ def train_in_turns(
         batch_turns: called with the number of an epoch; yields one turn after another.
         settings: length and speed.
         into: the safetensors file to write.
+        compute: the device.
         report: called after each epoch with a line about it.
     """
-    with _denormals_flushed():
-        curves = _train(network, batch_turns, settings, into, report)
-    _finish(network, into, {"losses": curves})
+    optimizer = _optimizer(network, settings)
+
+    def take(turn: Turn, rate: float) -> dict[str, Tensor]:
+        optimizer.zero_grad()
+        # A part without gradients is passed over by the optimizer.
+        turn.loss.backward(inputs=[one for one in turn.learner.parameters() if one.requires_grad])  # type: ignore[no-untyped-call]
+        optimizer.step(turn.speed * rate)
+        return {turn.curve: turn.loss.detach()}
+
+    def moves(epoch: int) -> Iterator[_Move]:
+        return (partial(take, turn) for turn in batch_turns(epoch))
+
+    checkpoint = _checkpoint(into)
+    curves = _train(network, optimizer, moves, settings, checkpoint, compute, report)
+    save_tensors(into, network.state_dict(), {"losses": curves})
+    checkpoint.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -110,20 +160,24 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _train(
-    network: nn.Module,
-    batch_turns: Callable[[int], Iterator[Turn]],
-    settings: LoopSettings,
-    into: Path,
-    report: Callable[[str], None],
-) -> dict[str, list[float]]:
-    optimizer = Adam(
+def _optimizer(network: nn.Module, settings: LoopSettings) -> Adam:
+    return Adam(
         network.parameters(),
         momentum=settings.momentum,
         second_momentum=settings.second_momentum,
         weight_decay=settings.weight_decay,
     )
-    checkpoint = _checkpoint(into)
+
+
+def _train(
+    network: nn.Module,
+    optimizer: Adam,
+    moves: Callable[[int], Iterator[_Move]],
+    settings: LoopSettings,
+    checkpoint: Path,
+    compute: Compute,
+    report: Callable[[str], None],
+) -> dict[str, list[float]]:
     curves: dict[str, list[float]] = {}
     done = 0
     if checkpoint.exists():
@@ -137,29 +191,21 @@ def _train(
     steps = settings.epochs * settings.steps_per_epoch
     saved_at = time.monotonic()
     network.train()
-    for epoch in range(done, settings.epochs):
-        step = epoch * settings.steps_per_epoch
-        losses: dict[str, list[Tensor]] = {}
-        for turn in batch_turns(epoch):
-            speed = turn.speed * learning_rate(settings.schedule, settings.learning_rate, step, steps)
-            optimizer.zero_grad()
-            # A part without gradients is passed over by the optimizer.
-            turn.loss.backward(inputs=[one for one in turn.learner.parameters() if one.requires_grad])  # type: ignore[no-untyped-call]
-            optimizer.step(speed)
-            losses.setdefault(turn.curve, []).append(turn.loss.detach())
-            step += 1
-        for name, values in losses.items():
-            curves.setdefault(name, []).append(float(torch.stack(values).mean()))
-        if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS and epoch + 1 < settings.epochs:
-            save_tensors(checkpoint, training_state(network, optimizer), {"curves": curves})
-            saved_at = time.monotonic()
-        report(_line(curves, epoch))
+    with _denormals_flushed(), compute.exactly():
+        for epoch in range(done, settings.epochs):
+            step = epoch * settings.steps_per_epoch
+            losses: dict[str, list[Tensor]] = {}
+            for move in moves(epoch):
+                for curve, loss in move(learning_rate(settings.schedule, settings.learning_rate, step, steps)).items():
+                    losses.setdefault(curve, []).append(loss)
+                step += 1
+            for curve, values in losses.items():
+                curves.setdefault(curve, []).append(float(torch.stack(values).mean()))
+            if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS and epoch + 1 < settings.epochs:
+                save_tensors(checkpoint, training_state(network, optimizer), {"curves": curves})
+                saved_at = time.monotonic()
+            report(_line(curves, epoch))
     return curves
-
-
-def _finish(network: nn.Module, into: Path, notes: dict[str, object]) -> None:
-    save_tensors(into, network.state_dict(), notes)
-    _checkpoint(into).unlink(missing_ok=True)
 
 
 def _checkpoint(into: Path) -> Path:

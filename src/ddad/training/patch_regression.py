@@ -18,6 +18,7 @@ from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
+from ddad.training.steps import Batch
 
 
 def train_patch_regression_job(
@@ -47,17 +48,19 @@ def train_patch_regression(
     network = compute.place(UNet(recipe.images.channels, 1, settings.width))
     epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[Batch]:
         generator = torch_generator(recipe.seed, method, "epoch", epoch)
         for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_patches(chosen, len(normal), size, recipe.synthesis, generator)
             own, donors = normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy())
             mixed = apply_poisson_patches(own, donors, draw) if method == "pii" else apply_patches(own, donors, draw)[0]
-            target = patch_weights(draw, size)
-            with compute.autocast():
-                logits = network(compute.send(mixed)).squeeze(1)
-            # As published: the cross-entropy with α itself as a soft label.
-            yield functional.binary_cross_entropy_with_logits(logits, target.to(logits))
+            yield mixed, patch_weights(draw, size)
+
+    def loss(mixed: Tensor, target: Tensor) -> Tensor:
+        with compute.autocast():
+            logits = network(mixed).squeeze(1)
+        # As published: the cross-entropy with α itself as a soft label.
+        return functional.binary_cross_entropy_with_logits(logits, target)
 
     loop = LoopSettings(settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9)
-    train_epochs(network, batch_losses, loop, into, report)
+    train_epochs(network, batches, loss, loop, into, compute, report)

@@ -1,8 +1,9 @@
-"""Stage 1: train one reconstruction network (section 3.2)."""
+"""Stage 1: train reconstruction networks (section 3.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,66 +14,78 @@ from ddad.networks.factory import build_autoencoder
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
 from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoch
-from ddad.training.loop import LoopSettings, train_epochs
+from ddad.training.loop import LoopSettings, train_together
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
+from ddad.training.steps import Batch
 
 
-def train_member_job(
-    *, recipe: dict[str, Any], module: str, member: int, pixels: list[str], into: str,
-    compute: dict[str, Any], report: Callable[[str], None],
+def train_members_job(
+    *, recipe: dict[str, Any], module: str, members: list[int], pixels: list[str], into: list[str],
+    compute: dict[str, Any], report: Callable[..., None],
 ) -> None:  # fmt: skip
-    """Do `train_member` with arguments that travel as JSON; `pixels` are D_n and, for the UDM, D_u."""
-    train_member(
+    """Do `train_members` with arguments that travel as JSON; `pixels` are D_n and, for the UDM, D_u."""
+
+    def report_all(line: str) -> None:
+        report(line, len(members))
+
+    train_members(
         Recipe.model_validate(recipe),
         module,
-        member,
+        members,
         _balanced(pixels),
-        Path(into),
+        [Path(path) for path in into],
         Compute(**compute),
-        report,
+        report_all,
     )
 
 
-def train_member(
+def train_members(
     recipe: Recipe,
     module: str,
-    member: int,
+    members: Sequence[int],
     images: ImagePool,
-    into: Path,
+    into: Sequence[Path],
     compute: Compute,
     report: Callable[[str], None],
 ) -> None:
-    """Train one member of an ensemble and write its weights to `into`; go on from a checkpoint beside it.
+    """Train members of an ensemble in the same steps, and write their weights; go on from a checkpoint beside them.
+
+    Each learns from batches of its own, so that it is the network that it would be alone.
 
     Args:
         recipe: its `reconstruction` section is followed.
-        module: `udm`, or else what is trained as the `ndm` is; with `member` it names the random stream.
-        member: number of the network within its module, from 0.
+        module: `udm`, or else what is trained as the `ndm` is; with the member's number it names the random stream.
+        members: numbers of the networks within their module, from 0.
         images: D_n, and D_u for the UDM.
-        into: the safetensors file to write; its notes hold the training curve.
+        into: the safetensors file of each; its notes hold the training curve.
         compute: device and precision.
         report: called after each epoch with a line about it.
     """
     settings = recipe.reconstruction
-    torch.manual_seed(derived_seed(recipe.seed, module, member, "weights"))
-    network = compute.place(build_autoencoder(recipe.images, settings))
+    networks = []
+    for member in members:
+        torch.manual_seed(derived_seed(recipe.seed, module, member, "weights"))
+        networks.append(compute.place(build_autoencoder(recipe.images, settings)))
     epoch_shape = (len(images), settings.batch_size, settings.least_steps)
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
-        generator = torch_generator(recipe.seed, module, member, "epoch", epoch)
-        batches = epoch_batches(*epoch_shape, generator)
-        torch.manual_seed(derived_seed(recipe.seed, module, member, "noise", epoch))  # of a loss that draws
-        for chosen in batches:
-            batch = compute.send(images.batch(chosen.numpy()))
-            with compute.autocast():
-                loss = network.loss(batch)
-            yield loss
+    def batches(epoch: int) -> Iterator[Batch]:
+        drawn = [
+            epoch_batches(*epoch_shape, torch_generator(recipe.seed, module, member, "epoch", epoch))
+            for member in members
+        ]
+        torch.manual_seed(derived_seed(recipe.seed, module, *members, "noise", epoch))  # of a loss that draws
+        for chosen in zip(*drawn, strict=True):
+            yield tuple(images.batch(places.numpy()) for places in chosen)
+
+    def losses(*own: Tensor) -> list[Tensor]:
+        with compute.autocast():
+            return compute.together([partial(net.loss, batch) for net, batch in zip(networks, own, strict=True)])
 
     epochs = settings.udm_epochs if module == "udm" else settings.ndm_epochs
     steps = steps_in_epoch(*epoch_shape)
     loop = LoopSettings(epochs, steps, settings.learning_rate, settings.schedule, settings.momentum)
-    train_epochs(network, batch_losses, loop, into, report)
+    train_together(networks, batches, losses, loop, into, compute, report)
 
 
 def _balanced(pixels: list[str]) -> ImagePool:

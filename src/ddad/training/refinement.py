@@ -22,6 +22,7 @@ from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
+from ddad.training.steps import Batch
 
 _STATISTICS_BATCH = 64
 
@@ -85,27 +86,30 @@ def train_refiner(
 
     def discrepancies(images: Tensor) -> Tensor:
         with torch.no_grad():
-            maps = discrepancy_maps(ensembles["ndm"], ensembles.get("udm"), compute.send(images))
+            maps = discrepancy_maps(ensembles["ndm"], ensembles.get("udm"), images)
         return torch.stack([maps[name] for name in inputs], dim=1)
 
     torch.manual_seed(derived_seed(recipe.seed, purpose, "weights"))
     network = compute.place(build_asr_net(recipe, inputs))
     if isinstance(network, AnchoredASRNet):
         starts = range(0, len(normal), _STATISTICS_BATCH)
-        batches = [np.arange(start, min(start + _STATISTICS_BATCH, len(normal))) for start in starts]
-        network.fit_normal_statistics(discrepancies(normal.batch(batch)) for batch in batches)
+        parts = [np.arange(start, min(start + _STATISTICS_BATCH, len(normal))) for start in starts]
+        with compute.exactly():
+            network.fit_normal_statistics(discrepancies(compute.send(normal.batch(batch))) for batch in parts)
 
     epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
-    def batch_losses(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[Batch]:
         generator = torch_generator(recipe.seed, purpose, "epoch", epoch)
         for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_patches(chosen, len(normal), recipe.images.image_size, recipe.synthesis, generator)
-            images, labels = apply_patches(normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy()), draw)
-            maps = discrepancies(images)
-            with compute.autocast():
-                logits = network(maps)
-            yield focal_loss(logits, labels.to(logits.device), settings.focal_gamma)
+            yield apply_patches(normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy()), draw)
+
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        maps = discrepancies(images)
+        with compute.autocast():
+            logits = network(maps)
+        return focal_loss(logits, labels, settings.focal_gamma)
 
     loop = LoopSettings(
         settings.epochs,
@@ -115,4 +119,4 @@ def train_refiner(
         settings.momentum,
         settings.weight_decay,
     )
-    train_epochs(network, batch_losses, loop, into, report)
+    train_epochs(network, batches, loss, loop, into, compute, report)

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import torch
+
+from ddad.training.device import Compute
+
+CPU = Compute("cpu", "fp32")
+
+
+def test_images_are_sent_in_channels_last_and_other_tensors_as_they_are() -> None:
+    images, labels = torch.rand(2, 3, 4, 4), torch.rand(2, 4, 4)
+    assert CPU.send(images).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(CPU.send(images), images)
+    assert CPU.send(labels).data_ptr() == labels.data_ptr()
+
+
+def test_calls_that_may_run_together_are_returned_in_order() -> None:
+    found = CPU.together([lambda number=number: torch.tensor(number) for number in range(4)])  # type: ignore[misc]
+    assert [int(one) for one in found] == [0, 1, 2, 3]
