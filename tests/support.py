@@ -225,6 +225,11 @@ def failing_job(*, into: str, kind: str, report: Callable[[str], None]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def starving_job(*, into: str, report: Callable[[str], None]) -> None:  # noqa: ARG001
+    """Fail as torch does where a device's memory does not suffice."""
+    raise RuntimeError("CUDA out of memory")
+
+
 def endless_job(*, into: str, report: Callable[[str], None]) -> None:
     """Say who it is, then report until somebody stops it."""
     Path(f"{into}.pid").write_text(str(os.getpid()))

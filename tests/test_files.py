@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ddad.files import Stopwatch, let_go
+from ddad.errors import OutputError
+from ddad.files import Stopwatch, Workspace, let_go
 
 
 def killed_after(workspace: Path, seconds: float) -> None:
@@ -54,3 +56,26 @@ def test_what_was_written_to_an_array_is_not_lost_when_it_is_let_go_of(tmp_path:
         array[:] = 1
         let_go(array)
         assert (array == 1).all()
+
+
+def test_other_work_is_dropped_only_on_request(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    with workspace.claimed({"work": 1}, overwrite=False) as folder:
+        (folder / "networks").mkdir()
+        (folder / "pixels.npy").touch()
+    with pytest.raises(OutputError, match="other settings"), workspace.claimed({"work": 2}, overwrite=False):
+        pass
+    assert (tmp_path / "w" / "pixels.npy").exists()
+    with workspace.claimed({"work": 2}, overwrite=True) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["lock", "plan.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked on this system")
+def test_work_that_another_process_is_at_is_never_dropped(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    with workspace.claimed({"work": 1}, overwrite=False) as folder:
+        (folder / "pixels.npy").touch()
+        with pytest.raises(OutputError, match="another process"), workspace.claimed({"work": 2}, overwrite=True):
+            pass
+        assert (folder / "pixels.npy").exists()
+        assert workspace.holds({"work": 1})

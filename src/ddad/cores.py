@@ -5,6 +5,7 @@ from __future__ import annotations
 
 def processor_cores() -> int:
     """Return the number of cores that are left to this process by affinity and container limits, at least 1."""
-    import joblib  # slow to import, and not needed where nothing is computed
+    # Slow to import, and not needed where nothing is computed. joblib.cpu_count says 1 where /dev/shm is not writable.
+    from joblib.externals.loky import cpu_count  # type: ignore[import-untyped]
 
-    return int(joblib.cpu_count())
+    return int(cpu_count())

@@ -149,17 +149,8 @@ class Workspace:
         Raises:
             OutputError: other work lies here and `overwrite` is False, or another process is at it.
         """
-        file = self.folder / "plan.json"
         with writing_to(self.folder):
-            if file.exists() and not self.holds(plan):
-                if not overwrite:
-                    raise OutputError(
-                        f"{self.folder}: unfinished work on other data or with other settings lies here. Run it again "
-                        "as it was to finish it, choose another --out, or pass --overwrite to drop it."
-                    )
-                shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(plan).encode())
             lock = (self.folder / "lock").open("w")
         with lock:
             if fcntl is not None:
@@ -167,7 +158,24 @@ class Workspace:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise OutputError(f"{self.folder}: another process is working here. Wait for it.") from None
+            with writing_to(self.folder):
+                self._take_up(plan, overwrite=overwrite)
             yield self.folder
+
+    def _take_up(self, plan: dict[str, Any], *, overwrite: bool) -> None:
+        file = self.folder / "plan.json"
+        if file.exists() and not self.holds(plan):
+            if not overwrite:
+                raise OutputError(
+                    f"{self.folder}: unfinished work on other data or with other settings lies here. Run it again "
+                    "as it was to finish it, choose another --out, or pass --overwrite to drop it."
+                )
+            for other in self.folder.iterdir():
+                if other.is_dir():
+                    shutil.rmtree(other)
+                elif other.name != "lock":  # it is held
+                    other.unlink()
+        write_atomically(file, json.dumps(plan).encode())
 
     def remove(self) -> None:
         """Drop the workspace and what lies in it."""

@@ -127,6 +127,30 @@ def test_a_killed_job_is_said_to_be_killed(job: Callable[..., Job]) -> None:
         run([job("member 2", "failing_job", kind="killed")], 1)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_the_device_is_shown_with_the_jobs_title(job: Callable[..., Job], workers: int) -> None:
+    with pytest.raises(DdadError, match=r"(?s)starving: .*out of memory"):
+        run([job("starving", "starving_job")], workers)
+
+
+def test_files_of_the_current_folder_are_not_imported(
+    job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    run([job("only")], 1)
+
+
+def test_a_worker_that_ends_at_once_is_shown_with_its_words(
+    job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('this torch cannot be imported')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{TESTS}")
+    jobs = [job(str(number)) for number in range(4)]
+    with pytest.raises(DdadError, match="this torch cannot be imported"):
+        run(jobs, 2)
+
+
 def test_a_failing_job_stops_the_others(job: Callable[..., Job]) -> None:
     endless, failing, later = job("endless", "endless_job"), job("f", "failing_job", kind="ddad"), job("later")
     with pytest.raises(DdadError, match="the reason"):

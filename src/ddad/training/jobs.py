@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,10 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
                 waiting.append(job)
         if workers == 0:
             for job in waiting:
-                call(job, partial(_advance, bar, job))
+                try:
+                    call(job, partial(_advance, bar, job))
+                except RuntimeError as error:  # a GPU's memory, e.g.
+                    raise DdadError(f"{job.title}: {error}") from error
         else:
             _run_processes(waiting, workers, bar)
 
@@ -120,13 +124,14 @@ def _start(job: Job, tell: Callable[[_Message], None], number: int) -> subproces
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "ddad.training.worker"],
+        [sys.executable, "-P", "-m", "ddad.training.worker"],  # -P: a torch.py in the current folder is not imported
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stdin is not None
-    # The pipe stays open: the worker ends when it breaks.
-    print(json.dumps({**asdict(job), "output": str(job.output)}), file=process.stdin, flush=True)
     threading.Thread(target=_listen, args=(process, tell, number), daemon=True).start()
+    # The pipe stays open: the worker ends when it breaks. One that has already ended is reported by the listener.
+    with suppress(BrokenPipeError):
+        print(json.dumps({**asdict(job), "output": str(job.output)}), file=process.stdin, flush=True)
     return process
 
 
