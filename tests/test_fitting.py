@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from ddad import Cohort, Model, fit
 from ddad import normals as normals_module
 from ddad.cohorts import Role
+from ddad.detectors.base import Curves, FitContext
+from ddad.detectors.ddad import DDAD
 from ddad.errors import CohortError, DdadError, OutputError, SettingError
 from ddad.files import Workspace
 from ddad.training import loop
@@ -137,6 +142,41 @@ def test_the_holdout_keeps_groups_whole(tmp_path: Path, monkeypatch: pytest.Monk
     assert held
     assert not trained & held
     assert trained | held == set(range(5))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known normals", "a pile"])
+def test_a_detector_is_told_the_patient_of_each_image(
+    known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The brightness of an image says here whose it is."""
+    levels = {who: 20 + 10 * who for who in range(20)}
+    rows = []
+    for number in range(40):
+        who, role = number // 2, "normal" if known and number % 3 else "unlabeled"
+        path = tmp_path / f"{number}.png"
+        pixels = np.full((16, 16), levels[who], np.uint8)
+        pixels[number % 16, :] += 1
+        Image.fromarray(pixels).save(path)
+        rows.append((path, role, f"patient {who}"))
+    pd.DataFrame(rows, columns=["path", "role", "group"]).to_csv(tmp_path / "m.csv", index=False)
+    told: dict[Path, list[tuple[int, str]]] = {}
+
+    def spy(self: DDAD, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
+        for file in (normal, unlabeled):
+            assert file is not None
+            seen = np.load(file).min(axis=(1, 2, 3))
+            told[file] = [
+                (round((level + 1) * 127.5), name) for level, name in zip(seen, context.groups[file], strict=True)
+            ]
+        return fit_ddad(self, normal, unlabeled, context)
+
+    fit_ddad = DDAD.fit
+    monkeypatch.setattr(DDAD, "fit", spy)
+    fit(Cohort.from_manifest(tmp_path / "m.csv"), tiny_recipe(holdout=0.2), workers=0)
+    assert len(told) == 2
+    for images in told.values():
+        assert images
+        assert all(name == f"patient {(level - 20) // 10}" for level, name in images)
 
 
 def test_a_bad_image_is_left_out_and_named_in_the_card(cohort: Cohort, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -166,8 +167,9 @@ def _fit(
     if normals.count < FEW_NORMALS:
         progress.message(f"{normals.count} normal images are few: an epoch goes over them several times")
 
+    given = {workspace / f"{name}.npy": names for name, names in groups.items()}
     detector = DETECTORS[recipe.detector](recipe)
-    curves = detector.fit(normals.file, normals.unlabeled, context)
+    curves = detector.fit(normals.file, normals.unlabeled, replace(context, groups={**given, **normals.groups}))
     model = Model(
         detector,
         {
@@ -205,8 +207,8 @@ def _fit(
         (normals.held_out, normals.of) if len(normals.held_out) else (_mapped(normals.file), "training normals")
     )
     model.card["held_out_normals"], scores = _statistics(model, reference, compute, progress, of=of)
-    if normals.groups:
-        model.calibration = Calibration.from_scores(scores, normals.groups, of=of, score=model.primary_score)
+    if normals.held_groups:
+        model.calibration = Calibration.from_scores(scores, normals.held_groups, of=of, score=model.primary_score)
     if _KNOWN in pixels and "unlabeled" in pixels:
         patients = [groups[_KNOWN], groups["unlabeled"]]
         model.card["prevalence"] = unlabeled_prevalence(pixels[_KNOWN], pixels["unlabeled"], patients, recipe, progress)

@@ -30,9 +30,10 @@ class Normals:
         count: how many those are.
         held_out: (N, C, S, S), kept out of training; none of them if the recipe holds out nothing.
         of: what the held-out images are called.
-        groups: of each held-out image, its patient joined with near copies; None where they are not known to be
+        held_groups: of each held-out image, its patient joined with near copies; None where they are not known to be
             normal, so that no threshold may be taken from them.
         unlabeled: `.npy` file of what is left of the unlabeled images; None if there are none.
+        groups: by `.npy` file, the patient of each image in it.
         notes: for the model card.
     """
 
@@ -40,8 +41,9 @@ class Normals:
     count: int
     held_out: NDArray[np.float32]
     of: str
-    groups: list[str] | None
+    held_groups: list[str] | None
     unlabeled: Path | None
+    groups: dict[Path, list[str]]
     notes: dict[str, Any]
 
 
@@ -83,7 +85,8 @@ def known_normals(file: Path, groups: Sequence[str], unlabeled: Path | None, rec
         rest = file.with_name("normal.npy")
         save_rows(known, kept, rest)
     names = [joined[index] for index in held]
-    return Normals(rest, len(kept), known[held], "held-out normals", names, unlabeled, {})
+    groups_left = {rest: [groups[index] for index in kept]}
+    return Normals(rest, len(kept), known[held], "held-out normals", names, unlabeled, groups_left, {})
 
 
 def trusted_normals(
@@ -112,6 +115,10 @@ def trusted_normals(
         "held-out trusted images",
         None,
         context.workspace / "unlabeled.npy" if "unlabeled" in pixels else None,
+        {
+            context.workspace / f"{name}.npy": [groups[place] for place in places]
+            for name, places in divided.places.items()
+        },
         {"unsupervised": divided.to_json()},
     )
 

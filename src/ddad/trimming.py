@@ -89,12 +89,14 @@ class DividedPile:
     Attributes:
         pixels: by the names of their files in the workspace, without suffix: `normal`, `held-out normal`, and
             `unlabeled` if any are left.
+        places: by the same names, which images of the pile they are.
         trust: what the division follows.
         paths: of all images.
         rounds: how often networks were trained on the trusted images.
     """
 
     pixels: dict[str, NDArray[np.float32]]
+    places: dict[str, Indices]
     trust: Trust
     paths: Sequence[str]
     rounds: int
@@ -143,7 +145,7 @@ def divide_pile(
             file = context.workspace / f"{name}.npy"
             np.save(file, images[places])
             pixels[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-    return DividedPile(pixels, trust, paths, recipe.trimming.rounds)
+    return DividedPile(pixels, parts, trust, paths, recipe.trimming.rounds)
 
 
 def _train(

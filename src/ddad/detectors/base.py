@@ -33,6 +33,8 @@ class FitContext:
         workers: processes that may train side by side on processor cores.
         progress: told what is being fitted.
         abnormal: `.npy` file of a few images known to be abnormal, for a detector that `takes_abnormal`.
+        groups: by `.npy` file, the group of each image in it, such as the patient: a detector that divides images keeps
+            groups together. A file that is not named has images that each stand alone.
     """
 
     workspace: Path
@@ -40,6 +42,7 @@ class FitContext:
     workers: int = 1
     progress: Progress = field(default_factory=SilentProgress)
     abnormal: Path | None = None
+    groups: Mapping[Path, Sequence[str]] = field(default_factory=dict)
 
     @property
     def processes(self) -> int:

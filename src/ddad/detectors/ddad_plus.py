@@ -65,10 +65,16 @@ class _Division:
     held: Places
 
     @classmethod
-    def of(cls, sources: Sequence[Path], recipe: Recipe) -> _Division:
+    def of(cls, sources: Sequence[Path], recipe: Recipe, given: Mapping[Path, Sequence[str]]) -> _Division:
         images = ImagePool.open(sources)
         source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
-        groups = _copy_groups(images)
+        names: list[str] = []
+        for path, array in zip(sources, images.arrays, strict=True):
+            names += given.get(path) or [f"{path.name}#{place}" for place in range(len(array))]
+        # Named for its first image, a group is drawn into the same part wherever the files lie.
+        _, first, member = np.unique(names, return_index=True, return_inverse=True)
+        joined = groups_with_copies(small_images(images.arrays), [str(place) for place in first[member]])
+        groups = np.unique(joined, return_inverse=True)[1]
         least = min(len(np.unique(groups[source == kind])) for kind in (0, 1))
         count = min(recipe.fusion.folds, least // _GROUPS_FOR_A_FOLD)
         folds = group_folds(groups, source > 0, count, recipe.seed) if count > 1 else np.empty(0, np.int64)
@@ -107,9 +113,9 @@ class DDADPlus(Detector):
     learn that probability instead of the label: they no longer take the normal images in the pile for abnormal ones.
 
     DDAD is fitted without a part of the images; on that part, what all say of unseen images gives the weights
-    (`Fusion`). Near copies stay together in both divisions. Where the classifiers find nothing in the unlabeled
-    images and no abnormal one is known, or where there are too few images to divide, it is DDAD fitted on all of them:
-    R_dual, or R_intra without unlabeled images.
+    (`Fusion`). Groups (patients) and near copies stay together in both divisions. Where the classifiers find nothing in
+    the unlabeled images and no abnormal one is known, or where there are too few images to divide, it is DDAD fitted on
+    all of them: R_dual, or R_intra without unlabeled images.
 
     A first classifier knows nothing of the image that it judges. A second one knows a little: its labels come from
     first ones that have seen the image. So the weights are found with first classifiers' logits, and scores have the
@@ -143,12 +149,12 @@ class DDADPlus(Detector):
         if unlabeled is None:
             return self._fit_ddad_alone(normal, None, context)
         sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
-        division = _Division.of(sources, self.recipe)
+        division = _Division.of(sources, self.recipe, context.groups)
         if not division.is_large_enough:
             unused = "" if context.abnormal is None else ", and the known abnormal images are not used"
             context.progress.message(
-                "too few images, near copies counted once, to train classifiers on some and judge them on others: "
-                f"the score is R_dual{unused}"
+                "too few images, patients and near copies counted once, to train classifiers on some and judge them "
+                f"on others: the score is R_dual{unused}"
             )
             return self._fit_ddad_alone(normal, unlabeled, context)
         curves = self._fit_classifiers(division, "classifier", context)
@@ -333,9 +339,3 @@ def _rescaled(
     standardised = (first - first_normal.mean()) / max(float(first_normal.std()), 1e-12)
     rescaled: NDArray[np.float64] = standardised * float(second_normal.std()) + float(second_normal.mean())
     return rescaled
-
-
-def _copy_groups(images: ImagePool) -> Places:
-    """Number the groups of near copies; where all images are alike, each stands alone."""
-    alone = [str(number) for number in range(len(images))]
-    return np.unique(groups_with_copies(small_images(images.arrays), alone), return_inverse=True)[1]
