@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import pandas as pd
 import psutil
@@ -121,6 +120,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side of the files, in pixels")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/archive"))
     options = parser.parse_args()
+    if options.images < 5000:
+        parser.error("--images: fewer than 5000 are scored before a rate can be seen")
     with tempfile.TemporaryDirectory() as scratch:
         archive, model, scores = (Path(scratch) / name for name in ("archive", "brain.ddad", "scores"))
         write_model(model)
@@ -145,7 +146,10 @@ def main() -> None:
         },
         "seconds": [run[-1]["seconds"] for run in runs],
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": machine.described(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        ).stdout.strip(),
         "versions": {"ddad": __version__, "torch": torch.__version__},
         "command": shlex.join(["python", "benchmarks/speed/archive.py", *sys.argv[1:]]),
     }
@@ -161,9 +165,12 @@ def main() -> None:
 killed after half of them, and started again.
 
 {to_markdown(speeds)}
+- from start to end, with start-up and the listing of the files, twice: {options.images / sum(found["seconds"]):.0f}
+  images/s
 - rows in the end: {found["rows"]}, of as many different files: {found["distinct_paths"]}
 - peak resident memory: {found["peak_memory_gb"]:.2f} GB
-- machine: {found["machine"]}; {found["date"]}; ddad {__version__}, torch {torch.__version__}
+- machine: {found["machine"]}; {found["date"]}; commit `{found["commit"]}`, ddad {__version__}, torch
+  {torch.__version__}
 - command: `{found["command"]}`
 
 ![Images scored and memory over time](archive.svg)

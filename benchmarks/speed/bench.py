@@ -3,46 +3,42 @@
     python benchmarks/speed/bench.py ../shared/datasets/brain_tumor --out benchmarks/results/speed
 
 The published procedure and the `paper` recipe are run for a while in each part and extrapolated to their epochs;
-`fast` is run to its end and evaluated. Ratios are of one run on one machine; absolute times are that machine's.
+`fast` is run to its end and evaluated; all on the processor. Ratios are of one run on one machine; absolute times are
+that machine's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
-import pandas as pd
 import published_procedure as published
 import torch
-from torch import nn
+from speed_report import report
 
-from ddad import Cohort, Recipe, __version__
+from ddad import Cohort, Model, Recipe, __version__
 from ddad.cli.terminal import say
 from ddad.cohorts import Role, decode
 from ddad.cores import processor_cores
-from ddad.detectors.ddad import REFINED_AT_ONCE
 from ddad.experiments.evaluation import evaluate
 from ddad.experiments.peak_memory import peak_memory
-from ddad.experiments.published import BENCHMARKS
-from ddad.experiments.tables import to_markdown
 from ddad.fitting import fit
-from ddad.networks.factory import build_asr_net
 from ddad.progress import SilentProgress, Task
 from ddad.training.device import Compute
 
-PAPER_EPOCHS_RUN = {"reconstruction.ndm_epochs": 4, "reconstruction.udm_epochs": 4, "refinement.epochs": 1}
+EPOCHS = ("reconstruction.ndm_epochs", "reconstruction.udm_epochs", "refinement.epochs")
 
 
 class StageClock(SilentProgress):
@@ -60,45 +56,6 @@ class StageClock(SilentProgress):
         self.seconds[title] = self.seconds.get(title, 0.0) + time.perf_counter() - started
 
 
-def matrix_peak(dtype: torch.dtype, seconds: float = 3.0) -> float:
-    """Return GFLOP/s of a large matrix product on all cores."""
-    size = 2048
-    left, right = torch.randn(2, size, size).to(dtype)
-    products = published.images_per_second(lambda: (left @ right, 1)[1], seconds)
-    return products * 2 * size**3 / 1e9
-
-
-def asr_net_gflop(recipe: Recipe, inputs: int = 2) -> float:
-    """Return the multiplications and additions of ASR-Net's convolutions for one image, in 10^9."""
-    width, pixels = recipe.refinement.width, recipe.images.image_size**2
-    return 2 * 9 * pixels * (inputs * width + width * width + width * 2) / 1e9
-
-
-def asr_net_gflops(recipe: Recipe, seconds: float) -> dict[str, float]:
-    """Return GFLOP/s of ASR-Net as the engine scores, and of its wide convolution, padding included."""
-    compute = Compute.choose("auto", recipe.precision)
-    network = compute.place(build_asr_net(recipe, ["a_intra", "a_inter"]).eval())
-    size, width = recipe.images.image_size, recipe.refinement.width
-    maps = compute.send(torch.rand(REFINED_AT_ONCE, 2, size, size))
-    hidden = compute.send(torch.rand(REFINED_AT_ONCE, width, size, size))
-    if compute.precision == "bf16":
-        hidden = hidden.bfloat16()
-    wide_gflop = 2 * 9 * size**2 * width * width / 1e9
-
-    def rate(part: nn.Module, images: torch.Tensor) -> float:
-        def step() -> int:
-            with torch.inference_mode(), compute.autocast():
-                part(images)
-            return len(images)
-
-        return published.images_per_second(step, seconds)
-
-    return {
-        "network": rate(network, maps) * asr_net_gflop(recipe),
-        "wide convolution": rate(network.layers[3], hidden) * wide_gflop,
-    }
-
-
 def rate_of(scoring: Callable[[], Iterable[object]]) -> float:
     """Return how many findings come a second."""
     started = time.perf_counter()
@@ -110,128 +67,92 @@ def measure(data: Path, seconds: float, changes: dict[str, str]) -> dict[str, An
     """Measure everything; `seconds` is spent on each part of the published procedure, `changes` are made to `fast`."""
     paper, fast = Recipe.preset("paper"), Recipe().changed({"holdout": 0.0, **changes})
     cohort = Cohort.from_benchmark(data, anomaly_rate=0.6)
-    counts = {role: len(cohort.paths(role)) for role in (Role.NORMAL, Role.UNLABELED, Role.TEST)}
-    normals, both = counts[Role.NORMAL], counts[Role.NORMAL] + counts[Role.UNLABELED]
-    images = torch.from_numpy(np.array(decode(cohort.paths(Role.NORMAL), paper.images).pixels))
-    settings, refinement = paper.reconstruction, paper.refinement
-
-    say("(a) the published procedure")
-    modules = published.untrained_modules(paper)
-    rates = {
-        "stage 1": published.stage_1_rate(paper, images, seconds),
-        "stage 2": published.stage_2_rate(paper, modules, images, seconds),
-        "scoring": published.scoring_rate(paper, modules, images, seconds),
-    }
-    shown = settings.members * (settings.ndm_epochs * normals + settings.udm_epochs * both)
-    plain = {
-        "stage 1": shown / rates["stage 1"],
-        "stage 2": 2 * refinement.epochs * normals / rates["stage 2"],
-        "test passes": 2 * refinement.epochs * counts[Role.TEST] / rates["scoring"],
+    # (b) comes first: its memory would else include what the others leave behind in this process.
+    return {
+        "data": data.name,
+        "cohort": cohort.fingerprint(),
+        "images": {str(role): len(cohort.paths(role)) for role in (Role.NORMAL, Role.UNLABELED, Role.TEST)},
+        "fast": measure_fast(cohort, fast),
+        "paper": measure_paper(cohort, paper),
+        "published": measure_published(cohort, paper, seconds),
+        "matrix_peak_gflops": {"fp32": machine.matrix_peak(torch.float32), "bf16": machine.matrix_peak(torch.bfloat16)},
+        "asr_net_gflops": machine.asr_net_gflops(fast, Compute.choose("cpu", fast.precision), seconds),
     }
 
+
+def measure_fast(cohort: Cohort, recipe: Recipe) -> dict[str, Any]:
+    """Run a recipe to its end, and score the test files."""
     say("(b) the fast recipe, to its end")
     clock = StageClock()
     started = time.perf_counter()
     with peak_memory() as memory:
-        model = fit(cohort, fast, progress=clock)
+        model = fit(cohort, recipe, device="cpu", progress=clock)
     fit_seconds = time.perf_counter() - started
-    evaluation = evaluate(model, cohort)
-    fast_total = time.perf_counter() - started
-    test = cohort.paths(Role.TEST)
-    score_rates = {
-        "scores alone": rate_of(lambda: model.score(test, maps=False)),
-        "with all six maps": rate_of(lambda: model.score(test)),
-    }
-    started = time.perf_counter()
-    decode(test, fast.images, workers=processor_cores())
-    decode_rate = len(test) / (time.perf_counter() - started)
-
-    say("(c) the paper recipe through the engine, a few epochs")
-    paper_clock = StageClock()
-    fit(cohort, paper.changed(PAPER_EPOCHS_RUN), progress=paper_clock)
-    engine = {
-        "stage 1": paper_clock.seconds["reconstruction networks"]
-        * settings.ndm_epochs
-        / PAPER_EPOCHS_RUN["reconstruction.ndm_epochs"],
-        "stage 2": paper_clock.seconds["refinement networks"]
-        * refinement.epochs
-        / PAPER_EPOCHS_RUN["refinement.epochs"],
-    }
-
-    peaks = {"fp32": matrix_peak(torch.float32), "bf16": matrix_peak(torch.bfloat16)}
+    evaluation = evaluate(model, cohort, device="cpu")
+    total = time.perf_counter() - started
     return {
-        "data": data.name,
-        "cohort": cohort.fingerprint(),
-        "images": {str(role): count for role, count in counts.items()},
-        "published": {"images_per_second": rates, "seconds": plain, "total": sum(plain.values())},
-        "fast": {
-            "seconds": clock.seconds,
-            "fit": fit_seconds,
-            "total": fast_total,
-            "score_images_per_second": score_rates,
-            "decode_images_per_second": decode_rate,
-            "auc_r_dual": 100 * evaluation.images["r_dual"].auc.estimate,
-        },
-        "paper": {"epochs_run": PAPER_EPOCHS_RUN, "seconds": engine, "total": sum(engine.values())},
-        "matrix_peak_gflops": peaks,
-        "asr_net_gflops": asr_net_gflops(fast, seconds),
+        "seconds": clock.seconds,
+        "fit": fit_seconds,
+        "total": total,
         "peak_memory_gb": memory.peak_bytes / 1e9,
+        "auc_r_dual": 100 * evaluation.images["r_dual"].auc.estimate,
+        "scoring": scoring_rates(model, cohort.paths(Role.TEST)),
     }
 
 
-def report(found: dict[str, Any]) -> str:
-    """Write the measurements as Markdown."""
-    plain, fast, paper = found["published"], found["fast"], found["paper"]
-    stage_1, stage_2 = fast["seconds"]["reconstruction networks"], fast["seconds"]["refinement networks"]
+def scoring_rates(model: Model, files: Sequence[Path]) -> dict[str, float]:
+    """Return images a second of decoding, of the networks, and of both together, without maps and with all of them."""
+    started = time.perf_counter()
+    pixels = decode(files, model.recipe.images, workers=processor_cores()).pixels
+    decoding = len(files) / (time.perf_counter() - started)
+    compute = Compute.choose("cpu", model.recipe.precision)
+    return {
+        "decoding": decoding,
+        "networks": rate_of(lambda: model.score_pixels(pixels, compute, maps=False)),
+        "networks, maps": rate_of(lambda: model.score_pixels(pixels, compute)),
+        "files": rate_of(lambda: model.score(files, device="cpu", maps=False)),
+        "files, maps": rate_of(lambda: model.score(files, device="cpu")),
+    }
 
-    def minutes(value: float) -> str:
-        return f"{value / 60:.1f}"
 
-    rows = [
-        ("stage 1", plain["seconds"]["stage 1"], stage_1, paper["seconds"]["stage 1"]),
-        ("stage 2", plain["seconds"]["stage 2"], stage_2, paper["seconds"]["stage 2"]),
-        ("test pass after each epoch of stage 2", plain["seconds"]["test passes"], None, None),
-        ("whole", plain["total"], fast["total"], paper["total"]),
-    ]
-    table = pd.DataFrame(
-        [
-            (
-                name,
-                minutes(a),
-                "–" if b is None else f"{minutes(b)} ({a / b:.1f}×)",
-                "–" if c is None else f"{minutes(c)} ({a / c:.1f}×)",
-            )
-            for name, a, b, c in rows
-        ],
-        columns=["minutes", "(a) published procedure", "(b) `fast`", "(c) `paper` through the engine"],
-    )
-    rates, peaks = plain["images_per_second"], found["matrix_peak_gflops"]
-    figure, asr_net = BENCHMARKS["brain-tumor"].auc["r_dual", "ae-u"], found["asr_net_gflops"]
-    scoring = ", ".join(
-        f"{what} {rate:.0f} images/s ({rate / rates['scoring']:.1f} times (a))"
-        for what, rate in fast["score_images_per_second"].items()
-    )
-    shares = {part: f"{value:.0f} GFLOP/s, {100 * value / peaks['bf16']:.0f} %" for part, value in asr_net.items()}
-    return f"""# Speed: the published procedure, `fast`, and `paper` through the engine
+def measure_paper(cohort: Cohort, recipe: Recipe) -> dict[str, Any]:
+    """Run the paper's recipe through the engine for two lengths, and go on in a line from there."""
+    say("(c) the paper recipe through the engine, a few epochs")
+    clocks = {}
+    for length, epochs in (("short", 1), ("long", 3)):
+        clocks[length] = StageClock()
+        model = fit(cohort, recipe.changed(dict.fromkeys(EPOCHS, epochs)), device="cpu", progress=clocks[length])
+    whole = {
+        "reconstruction networks": recipe.reconstruction.ndm_epochs,
+        "refinement networks": recipe.refinement.epochs,
+    }
+    seconds = {}
+    for stage, epochs in whole.items():
+        short, long = (clocks[length].seconds[stage] for length in ("short", "long"))
+        seconds[stage] = short + (epochs - 1) * (long - short) / 2
+    return {
+        "seconds": seconds,
+        "total": sum(seconds.values()),
+        "scoring": scoring_rates(model, cohort.paths(Role.TEST)),
+    }
 
-{to_markdown(table)}
-In brackets: how many times faster than (a).
 
-- **extrapolated**: (a) from images/s over {found["seconds_each"]:g} s of each part, (c) from {paper["epochs_run"]};
-  (b) was run to its end
-- R_dual AUC of (b) in this run: {fast["auc_r_dual"]:.1f} (paper: {figure}), in {minutes(fast["total"])} minutes:
-  {plain["total"] / fast["total"]:.1f} times shorter than (a)
-- images/s of (a): stage 1 {rates["stage 1"]:.0f}, stage 2 {rates["stage 2"]:.0f}, scoring {rates["scoring"]:.0f}
-- `Model.score` on the test files, decoding included: {scoring}; (a) scores decoded images.
-  Decoding alone: {fast["decode_images_per_second"]:.0f} images/s
-- matrix product of this machine: {peaks["fp32"]:.0f} GFLOP/s in fp32, {peaks["bf16"]:.0f} in bf16;
-  in scoring with maps, ASR-Net's wide convolution (97 % of its work): {shares["wide convolution"]} of the latter; the
-  whole network, with normalisation, activation and exact output: {shares["network"]}
-- peak memory of fitting (b): {found["peak_memory_gb"]:.2f} GB, all processes together, shared pages once
-- images: {found["images"]}; data fingerprint `{found["cohort"]}`
-- machine: {found["machine"]}; {found["date"]}; ddad {found["versions"]["ddad"]}, torch {found["versions"]["torch"]}
-- command: `{found["command"]}`
-"""
+def measure_published(cohort: Cohort, recipe: Recipe, seconds: float) -> dict[str, Any]:
+    """Run each part of the published procedure for a while, and extrapolate to its epochs."""
+    say("(a) the published procedure")
+    images = torch.from_numpy(np.array(decode(cohort.paths(Role.NORMAL), recipe.images).pixels))
+    normals, unlabeled = len(images), len(cohort.paths(Role.UNLABELED))
+    modules = published.untrained_modules(recipe)
+    settings, refinement = recipe.reconstruction, recipe.refinement
+    shown = settings.members * (settings.ndm_epochs * normals + settings.udm_epochs * (normals + unlabeled))
+    rates = {"stage 1": published.stage_1_rate(recipe, images, seconds)}
+    found = {"stage 1": shown / rates["stage 1"]}
+    for score, own in (("R_intra", modules[:1]), ("R_dual", modules)):
+        rates[f"stage 2, {score}"] = published.stage_2_rate(recipe, own, images, seconds)
+        rates[f"scoring, {score}"] = published.scoring_rate(recipe, own, images, seconds)
+        found[f"stage 2, {score}"] = refinement.epochs * normals / rates[f"stage 2, {score}"]
+        found[f"test passes, {score}"] = refinement.epochs * len(cohort.paths(Role.TEST)) / rates[f"scoring, {score}"]
+    return {"images_per_second": rates, "seconds": found, "total": sum(found.values())}
 
 
 def main() -> None:
@@ -247,7 +168,10 @@ def main() -> None:
     found |= {
         "seconds_each": options.seconds,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": machine.described(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        ).stdout.strip(),
         "versions": {"ddad": __version__, "torch": torch.__version__},
         "command": shlex.join(["python", "benchmarks/speed/bench.py", *sys.argv[1:]]),
     }

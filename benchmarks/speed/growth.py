@@ -2,36 +2,34 @@
 
     python benchmarks/speed/growth.py --out benchmarks/results/growth
 
-One factor is changed at a time. Both stages are run on phantoms for a few epochs, start-up of the processes included.
+One factor is changed at a time. What is timed is a whole fit of phantoms with few epochs, decoding and statistics
+included.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import machine
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
-from ddad import Recipe, __version__
+from ddad import Cohort, Recipe, __version__
 from ddad.cohorts.phantom import draw_phantom, render_phantom
-from ddad.detectors.base import FitContext
-from ddad.detectors.ddad import DDAD
 from ddad.experiments.drawing import MARKERS, PAGE_INCHES, save, style
 from ddad.experiments.peak_memory import peak_memory
 from ddad.experiments.tables import to_markdown
-from ddad.training.device import Compute
+from ddad.fitting import fit
 
 # Normal images; as many unlabeled ones are added.
 USUAL = {"images": 300, "members": 3, "image size": 64, "processes": 2}
@@ -42,15 +40,16 @@ FACTORS = {
     "processes": (1, 2, 3),
 }
 EPOCHS = {"reconstruction.ndm_epochs": 2, "reconstruction.udm_epochs": 2, "refinement.epochs": 1}
-_PHANTOMS = 100
+_SMALLEST = 48
 
 
-def phantoms(count: int, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return `count` images (N, 1, S, S) in [-1, 1], a few phantoms over and over: what they show costs nothing."""
-    drawn = [draw_phantom(0, index, abnormal=False) for index in range(_PHANTOMS)]
-    # Phantoms have a smallest size, and a smaller image costs what it costs.
-    rendered = np.stack([render_phantom(phantom, max(size, 48))[0][:size, :size] for phantom in drawn])
-    return np.resize(rendered.astype(np.float32) / 127.5 - 1, (count, size, size))[:, None]
+def write_images(folder: Path, count: int, size: int) -> None:
+    """Write `count` phantoms as PNG files of size x size pixels, no two alike."""
+    folder.mkdir()
+    for index in range(count):
+        # Phantoms have a smallest size, and a smaller image costs what it costs.
+        rendered = render_phantom(draw_phantom(0, index, abnormal=False), max(size, _SMALLEST))[0]
+        Image.fromarray(rendered[:size, :size]).save(folder / f"{index:05d}.png")
 
 
 def measure(setting: dict[str, int]) -> dict[str, float]:
@@ -58,16 +57,14 @@ def measure(setting: dict[str, int]) -> dict[str, float]:
     recipe = Recipe().changed(
         {**EPOCHS, "reconstruction.members": setting["members"], "images.image_size": setting["image size"]}
     )
-    images = phantoms(setting["images"], setting["image size"])
     with tempfile.TemporaryDirectory() as scratch:
-        normal, unlabeled = (Path(scratch) / f"{name}.npy" for name in ("normal", "unlabeled"))
-        np.save(normal, images)
-        np.save(unlabeled, images)
-        del images
-        context = FitContext(Path(scratch), Compute.choose("cpu", recipe.precision), setting["processes"])
+        folders = {role: Path(scratch) / role for role in ("normal", "unlabeled")}
+        for folder in folders.values():
+            write_images(folder, setting["images"], setting["image size"])
+        cohort = Cohort.from_folders(normal=folders["normal"], unlabeled=folders["unlabeled"])
         started = time.perf_counter()
         with peak_memory() as memory:
-            DDAD(recipe).fit(normal, unlabeled, context)
+            fit(cohort, recipe, out=Path(scratch) / "model", device="cpu", workers=setting["processes"])
     return {"seconds": time.perf_counter() - started, "memory_gb": memory.peak_bytes / 1e9}
 
 
@@ -110,24 +107,32 @@ def main() -> None:
         "epochs": EPOCHS,
         "rows": rows,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": machine.described(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        ).stdout.strip(),
         "versions": {"ddad": __version__, "torch": torch.__version__},
         "command": shlex.join(["python", "benchmarks/speed/growth.py", *sys.argv[1:]]),
     }
     (options.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw(table, options.out)
+    shortened = ", ".join(f"{field}={value}" for field, value in EPOCHS.items())
+    usual_setting = ", ".join(f"{value} {name}" for name, value in USUAL.items())
     shown = table.assign(
         seconds=table["seconds"].map("{:.1f}".format), memory=table["memory_gb"].map("{:.2f} GB".format)
     )
     (options.out / "results.md").write_text(
         f"""# How the cost of a fit grows
 
-Seconds of {EPOCHS}, start of the processes included, and peak memory of all processes together. One factor at a time;
-else {USUAL}. `images` is the number of normal images; as many unlabeled ones are there.
+Seconds of a whole `ddad.fit` with {shortened}, from files on disk to a saved model, and peak memory of
+all processes together, shared pages once. One factor at a time; else {usual_setting}.
+`images` is the number of normal images; as many unlabeled ones are there, so that 5000 are 10,000 in all. An epoch of
+stage 2 has at least {Recipe().refinement.least_steps} steps, which few images are repeated for.
 Dotted in the figure: proportional growth (with the square of the image's side; with one over the processes).
 
 {to_markdown(shown[["factor", "value", "seconds", "memory"]])}
-- machine: {record["machine"]}; {record["date"]}; ddad {__version__}, torch {torch.__version__}
+- machine: {record["machine"]}; {record["date"]}; commit `{record["commit"]}`, ddad {__version__}, torch
+  {torch.__version__}
 - command: `{record["command"]}`
 
 ![Seconds over each factor](growth.svg)

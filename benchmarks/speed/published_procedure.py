@@ -25,16 +25,16 @@ STAGE_2_BATCH = 8
 class _PlainASRNet(nn.Module):
     """ASR-Net as published: three convolutions, the last one with two outputs."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(2, width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(inputs, width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
             nn.Conv2d(width, width, kernel_size=3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
             nn.Conv2d(width, 2, kernel_size=3, padding=1),
         )  # fmt: skip
 
     def forward(self, discrepancies: Tensor) -> Tensor:
-        """Return logits (N, H, W) of the anomaly probability for discrepancies (N, 2, H, W)."""
+        """Return logits (N, H, W) of the anomaly probability for discrepancies (N, inputs, H, W)."""
         normal, abnormal = self.layers(discrepancies).unbind(dim=1)
         difference: Tensor = abnormal - normal
         return difference
@@ -80,8 +80,11 @@ def untrained_modules(recipe: Recipe) -> tuple[Ensemble, Ensemble]:
 
 
 def stage_2_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, seconds: float) -> float:
-    """Train one ASR-Net on images (N, C, S, S) with synthetic patches; return images a second."""
-    refiner = _PlainASRNet(recipe.refinement.width).train()
+    """Train one ASR-Net on images (N, C, S, S) with synthetic patches; return images a second.
+
+    It is that of R_intra if `modules` is the NDM alone, that of R_dual if it is NDM and UDM.
+    """
+    refiner = _PlainASRNet(len(modules), recipe.refinement.width).train()
     optimizer = _adam(refiner, recipe.refinement.learning_rate, recipe.refinement.weight_decay)
     generator = torch.Generator().manual_seed(0)
 
@@ -89,9 +92,7 @@ def stage_2_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, se
         chosen = torch.randint(len(images), (STAGE_2_BATCH,), generator=generator)
         draw = draw_patches(chosen, len(images), recipe.images.image_size, recipe.synthesis, generator)
         batch, labels = apply_patches(images[chosen], images[draw.donors], draw)
-        with torch.no_grad():
-            maps = discrepancy_maps(modules[0], modules[1], batch)
-        loss = focal_loss(refiner(torch.stack([maps["a_intra"], maps["a_inter"]], dim=1)), labels, 2.0)
+        loss = focal_loss(refiner(_discrepancies(modules, batch)), labels, 2.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -102,19 +103,24 @@ def stage_2_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, se
 
 
 def scoring_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, seconds: float) -> float:
-    """Score images (N, C, S, S) one at a time with both modules and one ASR-Net; return images a second."""
-    refiner = _PlainASRNet(recipe.refinement.width).eval()
+    """Score images (N, C, S, S) one at a time with the modules and one ASR-Net; return images a second."""
+    refiner = _PlainASRNet(len(modules), recipe.refinement.width).eval()
     place = 0
 
     def step() -> int:
         nonlocal place
         place = (place + 1) % len(images)
         with torch.no_grad():
-            maps = discrepancy_maps(modules[0], modules[1], images[place : place + 1])
-            torch.sigmoid(refiner(torch.stack([maps["a_intra"], maps["a_inter"]], dim=1))).mean().item()
+            torch.sigmoid(refiner(_discrepancies(modules, images[place : place + 1]))).mean().item()
         return 1
 
     return images_per_second(step, seconds)
+
+
+@torch.no_grad()
+def _discrepancies(modules: Sequence[Ensemble], images: Tensor) -> Tensor:
+    maps = discrepancy_maps(modules[0], modules[1] if len(modules) > 1 else None, images)
+    return torch.stack([maps[name] for name in ("a_intra", "a_inter") if name in maps], dim=1)
 
 
 def _adam(network: nn.Module, rate: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:

@@ -8,6 +8,7 @@ import sys
 import psutil
 import pytest
 
+from ddad.experiments import peak_memory as peak_memory_module
 from ddad.experiments.peak_memory import PeakMemory, peak_memory
 
 HOLD = "block = bytearray(80_000_000); print('there', flush=True); input()"
@@ -38,3 +39,21 @@ def test_where_shared_pages_may_not_be_seen_resident_ones_count(monkeypatch: pyt
     watched = PeakMemory()
     watched.sample()
     assert watched.peak_bytes > 10_000_000
+
+
+def test_a_later_peak_is_seen_although_less_is_resident(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First two processes share most of their pages, then one has many of its own."""
+    sizes, clock = {"resident": 900, "shared once": 500}, [0.0]
+    monkeypatch.setattr(
+        peak_memory_module, "_bytes", lambda _, shared_once: sizes["shared once" if shared_once else "resident"]
+    )
+    monkeypatch.setattr(peak_memory_module.time, "monotonic", lambda: clock[0])
+    watched = PeakMemory()
+    watched.sample()
+    assert watched.peak_bytes == 500
+    sizes.update({"resident": 800, "shared once": 800})
+    watched.sample()
+    assert watched.peak_bytes == 500
+    clock[0] = 6.0
+    watched.sample()
+    assert watched.peak_bytes == 800
