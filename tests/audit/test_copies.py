@@ -105,3 +105,31 @@ def test_files_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
     assert len(found.paths) == 3
     assert found.to_json()["copies"] == [{"first": "normal", "second": "normal", "exact": 0, "near": 0, "of": 3}]
     assert not found.leaks
+
+
+def test_many_copies_make_few_pairs_and_count_as_before(tmp_path: Path) -> None:
+    roles = ("normal", "unlabeled", "test_normal")
+    for number in range(60):
+        folder = tmp_path / roles[number % 3]
+        save(picture(0), folder / f"same-{number}.png")
+        save(picture(1) + np.random.default_rng(number).normal(0, 4, (160, 160)), folder / f"alike-{number}.png")
+    save(picture(2), tmp_path / "test_normal/alone.png")
+
+    found = audit_cohort(Cohort.from_folders(**{role: tmp_path / role for role in roles}))
+
+    assert {(count.exact, count.near) for count in found.copies} == {(20, 40)}
+    assert found.torn_groups == 2
+    assert len(np.unique(found.groups)) == 3
+    assert len(found.pairs.first) < 4 * len(found.paths)  # all pairs were 3540
+
+
+def test_a_chain_of_near_copies_is_one_group_though_its_middle_is_weak(tmp_path: Path) -> None:
+    one, other = picture(0) - 127, picture(1) - 127
+    for name, angle in enumerate(np.radians([0, 18, 50, 68])):
+        save(127 + np.cos(angle) * one + np.sin(angle) * other, tmp_path / f"normal/{name}.png")
+
+    found = audit_cohort(Cohort.from_folders(normal=tmp_path / "normal"))
+
+    kept = set(zip(found.pairs.first.tolist(), found.pairs.second.tolist(), strict=True))
+    assert kept == {(0, 1), (2, 3)}
+    assert len(np.unique(found.groups)) == 1

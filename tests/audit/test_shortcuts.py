@@ -21,7 +21,7 @@ def look(seed: int, **features: float | str) -> Look:
     rng = np.random.default_rng(seed)
     drawn = {name: float(rng.normal()) for name in ("brightness", "contrast", "sharpness", "dark share")}
     thumbnail = rng.integers(0, 256, (64, 64), dtype=np.uint8)
-    return Look(str(seed), str(seed), thumbnail, thumbnail, (0.0, 1.0), {**BASE, **drawn, **features})
+    return Look(str(seed), thumbnail, thumbnail, (0.0, 1.0), {**BASE, **drawn, **features})
 
 
 def by_feature(looks: list[Look], parts: list[str]) -> dict[str, tuple[float, float, float, str]]:

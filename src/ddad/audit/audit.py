@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ddad.audit.copies import CopyCount, CopyPairs, count_copies, find_copies, i
 from ddad.audit.look import Look, look_at
 from ddad.audit.shortcuts import Memorisation, Shortcut, find_shortcuts, measure_memorisation
 from ddad.cohorts import Cohort, Role, SkippedImage
-from ddad.cohorts.near_copies import Indices, linked_groups
+from ddad.cohorts.near_copies import Indices, joined_groups
 from ddad.cores import processor_cores
 from ddad.errors import BlankSliceError, CohortError, ImageError
 from ddad.progress import Progress, SilentProgress
@@ -116,13 +115,9 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
     table = cohort.table.iloc[kept]
     parts = [part_of(role, label) for role, label in zip(table["role"], table["label"], strict=True)]
     names = np.asarray(parts, dtype=str)
-    pairs = find_copies(looks, progress)
+    pairs, copy_groups = find_copies(looks, parts, progress)
     own_groups = pd.factorize(table["group"])[0].astype(np.int64)
-    # A link from each image to the first of its group joins the cohort's groups to those of copies.
-    leaders = pd.Series(np.arange(len(table))).groupby(own_groups).transform("first").to_numpy(np.int64)
-    groups = linked_groups(
-        np.concatenate([pairs.first, np.arange(len(table))]), np.concatenate([pairs.second, leaders]), len(table)
-    )
+    groups = joined_groups(copy_groups, own_groups)
     normal, abnormal = np.isin(names, ("normal", "test normal")), np.isin(names, ("abnormal", "test abnormal"))
     first, second = pairs.first, pairs.second
     conflicts = np.flatnonzero((normal[first] & abnormal[second]) | (abnormal[first] & normal[second]))
@@ -143,7 +138,7 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
         pairs=pairs,
         copies=count_copies(pairs, parts, PARTS),
         conflicts=conflicts,
-        torn_groups=_shared(pairs.groups(len(table)), ~tested, tested),
+        torn_groups=_shared(copy_groups, ~tested, tested),
         mixed_groups=_shared(own_groups, names == "normal", names == "unlabeled"),
         shortcuts=shortcuts,
         memorisation=memorisation,
@@ -170,7 +165,7 @@ def _look(cohort: Cohort, workers: int, progress: Progress) -> tuple[list[Look],
     kept: list[int] = []
     skipped: list[SkippedImage] = []
     with ThreadPoolExecutor(workers) as pool, progress.task("looking at images", len(paths)) as task:
-        for index, found in enumerate(pool.map(partial(_try, cohort), paths)):
+        for index, found in enumerate(pool.map(_try, paths)):
             if isinstance(found, Look):
                 looks.append(found)
                 kept.append(index)
@@ -180,8 +175,8 @@ def _look(cohort: Cohort, workers: int, progress: Progress) -> tuple[list[Look],
     return looks, kept, skipped
 
 
-def _try(cohort: Cohort, path: Path) -> Look | SkippedImage:
+def _try(path: Path) -> Look | SkippedImage:
     try:
-        return look_at(path, cohort)
+        return look_at(path)
     except ImageError as error:
         return SkippedImage(path, error.reason, isinstance(error, BlankSliceError))

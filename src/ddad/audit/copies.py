@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddad.audit.look import THUMBNAIL, Look
-from ddad.cohorts.near_copies import Indices, correlated, linked_groups, standardised
+from ddad.cohorts.near_copies import Indices, correlated, joined_groups, linked_further, standardised
 from ddad.progress import Progress
 
 # A perceptual hash of 16x16 numbers finds candidates, 32x32 decide. Slow changes of brightness are taken away before
@@ -26,6 +25,7 @@ _WHOLE = (0.0, 0.0, 1.0)
 _CENTRE_CROPS = tuple(((1 - share) / 2, (1 - share) / 2, share) for share in (0.93, 0.86, 0.8))
 _CORNER_CROPS = tuple((top, left, 0.9) for top in (0.0, 0.1) for left in (0.0, 0.1))
 _CONFIRM_AT_ONCE = 65536
+_NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CopyPairs:
     Attributes:
         first: (P,) indices of images.
         second: (P,) indices, each larger than that in `first`.
-        exact: (P,) whether files or pixels are the same.
+        exact: (P,) whether the pixels are the same.
         correlation: (P,) of their fine structure, 1 for exact copies.
     """
 
@@ -43,10 +43,6 @@ class CopyPairs:
     second: Indices
     exact: NDArray[np.bool_]
     correlation: NDArray[np.float32]
-
-    def groups(self, count: int) -> Indices:
-        """Number the groups of `count` images that copies link, from 0."""
-        return linked_groups(self.first, self.second, count)
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class CopyCount:
     Attributes:
         first: the part whose images are counted.
         second: where their copies are.
-        exact: images of `first` with the same file or the same pixels in `second`.
+        exact: images of `first` with the same pixels in `second`.
         near: images of `first` with a near copy in `second`; exact ones count, too.
         of: images of `first` that could be read.
     """
@@ -72,25 +68,40 @@ class CopyCount:
         return asdict(self)
 
 
-def find_copies(looks: Sequence[Look], progress: Progress) -> CopyPairs:
-    """Find all pairs of copies among images.
+def find_copies(looks: Sequence[Look], parts: Sequence[str], progress: Progress) -> tuple[CopyPairs, Indices]:
+    """Find the copies among images.
 
     Compared are images with every other image as they are, mirrored, upside down and turned by 180°; the same without
     dark margins; and crops in the centre and the corners, down to 0.8 of each side.
+
+    Args:
+        looks: of the images.
+        parts: (N,) the part of the cohort that each image is of.
+        progress: told of each comparison.
+
+    Returns:
+        Pairs, and (N,) numbers from 0 of the groups that all copies link. Of an image with many copies, the pairs hold
+        one a part: with the first of the same pixels, and with the most alike of other pixels. So their number grows
+        with that of the images, even where all are alike.
     """
-    strengths = dict.fromkeys(_same(looks), (True, 1.0))
-    for first, second, correlation in _near(looks, progress):
-        for pair, value in zip(zip(first.tolist(), second.tolist(), strict=True), correlation.tolist(), strict=True):
-            ordered = (min(pair), max(pair))
-            exact, best = strengths.get(ordered, (False, 0.0))
-            strengths[ordered] = (exact, max(best, value))
-    ordered_pairs = sorted(strengths)
-    return CopyPairs(
-        first=np.array([pair[0] for pair in ordered_pairs], np.int64),
-        second=np.array([pair[1] for pair in ordered_pairs], np.int64),
-        exact=np.array([strengths[pair][0] for pair in ordered_pairs], bool),
-        correlation=np.array([strengths[pair][1] for pair in ordered_pairs], np.float32),
+    pictures, picture = np.unique([look.pixel_digest for look in looks], return_inverse=True)
+    names, part = np.unique(np.asarray(parts, dtype=str), return_inverse=True)
+    everyone = np.arange(len(looks))
+    # The first image of each picture in each part stands for all of them.
+    leaders = np.full((len(pictures), len(names)), _NOBODY)
+    leaders[picture[::-1], part[::-1]] = everyone[::-1]
+    alone = np.sort(leaders[leaders != _NOBODY])
+    near = _Nearest.among(len(alone), len(names))
+    for first, second, correlation in _near([looks[index] for index in alone], progress):
+        other = picture[alone[first]] != picture[alone[second]]
+        near.note(first[other], second[other], correlation[other], part[alone])
+    own = np.searchsorted(alone, leaders[picture, part])
+    likest = np.where(near.partner == _NOBODY, _NOBODY, alone[near.partner])
+    pairs = _joined(
+        _listed(leaders[picture], np.ones((len(looks), len(names)), np.float32), exact=True),
+        _listed(likest[own], near.correlation[own], exact=False),
     )
+    return pairs, joined_groups(picture, near.groups[own])
 
 
 def count_copies(pairs: CopyPairs, parts: Sequence[str], order: Sequence[str]) -> list[CopyCount]:
@@ -122,14 +133,56 @@ def images_with_copy(
     return np.union1d(forward, backward).astype(np.int64)
 
 
-def _same(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Yield pairs of the same bytes or the same pixels; of many, each with the first."""
-    for digests in ([look.file_digest for look in looks], [look.pixel_digest for look in looks]):
-        places: dict[str, list[int]] = defaultdict(list)
-        for index, digest in enumerate(digests):
-            places[digest].append(index)
-        for same in places.values():
-            yield from ((one, other) for place, one in enumerate(same) for other in same[place + 1 :])
+@dataclass
+class _Nearest:
+    """The most alike so far of each of R images in each of Q parts, and the groups that all near copies make.
+
+    Attributes:
+        partner: (R, Q) its place, or `_NOBODY`.
+        correlation: (R, Q) with it.
+        groups: (R,) numbers from 0.
+    """
+
+    partner: Indices
+    correlation: NDArray[np.float32]
+    groups: Indices
+
+    @classmethod
+    def among(cls, images: int, parts: int) -> _Nearest:
+        """Begin with no near copies."""
+        shape = images, parts
+        return cls(np.full(shape, _NOBODY), np.zeros(shape, np.float32), np.arange(images))
+
+    def note(self, first: Indices, second: Indices, correlation: NDArray[np.float32], part: Indices) -> None:
+        """Take in pairs (P,) of near copies; `part` (R,) is that of each image."""
+        self.groups = linked_further(self.groups, first, second)
+        order = np.argsort(correlation, kind="stable")  # where an image comes twice, the last one is kept
+        for image, other in ((first[order], second[order]), (second[order], first[order])):
+            better = correlation[order] > self.correlation[image, part[other]]
+            place = image[better], part[other[better]]
+            self.correlation[place] = correlation[order][better]
+            self.partner[place] = other[better]
+
+
+def _listed(partner: Indices, correlation: NDArray[np.float32], *, exact: bool) -> CopyPairs:
+    """Return the pairs of a table (N, Q) of partners; an image is none of its own."""
+    image, column = np.nonzero((partner != _NOBODY) & (partner != np.arange(len(partner))[:, None]))
+    other = partner[image, column]
+    return CopyPairs(
+        np.minimum(image, other),
+        np.maximum(image, other),
+        np.full(len(image), exact),
+        correlation[image, column],
+    )
+
+
+def _joined(*several: CopyPairs) -> CopyPairs:
+    """Put pairs into one order; of a pair that comes twice the first stays."""
+    first, second, exact, correlation = (
+        np.concatenate([getattr(pairs, field.name) for pairs in several]) for field in fields(CopyPairs)
+    )
+    _, kept = np.unique(np.stack([first, second]), axis=1, return_index=True)
+    return CopyPairs(first[kept], second[kept], exact[kept], correlation[kept])
 
 
 def _near(looks: Sequence[Look], progress: Progress) -> Iterator[tuple[Indices, Indices, NDArray[np.float32]]]:

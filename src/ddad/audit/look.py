@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddad.cohorts import Cohort
 from ddad.images import Acquisition, Address, MedicalImage, read_acquisition, read_image
 
 THUMBNAIL = 64
@@ -38,7 +37,6 @@ class Look:
     """What is kept of one image.
 
     Attributes:
-        file_digest: SHA-256 of the file's bytes, and of the place in it where it holds several images.
         pixel_digest: SHA-256 of the decoded pixels and their shape.
         whole: (64, 64) uint8, the image squashed into a square and stretched in contrast.
         content: (64, 64) uint8, the same of its content, without dark margins.
@@ -46,7 +44,6 @@ class Look:
         features: by name, those of `NUMBERS` (NaN where unknown) and `CATEGORIES` (empty where unknown).
     """
 
-    file_digest: str
     pixel_digest: str
     whole: NDArray[np.uint8]
     content: NDArray[np.uint8]
@@ -54,7 +51,7 @@ class Look:
     features: dict[str, float | str]
 
 
-def look_at(path: Path, cohort: Cohort) -> Look:
+def look_at(path: Path) -> Look:
     """Read an image and keep what the audit needs of it.
 
     Raises:
@@ -65,7 +62,6 @@ def look_at(path: Path, cohort: Cohort) -> Look:
     whole, levels = _thumbnail(grey)
     shape = f"{image.pixels.shape}".encode()
     return Look(
-        file_digest=cohort.digest(str(path)),
         pixel_digest=hashlib.sha256(shape + np.ascontiguousarray(image.pixels).tobytes()).hexdigest(),
         whole=whole,
         content=_thumbnail(_content(grey))[0],

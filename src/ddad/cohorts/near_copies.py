@@ -32,16 +32,11 @@ def near_copy_groups(images: NDArray[np.float32], correlation: float = 0.97) -> 
     count = len(images)
     small = thumbnails(images)
     upright, mirrored = standardised(small), standardised(small[:, :, ::-1])
-    everyone = np.arange(count)
-    groups = everyone
+    groups = np.arange(count)
     for other in (upright, mirrored):
         for first, second in correlated(upright, other, correlation):
-            if (groups[first] == groups[second]).all():
-                continue
-            # Joined block by block: where all images are alike, their links would fill the memory. A group found
-            # before is a node of its own, behind those of the images.
-            links = np.concatenate([first, everyone]), np.concatenate([second, count + groups])
-            groups = linked_groups(*links, 2 * count)[:count]
+            # Joined block by block: where all images are alike, their links would fill the memory.
+            groups = linked_further(groups, first, second)
     return groups
 
 
@@ -70,6 +65,16 @@ def linked_groups(first: Indices, second: Indices, count: int) -> Indices:
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
     groups: Indices = connected_components(links, directed=False)[1].astype(np.int64)
     return groups
+
+
+def linked_further(groups: Indices, first: Indices, second: Indices) -> Indices:
+    """Join the groups (N,) of things that further links connect, and number them from 0."""
+    if (groups[first] == groups[second]).all():
+        return groups
+    # A group found before is a node of its own, behind those of the things.
+    count = len(groups)
+    links = np.concatenate([first, np.arange(count)]), np.concatenate([second, count + groups])
+    return linked_groups(*links, 2 * count)[:count]
 
 
 def joined_groups(*partitions: Sequence[str] | Indices) -> Indices:
