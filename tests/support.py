@@ -99,6 +99,29 @@ def write_images(
     return paths
 
 
+def write_slice(path: Path, patient: str | None, study: str | None) -> Path:
+    """Write a DICOM file of 16 x 16 pixels of a patient and a study."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    if patient is not None:
+        data.PatientID = patient
+    if study is not None:
+        data.StudyInstanceUID = study
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.Rows = data.Columns = 16
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.PixelData = np.random.default_rng(abs(hash(path.name)) % 2**32).integers(0, 255, 256, np.uint8).tobytes()
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Return every file under a folder, hidden ones too, with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

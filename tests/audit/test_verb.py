@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from test_copies import picture, save
 
 from ddad.audit import audit_cohort
-from ddad.cohorts import Cohort
-from support import run_cli
+from ddad.cohorts import Cohort, SkippedImage
+from ddad.report.audit_page import write_audit_page
+from support import run_cli, write_images, write_slice
 
 COUNTS = {"train.0": 16, "train.unlabeled.0": 10, "train.unlabeled.1": 12, "test.0": 12, "test.1": 12}
 
@@ -129,3 +131,77 @@ def test_the_page_shows_pairs_and_runs_nothing(folder, monkeypatch, capsys) -> N
     assert "AUC 1.000" in content
     page.write_text("mine")
     assert run_cli(monkeypatch, capsys, "audit", "--data", folder, "--out", page).code == 1
+
+
+def test_patients_in_training_and_test_are_found_and_dealt_to_one_side(tmp_path: Path, monkeypatch, capsys) -> None:
+    places = {"normal/0": "ann", "normal/1": "bob", "test/2": "ann", "test/3": "cid", "test/4": "ann"}
+    for place, patient in places.items():
+        write_slice(tmp_path / f"{place}.dcm", patient, f"1.2.{len(patient)}")
+    options = ("--normal", tmp_path / "normal", "--test-normal", tmp_path / "test", "--fail-on", "copies", "--json")
+    file, page = tmp_path / "fresh.json", tmp_path / "audit.html"
+
+    outcome = run_cli(monkeypatch, capsys, "audit", *options, "--write-split", file, "--out", page)
+
+    assert outcome.code == 4
+    assert outcome.json["groups"]["patients_in_training_and_test"] == 1
+    assert outcome.json["groups"]["copies_in_training_and_test"] == 0
+    assert outcome.json["found"]["copies"]
+    assert "<div><dd>1</dd><dt>groups (patients) in both training and test</dt></div>" in page.read_text()
+    written = json.loads(file.read_text())
+    sides = [{places[f"{Path(name).parent.name}/{Path(name).stem}"] for name in written[key]["0"]} for key in written]
+    assert not sides[0] & sides[1]
+
+
+def test_a_manifest_with_a_torn_group_can_be_audited(tmp_path: Path, monkeypatch, capsys) -> None:
+    paths = write_images(tmp_path, 4, size=32)
+    rows = zip(
+        paths, ("normal", "normal", "test", "test"), ("", "", "0", "0"), ("ann", "bob", "ann", "cid"), strict=True
+    )
+    lines = ["path,role,label,group", *(f"{path.name},{','.join(rest)}" for path, *rest in rows)]
+    (tmp_path / "all.csv").write_text("\n".join(lines))
+    file = tmp_path / "fresh.json"
+
+    outcome = run_cli(monkeypatch, capsys, "audit", "--manifest", tmp_path / "all.csv", "--write-split", file, "--json")
+
+    assert outcome.code == 0
+    assert outcome.json["groups"]["patients_in_training_and_test"] == 1
+    written = json.loads(file.read_text())
+    sides = [{Path(name).name for name in written[key]["0"]} for key in ("train", "test")]
+    ann = {paths[0].name, paths[2].name}
+    assert ann <= sides[0] or ann <= sides[1]
+
+
+def test_normal_images_are_compared_with_abnormal_ones(folder, monkeypatch, capsys) -> None:
+    for number in range(12):
+        save(picture(2000 + number), folder / f"n/{number}.png")
+        save(picture(3000 + number, 96), folder / f"a/{number}.png")
+
+    outcome = run_cli(monkeypatch, capsys, "audit", "--normal", folder / "n", "--abnormal", folder / "a", "--json")
+
+    (width,) = [one for one in outcome.json["shortcuts"] if one["feature"] == "width"]
+    assert (width["comparison"], width["higher_in"], width["strong"]) == ("normal against abnormal", "normal", True)
+
+
+def test_an_anomaly_rate_takes_the_first_unlabeled_names(folder, monkeypatch, capsys) -> None:
+    rate = ("--anomaly-rate", "0.5", "--write-split", folder / "fresh.json")
+    outcome = run_cli(monkeypatch, capsys, "audit", "--data", folder, *rate, "--json")
+
+    assert outcome.json["images"]["unlabeled"] == 20
+    before = outcome.json["split"]["before"]
+    assert (before["train.unlabeled.0"], before["train.unlabeled.1"]) == (10, 10)
+    assert outcome.json["split"]["after"] == before
+
+
+def test_blank_slices_do_not_count_as_unreadable(tmp_path: Path) -> None:
+    cohort = Cohort.from_folders(normal=[path.parent for path in write_images(tmp_path / "n", 2, size=32)][:1])
+    audit = audit_cohort(cohort)
+    blank = SkippedImage(tmp_path / "volume.nii#1", "blank", blank=True)
+    broken = SkippedImage(tmp_path / "broken.png", "truncated")
+
+    write_audit_page(replace(audit, skipped=[blank, broken]), tmp_path / "audit.html")
+
+    page = (tmp_path / "audit.html").read_text()
+    assert "<dd>1</dd><dt>could not be read</dt>" in page
+    assert "<dd>1</dd><dt>blank</dt>" in page
+    assert "broken.png" in page
+    assert "volume.nii" not in page

@@ -2,35 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from ddad.cohorts import Cohort, Role
 from ddad.cohorts.patients import find_groups
 from ddad.cohorts.rows import Row
-from support import write_images
-
-
-def write_slice(path: Path, patient: str | None, study: str | None) -> Path:
-    """Write a DICOM file of 16 x 16 pixels of a patient and a study."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    if patient is not None:
-        data.PatientID = patient
-    if study is not None:
-        data.StudyInstanceUID = study
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.Rows = data.Columns = 16
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
-    data.PixelData = np.random.default_rng(abs(hash(path.name)) % 2**32).integers(0, 255, 256, np.uint8).tobytes()
-    data.save_as(path, enforce_file_format=True)
-    return path
+from support import write_images, write_slice
 
 
 def rows(*paths: Path, role: Role = Role.NORMAL) -> list[Row]:
@@ -42,8 +19,9 @@ def test_files_of_a_patient_are_a_group_named_for_the_first(tmp_path: Path) -> N
         write_slice(tmp_path / f"{number}.dcm", patient, f"1.2.{number}")
         for number, patient in enumerate(["ann", "bob", "ann", "ann"])
     ]
-    groups, notes = find_groups(rows(*paths))
+    groups, torn, notes = find_groups(rows(*paths))
     assert groups == [str(paths[index]) for index in (0, 1, 0, 0)]
+    assert not torn
     assert not notes
     assert not any("ann" in group for group in (Path(name).name for name in groups))
 
@@ -80,6 +58,8 @@ def test_a_patient_in_training_and_test_is_said_and_not_refused(tmp_path: Path, 
     assert any("in both training and test" in note for note in cohort.notes)
     sides = cohort.table.groupby("group")["role"].nunique()
     assert (sides == 1).all()
+    test, training = cohort.of("test")["group"].iloc[0], cohort.of("normal")["group"].iloc[0]
+    assert cohort.torn_patients == {test: training}
 
 
 def test_the_fingerprint_of_groups_does_not_depend_on_the_folder(tmp_path: Path) -> None:

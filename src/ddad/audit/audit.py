@@ -40,6 +40,7 @@ class Audit:
         copies: how many images of each part have a copy in each.
         conflicts: indices into `pairs`: one image known to be normal, the other abnormal.
         torn_groups: how many groups of copies lie in both training and test.
+        torn_patients: how many groups of the cohort, such as patients, do.
         mixed_groups: how many groups of the cohort, such as patients, are in both the normal and the unlabeled images.
         shortcuts: trivial features and how well they separate.
         memorisation: what remembering the training normals is worth.
@@ -56,6 +57,7 @@ class Audit:
     copies: list[CopyCount]
     conflicts: Indices
     torn_groups: int
+    torn_patients: int
     mixed_groups: int
     shortcuts: list[Shortcut]
     memorisation: Memorisation | None
@@ -63,8 +65,8 @@ class Audit:
 
     @property
     def leaks(self) -> bool:
-        """Whether a test image has a copy in training, or copies have contradicting labels."""
-        return bool(len(self.conflicts)) or any(
+        """Whether a test image has a copy or its patient in training, or copies have contradicting labels."""
+        return bool(self.torn_patients or len(self.conflicts)) or any(
             count.near and count.first.startswith("test") and not count.second.startswith("test")
             for count in self.copies
         )
@@ -87,7 +89,11 @@ class Audit:
                     for index in self.conflicts[:_EXAMPLES]
                 ],
             },
-            "groups": {"copies_in_training_and_test": self.torn_groups, "normal_and_unlabeled": self.mixed_groups},
+            "groups": {
+                "copies_in_training_and_test": self.torn_groups,
+                "patients_in_training_and_test": self.torn_patients,
+                "normal_and_unlabeled": self.mixed_groups,
+            },
             "shortcuts": [shortcut.to_json() for shortcut in self.shortcuts],
             "memorisation": None if self.memorisation is None else self.memorisation.to_json(),
             "found": {"copies": self.leaks, "shortcuts": self.has_shortcuts},
@@ -116,7 +122,8 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
     parts = [part_of(role, label) for role, label in zip(table["role"], table["label"], strict=True)]
     names = np.asarray(parts, dtype=str)
     pairs, copy_groups = find_copies(looks, parts, progress)
-    own_groups = pd.factorize(table["group"])[0].astype(np.int64)
+    whole = [cohort.torn_patients.get(group, group) for group in table["group"]]
+    own_groups = pd.factorize(np.asarray(whole, dtype=object))[0].astype(np.int64)
     groups = joined_groups(copy_groups, own_groups)
     normal, abnormal = np.isin(names, ("normal", "test normal")), np.isin(names, ("abnormal", "test abnormal"))
     first, second = pairs.first, pairs.second
@@ -139,6 +146,7 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
         copies=count_copies(pairs, parts, PARTS),
         conflicts=conflicts,
         torn_groups=_shared(copy_groups, ~tested, tested),
+        torn_patients=_shared(own_groups, ~tested, tested),
         mixed_groups=_shared(own_groups, names == "normal", names == "unlabeled"),
         shortcuts=shortcuts,
         memorisation=memorisation,

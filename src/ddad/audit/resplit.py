@@ -56,14 +56,17 @@ class Resplit:
 
 
 def source_lists(audit: Audit, data: Path | None, split: str) -> dict[str, str]:
-    """Return by path in which list each image of the cohort is.
+    """Return by path in which list each image of the audit is.
 
     Only a benchmark folder knows the labels of unlabeled images; those of other cohorts are in `train.unlabeled`.
     """
     if data is None:
         return {path: _FROM_PART.get(part, "") for path, part in zip(audit.paths, audit.parts, strict=True)}
     file = Path(split) if Path(split).is_absolute() else data / split
-    return {str(data / "images" / name): key for key, names in read_split(file).items() for name in names}
+    key_of = {str(data / "images" / name): key for key, names in read_split(file).items() for name in names}
+    # At an anomaly rate, not every name of the split is in the cohort.
+    seen = {*audit.paths, *(str(image.path) for image in audit.skipped)}
+    return {path: key for path, key in key_of.items() if path in seen}
 
 
 def leak_free_split(audit: Audit, lists: Mapping[str, str], images: Path | None, seed: int = 0) -> Resplit:

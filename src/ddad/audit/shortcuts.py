@@ -23,6 +23,9 @@ from ddad.evaluation.image_metrics import Interval
 SHORTCUT_AUC = 0.7
 """A feature is a shortcut if the lower end of its AUC's interval reaches this."""
 
+COMPARED = (("normal", "unlabeled"), ("normal", "abnormal"), ("test normal", "test abnormal"))
+"""Parts of a cohort that are compared."""
+
 JOINT = "all of them"
 """The name of all features together."""
 
@@ -36,7 +39,7 @@ class Shortcut:
     """How well one feature separates two groups.
 
     Attributes:
-        comparison: the two groups, `normal against unlabeled` or `test normal against test abnormal`.
+        comparison: the two groups, one of `COMPARED`, such as `normal against unlabeled`.
         feature: its name, or `all of them`.
         auc: at least 0.5, but for features of words and `all of them`, which are cross-validated.
         low: lower end of the 95 % interval (DeLong); it takes the images as independent.
@@ -100,7 +103,7 @@ def find_shortcuts(looks: Sequence[Look], parts: Sequence[str], groups: Indices)
     table = pd.DataFrame([look.features for look in looks])
     names = np.asarray(parts, dtype=str)
     found = []
-    for first, second in (("normal", "unlabeled"), ("test normal", "test abnormal")):
+    for first, second in COMPARED:
         chosen = np.isin(names, (first, second))
         labels = (names[chosen] == second).astype(int)
         # Images that are all copies of a few say nothing that could be validated.

@@ -254,8 +254,11 @@ def build_cohort(
     anomaly_rate: float | None = None,
     slices: str = "all",
     volume: int = 1,
+    allow_torn: bool = False,
 ) -> Cohort:
     """Assemble the cohort from whichever of the three forms was given.
+
+    With `allow_torn`, a group of a manifest may be in both training and test.
 
     Raises:
         CohortError: no form, or more than one, was given; or the images cannot be assembled.
@@ -276,7 +279,7 @@ def build_cohort(
     if anomaly_rate is not None and data is None:
         raise SettingError("--anomaly-rate: goes with --data, whose lists say which unlabeled images are abnormal.")
     if manifest is not None:
-        return Cohort.from_manifest(manifest)
+        return Cohort.from_manifest(manifest, allow_torn=allow_torn)
     if data is not None:
         return Cohort.from_benchmark(data, split=split, anomaly_rate=anomaly_rate)
     return Cohort.from_folders(

@@ -79,7 +79,7 @@ def print_audit(audit: Audit) -> None:
         copies.add_row(count.first, among, *numbers, style="bold" if count.near else None)
     console.print(copies)
     console.print(
-        f"Groups of copies in both training and test: {audit.torn_groups}. "
+        f"Groups of copies in both training and test: {audit.torn_groups}; groups (patients): {audit.torn_patients}. "
         f"Copies with contradicting labels: {len(audit.conflicts)}. "
         f"Groups (patients) in both normal and unlabeled: {audit.mixed_groups}."
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -37,12 +37,15 @@ class Cohort:
         name: the cohort in a word, for titles and file names.
         origins: where each row was named, for messages; may be empty.
         notes: what was left out or adapted while reading, one sentence each.
+        torn_patients: patients in both training and test, by their DICOM headers: the group in training by that in
+            test.
     """
 
     table: pd.DataFrame
     name: str
     origins: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    torn_patients: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_folders(
@@ -77,16 +80,20 @@ class Cohort:
         return cls._checked(rows, notes, name)
 
     @classmethod
-    def from_manifest(cls, csv: str | Path) -> Self:
+    def from_manifest(cls, csv: str | Path, *, allow_torn: bool = False) -> Self:
         """Read a CSV file with the columns path and role, and optionally label, group and mask.
 
         Relative paths are relative to the manifest's folder.
+
+        Args:
+            csv: the manifest.
+            allow_torn: whether a group may be in both training and test, as an audit wants it, to say so.
 
         Raises:
             CohortError: a column is missing, a row is wrong (its line is named), or a file is missing.
         """
         rows, notes = read_manifest(Path(csv))
-        return cls._checked(rows, notes, Path(csv).stem)
+        return cls._checked(rows, notes, Path(csv).stem, allow_torn=allow_torn)
 
     @classmethod
     def from_benchmark(
@@ -120,8 +127,8 @@ class Cohort:
         return cls._checked(rows, notes, Path(folder).resolve().name)
 
     @classmethod
-    def _checked(cls, rows: Sequence[Row], notes: Sequence[str], name: str) -> Self:
-        groups, patients = find_groups(rows)
+    def _checked(cls, rows: Sequence[Row], notes: Sequence[str], name: str, *, allow_torn: bool = False) -> Self:
+        groups, torn, doubts = find_groups(rows)
         table = pd.DataFrame(
             {
                 "path": pd.array([str(row.path) for row in rows], "string"),
@@ -131,8 +138,8 @@ class Cohort:
                 "mask": pd.array([None if row.mask is None else str(row.mask) for row in rows], "string"),
             }
         )
-        cohort = cls(table, name, tuple(row.origin for row in rows), (*notes, *patients))
-        cohort.validate()
+        cohort = cls(table, name, tuple(row.origin for row in rows), (*notes, *doubts), torn)
+        cohort.validate(allow_torn=allow_torn)
         return cohort
 
     def __len__(self) -> int:
@@ -173,8 +180,11 @@ class Cohort:
                 f"{self.name}: {count} {Role(role).value} images, at least {least} are needed {purpose}. Add some."
             )
 
-    def validate(self) -> None:
+    def validate(self, *, allow_torn: bool = False) -> None:
         """Check that the table is whole and consistent; every constructor does.
+
+        Args:
+            allow_torn: whether a group may be in both training and test.
 
         Raises:
             CohortError: no image at all, a missing file, a file named twice or in two roles, a label
@@ -189,7 +199,8 @@ class Cohort:
         self._check_values()
         self._check_files()
         self._check_paths()
-        self._check_groups()
+        if not allow_torn:
+            self._check_groups()
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -297,7 +308,8 @@ class Cohort:
             more = f" So are {len(torn) - 1} other groups." if len(torn) > 1 else ""
             raise CohortError(
                 f"{self.name}: group {group!r} is in both training and test: {self._where(side[False])} and "
-                f"{self._where(side[True])}.{more} Move all images of a group to one side."
+                f"{self._where(side[True])}.{more} Move all images of a group to one side, as ddad audit --write-split "
+                "does."
             )
 
     def _copies_between_roles(self) -> list[str]:

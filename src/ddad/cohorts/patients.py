@@ -9,8 +9,11 @@ from ddad.errors import ImageError
 from ddad.images import Address, Shown, read_shown
 
 
-def find_groups(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    """Return the group of each row, and notes on patients that are in training and test.
+def find_groups(rows: Sequence[Row]) -> tuple[list[str], dict[str, str], list[str]]:
+    """Return the group of each row, torn patients, and notes on them.
+
+    A torn patient is in training and test, and is a group in each: the dictionary tells the one in training by that
+    in test.
 
     A row's own group stands. Else DICOM files of a patient are one group, named for the first of them, so that no
     identity is kept; where all have the same patient identifier, which anonymising often leaves, those of a study. Any
@@ -28,13 +31,14 @@ def find_groups(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
         groups.append(row.group or own)
     torn = sorted(who for who, is_test in first if is_test and (who, False) in first)
     if not torn:
-        return groups, []
+        return groups, {}, []
     what = "patients" if by_patient else "studies"
     note = (
         f"{len(torn)} {what}, by their DICOM headers, are in both training and test, e.g. {first[torn[0], False]} and "
-        f"{first[torn[0], True]}: what is measured on them is too good. Move all images of a patient to one side."
+        f"{first[torn[0], True]}: what is measured on them is too good. Move all images of a patient to one side, "
+        "as ddad audit --write-split does."
     )
-    return groups, [note]
+    return groups, {first[who, True]: first[who, False] for who in torn}, [note]
 
 
 def _shown(container: str) -> Shown:

@@ -24,7 +24,13 @@ from ddad.report.source_image import visible_levels
 _PAIRS = 6
 _CHARTS = 6
 _SIDE, _QUALITY = 192, 75
-_CLASSES = {"normal": "normal", "unlabeled": "unknown", "test normal": "normal", "test abnormal": "abnormal"}
+_CLASSES = {
+    "normal": "normal",
+    "unlabeled": "unknown",
+    "abnormal": "abnormal",
+    "test normal": "normal",
+    "test abnormal": "abnormal",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progr
     content = environment.from_string(own_template("audit.html.j2")).render(
         audit=audit,
         version=__version__,
-        across=[count for count in audit.copies if count.near],
+        unreadable=[image for image in audit.skipped if not image.blank],
+        blank=sum(image.blank for image in audit.skipped),
         examples=_examples(audit, progress or SilentProgress()),
         conflicts=[_example(audit, int(index)) for index in audit.conflicts[:_PAIRS]],
         charts=_charts(audit),

@@ -22,11 +22,13 @@ class FailOn(StrEnum):
 def audit(
     normal: options.Normal = None,
     unlabeled: options.Unlabeled = None,
+    abnormal: options.Abnormal = None,
     test_normal: options.TestNormal = None,
     test_abnormal: options.TestAbnormal = None,
     manifest: options.Manifest = None,
     data: options.Data = None,
     split: options.Split = "data.json",
+    anomaly_rate: options.AnomalyRate = None,
     slices: options.Slices = "all",
     volume: options.Volume = 1,
     out: Annotated[Path | None, typer.Option("--out", help="HTML file to write, with example pairs.")] = None,
@@ -56,13 +58,16 @@ def audit(
     cohort = options.build_cohort(
         normal=normal,
         unlabeled=unlabeled,
+        abnormal=abnormal,
         test_normal=test_normal,
         test_abnormal=test_abnormal,
         manifest=manifest,
         data=data,
         split=split,
+        anomaly_rate=anomaly_rate,
         slices=slices,
         volume=volume,
+        allow_torn=True,
     )
     if out is not None:
         check_target(out, overwrite=overwrite)
