@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddad import Cohort, Model, fit
+from ddad import Cohort, Model, fit, trimming
 from ddad.detectors import FitContext
 from ddad.errors import CohortError
 from ddad.fitting import fit as fit_model
@@ -130,3 +131,20 @@ def test_the_command_line_fits_without_known_normals(
     assert "fitted on 24 trusted and 10 unlabeled images" in said
     assert "no image was known to be normal" in said
     assert len(pd.read_csv(tmp_path / "m" / "trusted.csv")) == 40
+
+
+def test_dividing_a_pile_needs_less_memory_than_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = random_images(400, size=64).numpy()
+    np.save(tmp_path / "pile.npy", images)
+    names = [str(number) for number in range(400)]
+    known = Trust(np.arange(400) < 300, np.zeros(400), np.zeros(400, np.int64), 1.0)
+    monkeypatch.setattr(trimming, "trust_likely_normals", lambda *_: known)
+    context = FitContext(tmp_path, Compute("cpu", "fp32"), workers=0, progress=RecordedProgress())
+
+    tracemalloc.start()
+    divided = divide_pile(tmp_path / "pile.npy", names, names, RECIPE, context)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < images.nbytes / 4
+    np.testing.assert_array_equal(divided.pixels["unlabeled"], images[300:])

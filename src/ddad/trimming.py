@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddad.cohorts.near_copies import joined_groups, near_copy_groups
+from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import Indices, group_folds, hold_out
 from ddad.detectors import FitContext
 from ddad.recipe import Recipe
@@ -74,7 +75,7 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
         chosen = np.zeros(len(images), bool)
         for fold, network in enumerate(networks):
             own = np.flatnonzero(folds == fold)
-            errors[own] = _errors(images[own], recipe, network, context.compute)
+            errors[own] = _errors(images, own, recipe, network, context.compute)
             best = np.argsort(errors[own], kind="stable")[: max(1, round(settings.trusted * len(own)))]
             chosen[own[best]] = True
         agreement = float((chosen & trusted).sum() / chosen.sum())
@@ -143,7 +144,7 @@ def divide_pile(
     for name, places in parts.items():
         if len(places):
             file = context.workspace / f"{name}.npy"
-            np.save(file, images[places])
+            save_rows(images, places, file)
             pixels[name] = np.load(file, mmap_mode="r", allow_pickle=False)
     return DividedPile(pixels, parts, trust, paths, recipe.trimming.rounds)
 
@@ -162,7 +163,7 @@ def _train(
         into = context.workspace / f"trimming-{number}-{fold}.safetensors"
         pixels = into.with_suffix(".npy")
         if not into.exists():
-            np.save(pixels, images[trusted & (folds != fold)])
+            save_rows(images, np.flatnonzero(trusted & (folds != fold)), pixels)
         arguments = {
             "recipe": recipe.model_dump(mode="json"),
             "module": f"trimming-{number}",
@@ -180,16 +181,18 @@ def _train(
     return [job.output for job in jobs]
 
 
-def _errors(images: NDArray[np.float32], recipe: Recipe, network: Path, compute: Compute) -> NDArray[np.float64]:
-    """Return the share of each image's variance that a network leaves unexplained, (N,).
+def _errors(
+    images: NDArray[np.float32], rows: Indices, recipe: Recipe, network: Path, compute: Compute
+) -> NDArray[np.float64]:
+    """Return the share of the variance of some images that a network leaves unexplained, (rows,).
 
     The error itself grows with contrast: by it, flat and blurred images would be trusted, whatever they show.
     """
     ensemble = compute.place(load_ensemble(recipe, [network]))
     found = []
     with torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            block = compute.send(torch.from_numpy(images[start : start + _BATCH]))
+        for start in range(0, len(rows), _BATCH):
+            block = compute.send(torch.from_numpy(images[rows[start : start + _BATCH]]))
             error = (block - ensemble(block)[0][0]).square().flatten(1).mean(dim=1)
             variance = block.flatten(1).var(dim=1, correction=0).clamp_min(1e-6)
             found.append((error / variance).double().cpu().numpy())

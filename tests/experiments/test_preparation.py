@@ -209,3 +209,19 @@ def test_an_incomplete_download_and_a_bad_file_are_named(
     assert sum(counts.values()) == len(list((tmp_path / "out" / "images").iterdir())) == 15
     Cohort.from_benchmark(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
+
+
+def test_hidden_and_broken_files_take_no_place_in_the_split(brain: Path, tmp_path: Path) -> None:
+    for path in (brain / "Training" / "notumor").glob("*-00[012].png"):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7Mac OS X")
+    clean = prepare(DOWNLOADS["brain-tumor"][1](brain), brain, tmp_path / "clean", small("brain-tumor"))
+    assert not clean.skipped
+    drawn = json.loads((tmp_path / "clean" / "data.json").read_text())
+    (broken,) = brain.rglob(drawn["train"]["0"][0])
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+
+    prepared = prepare(DOWNLOADS["brain-tumor"][1](brain), brain, tmp_path / "out", small("brain-tumor"))
+
+    assert [skipped.path for skipped in prepared.skipped] == [broken]
+    assert prepared.counts == clean.counts | {"train.unlabeled.0": clean.counts["train.unlabeled.0"] - 1}
+    assert len(Cohort.from_benchmark(tmp_path / "out")) == 15

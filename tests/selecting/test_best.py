@@ -9,10 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from ddad import Cohort, Model
+from ddad.detectors import FitContext
+from ddad.detectors.base import Detector
 from ddad.errors import CohortError, OutputError
 from ddad.selecting import Candidate, best
 from ddad.selecting.best import fit_best
-from support import RecordedProgress, run_cli, tiny_options, tiny_recipe, write_images
+from ddad.training.device import Compute
+from support import RecordedProgress, random_images, run_cli, tiny_options, tiny_recipe, write_images
 
 CANDIDATES = (
     Candidate("as given"),
@@ -141,3 +144,17 @@ def test_the_command_line_selects(
         refused = run_cli(monkeypatch, capsys, "fit", *folders, "--out", tmp_path / "other", *arguments)
         assert refused.code == 1
         assert message in refused.err
+
+
+def test_the_images_that_judge_are_scored_without_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seed in (("normal", 0), ("unlabeled", 1)):
+        np.save(tmp_path / f"{name}.npy", random_images(16, seed=seed).numpy())
+    monkeypatch.setattr(Detector, "score", lambda *_: pytest.fail("maps were made"))
+    context = FitContext(tmp_path, Compute("cpu", "fp32"), workers=0, progress=RecordedProgress())
+
+    scores = best.score_held_out(
+        tiny_recipe(), tmp_path / "normal.npy", tmp_path / "unlabeled.npy", random_images(5, seed=2).numpy(), context
+    )
+
+    assert scores.shape == (5,)
+    assert np.isfinite(scores).all()

@@ -123,6 +123,11 @@ def _from_folders(folder: Path, kinds: dict[str, str], without: str = "") -> lis
         places = sorted(path for path in folder.rglob(name) if path.is_dir())
         if not places:
             raise CohortError(f"{folder}: holds no folder {name}. Name the folder of the unpacked download.")
-        files = sorted(path for place in places for path in place.rglob("*") if path.suffix.lower() in _PICTURES)
+        files = sorted(path for place in places for path in place.rglob("*") if _is_picture(path))
         sources += [Source(path, kind, str(path.relative_to(folder))) for path in files if path.parent.name != without]
     return sources
+
+
+def _is_picture(path: Path) -> bool:
+    # macOS puts a hidden ._x.jpg beside each x.jpg that it unpacks elsewhere.
+    return path.suffix.lower() in _PICTURES and not path.name.startswith(".")

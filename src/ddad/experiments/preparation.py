@@ -8,6 +8,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,14 @@ def prepare(
         if len(prepared.skipped) == len(chosen):
             first = prepared.skipped[0]
             raise CohortError(f"{folder}: no image can be used, the first: {first.path}: {first.reason}.")
-        lost = {str(skipped.path) for skipped in prepared.skipped}
+        lost = {skipped.path for skipped in prepared.skipped}
+        if lost and not prepared.authors_split:
+            readable = {name: source for name, source in named.items() if source.path not in lost}
+            with suppress(CohortError):  # too few for Table 1's counts: the lists are shorter by what is lost
+                split = make_split(readable, benchmark, seed)
         lists = _lists(split)
         for names in lists.values():
-            names[:] = [name for name in names if str(named[name].path) not in lost]
+            names[:] = [name for name in names if named[name].path not in lost]
         prepared.counts = {key: len(names) for key, names in lists.items()}
         write_atomically(workspace / "data.json", (json.dumps(split, indent=1) + "\n").encode())
         if not any((workspace / "masks").iterdir()):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ddad import __version__
 from ddad.cohorts import Cohort, Role, decode, hold_out_unseen
+from ddad.cohorts.pixels import save_rows
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError
@@ -122,8 +123,8 @@ def score_held_out(
     """
     detector = DETECTORS[recipe.detector](recipe)
     detector.fit(normal, unlabeled, context)
-    scored = detector.score(torch.from_numpy(np.array(images)), context.compute)
-    return scored.scores[detector.primary_score].double().numpy()
+    scores = detector.image_scores(torch.from_numpy(np.array(images)), context.compute)
+    return scores[detector.primary_score].double().numpy()
 
 
 def _select(
@@ -197,11 +198,12 @@ def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tupl
         groups.append(table["group"].iloc[decoded.kept].tolist())
     # What the winner will hold out to be calibrated by must not have chosen it.
     kept = hold_out_unseen(pixels[0], groups[0], recipe.holdout, recipe.seed)[0]
-    normal, unlabeled = pixels[0][kept], pixels[1]
+    save_rows(pixels[0], kept, folder / "to-divide.npy")
+    normal, unlabeled = np.load(folder / "to-divide.npy", mmap_mode="r", allow_pickle=False), pixels[1]
     groups[0] = [groups[0][index] for index in kept]
     division = divide(normal, unlabeled, (groups[0], groups[1]), recipe.seed)
-    np.save(folder / "normal.npy", normal[division.kept_normal])
-    np.save(folder / "unlabeled.npy", unlabeled[division.kept_unlabeled])
+    save_rows(normal, division.kept_normal, folder / "normal.npy")
+    save_rows(unlabeled, division.kept_unlabeled, folder / "unlabeled.npy")
     held = np.concatenate([normal[division.held_normal], unlabeled[division.held_unlabeled]])
     np.save(folder / f"{_HELD_OUT}.npy", held)
     return len(division.held_normal), len(division.held_unlabeled)
