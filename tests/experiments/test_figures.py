@@ -13,9 +13,11 @@ import ddad
 from ddad import Cohort
 from ddad.cohorts.phantom import write_phantom
 from ddad.errors import CohortError, OutputError
-from ddad.experiments.histograms import Histogram, draw_histograms, histogram, write_histograms
-from ddad.experiments.score_maps import choose_images, write_score_maps
-from support import run_cli, tiny_recipe
+from ddad.experiments import score_maps
+from ddad.experiments.histograms import Histogram, distinct_names, draw_histograms, histogram, write_histograms
+from ddad.experiments.score_maps import Shown, choose_images, write_score_maps
+from ddad.experiments.score_maps import draw_score_maps as draw
+from support import random_images, run_cli, tiny_recipe
 
 
 def test_chi_square_by_hand() -> None:
@@ -112,3 +114,34 @@ def test_score_maps_of_a_model(
     assert done.code == 0, done.err
     assert [Path(path).name for path in done.json["figures"]] == [path.name for path in written]
     assert run_cli(monkeypatch, capsys, "figures").code == 1
+
+
+def test_folders_of_one_name_are_told_apart_by_their_parents(tmp_path: Path, monkeypatch, capsys) -> None:
+    for place in ("a/out", "b/out"):
+        write_run(tmp_path / place, "fpi", None, ["image"], 0)
+    assert distinct_names([tmp_path / "a" / "out", tmp_path / "b" / "out"]) == ["a-out", "b-out"]
+    assert distinct_names([tmp_path / "a" / "out", tmp_path / "b"]) == ["out", "b"]
+
+    done = run_cli(
+        monkeypatch, capsys, "figures", tmp_path / "a/out", tmp_path / "b/out", "--out", tmp_path / "f", "--json"
+    )
+
+    assert len(done.json["figures"]) == len(set(done.json["figures"])) == 6
+
+
+def test_a_model_without_unlabeled_images_shows_its_main_score_and_the_intensities_of_its_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, levels in enumerate((random_images(14, size=32)[:, 0].numpy() + 1) * 2047):  # 12 bits of 16
+        folder = tmp_path / ("normal" if number < 10 else "test")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(levels.astype(np.uint16)).save(folder / f"{number}.png")
+    cohort = Cohort.from_folders(normal=tmp_path / "normal", test_abnormal=tmp_path / "test")
+    model = ddad.fit(cohort, tiny_recipe(images__intensity="percentile"), workers=0, device="cpu")
+    drawn: list[Shown] = []
+    monkeypatch.setattr(score_maps, "draw_score_maps", lambda shown, scales: drawn.extend(shown) or draw(shown, scales))
+
+    (_, text, _) = write_score_maps(model, cohort, tmp_path, count=3)
+
+    assert "R_intra" in text.read_text()
+    assert all(shown.picture.max() == 1 for shown in drawn)

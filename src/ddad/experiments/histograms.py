@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,12 +90,24 @@ def draw_histograms(panels: dict[str, Histogram]) -> Figure:
     return figure
 
 
-def write_histograms(results: Path, out: Path) -> list[Path]:
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """Name folders by themselves, or where some share a name by their parents too, as far up as they differ."""
+    parts = [folder.resolve().parts[1:] for folder in folders]
+    names = [""] * len(folders)
+    for depth in range(1, 1 + max(map(len, parts), default=0)):
+        names = ["-".join(own[-depth:]) for own in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return names
+
+
+def write_histograms(results: Path, out: Path, name: str | None = None) -> list[Path]:
     """Draw the stored runs of a benchmark: a figure for each backbone of DDAD, one for all rivals; the first seed each.
 
     Args:
         results: folder that `ddad benchmark` wrote.
         out: folder for the figures.
+        name: of the results in the files' names; by default the folder's own.
 
     Raises:
         OutputError: the folder holds no stored run.
@@ -107,10 +120,10 @@ def write_histograms(results: Path, out: Path) -> list[Path]:
     written = []
     for number, (split, cohort) in enumerate(settings):
         own = [record for record in records if record["cohort"] == cohort and record["cells"][0]["split"] == split]
-        name = results.resolve().name + (f"-{number + 1}" if len(settings) > 1 else "")
+        own_name = (name or results.resolve().name) + (f"-{number + 1}" if len(settings) > 1 else "")
         for group, panels in _groups(own).items():
             with drawing.style():
-                written += drawing.save(draw_histograms(panels), out, f"histograms-{name}-{group}")
+                written += drawing.save(draw_histograms(panels), out, f"histograms-{own_name}-{group}")
     return written
 
 

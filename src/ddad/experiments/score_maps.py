@@ -18,11 +18,11 @@ from ddad.cohorts import Cohort, Role, read_mask
 from ddad.errors import CohortError, ImageError
 from ddad.experiments import drawing
 from ddad.experiments.published import SCORE_TITLES
-from ddad.images import read_image
+from ddad.images import normalise, read_image
 from ddad.model import Finding, Model
 from ddad.training.device import DeviceName
 
-_MAPS = ("rec", "a_intra", "a_inter", "r_dual")
+_MAPS = ("rec", "a_intra", "a_inter", "r_dual")  # those of Fig. 7; the main score is drawn, too
 _COLOURS = "inferno"
 _STRONGEST_OVERLAY = 0.65
 _ROW_INCHES = 1.3
@@ -33,7 +33,7 @@ class Shown:
     """One image of the figure.
 
     Attributes:
-        picture: (H, W, C) in [0, 1].
+        picture: (H, W, C) in [0, 1], with the channels and intensities that the network saw.
         finding: with its maps.
         mask: (H, W), true where abnormal, or None.
         label: 0 normal, 1 abnormal.
@@ -93,13 +93,14 @@ def write_score_maps(
         mask = masks[finding.path]
         shown.append(
             Shown(
-                picture=_picture(finding.path),
+                picture=normalise(read_image(finding.path), finding.preprocessing),
                 finding=finding,
                 mask=None if pd.isna(mask) else read_mask(mask, finding.source_size),
                 label=int(labels[finding.path]),
             )
         )
-    names = [name for name in _MAPS if name in shown[0].finding.maps] or list(shown[0].finding.maps)
+    names = [name for name in (*_MAPS, model.detector.primary_score) if name in shown[0].finding.maps]
+    names = list(dict.fromkeys(names)) or list(shown[0].finding.maps)
     with drawing.style():
         return drawing.save(draw_score_maps(shown, {name: model.map_scale(name) for name in names}), out, "score-maps")
 
@@ -147,13 +148,6 @@ def draw_score_maps(shown: Sequence[Shown], scales: dict[str, tuple[float, float
         _outline(top, one)
         bottom.set_visible(False)
     return figure
-
-
-def _picture(path: str) -> NDArray[np.float32]:
-    image = read_image(path)
-    low, high = image.value_range
-    picture: NDArray[np.float32] = np.clip((image.pixels - low) / (high - low), 0, 1)
-    return picture
 
 
 def _colours(picture: NDArray[np.float32]) -> NDArray[np.float32]:

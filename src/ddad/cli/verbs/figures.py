@@ -34,7 +34,7 @@ def figures(
     """Draw the paper's Fig. 6 from stored runs, and its Fig. 7 from a model and test images: PDF, SVG and PNG."""
     from ddad.cli.terminal import say
     from ddad.errors import writing_to
-    from ddad.experiments.histograms import write_histograms
+    from ddad.experiments.histograms import distinct_names, write_histograms
     from ddad.experiments.score_maps import write_score_maps
     from ddad.model import Model
 
@@ -52,7 +52,9 @@ def figures(
         )
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
-    written = [path for folder in results or () for path in write_histograms(folder, out)]
+    folders = results or []
+    named = zip(folders, distinct_names(folders), strict=True)
+    written = [path for folder, name in named for path in write_histograms(folder, out, name)]
     if model is not None and cohort is not None:
         written += write_score_maps(Model.load(model), cohort, out, count=images, seed=seed, device=device)
     if as_json:
