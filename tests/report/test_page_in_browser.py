@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_page import CELL, HOSTILE, scoring_folder
+from browser import CHROMIUM, OPTIONS, Browser
+from test_page import CELL, HOSTILE, MODEL, scoring_folder
 
 from ddad.report.page import write_report
 from support import write_images
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no chromium to look at the report with")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to look at the report with")
 
 
 def shown(file: Path, profile: Path) -> str:
     """Return the page's elements after its script has run."""
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--virtual-time-budget=4000",
-        f"--user-data-dir={profile}",
-    ]
-    command = [str(BROWSER), *options, f"--user-data-dir={profile}", "--dump-dom", file.as_uri()]
+    options = [*OPTIONS, "--virtual-time-budget=4000", f"--user-data-dir={profile}"]
+    command = [str(CHROMIUM), *options, "--dump-dom", file.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
@@ -60,3 +55,102 @@ def test_a_run_whose_scores_have_other_names_shows_its_own_panel(tmp_path: Path)
 
     panels = re.findall(r'<div class="panel" data-run="(\d)" data-score="(\w+)"( hidden="")?>', elements)
     assert panels == [("0", "image", ""), ("1", "r_dual", ' hidden=""')]
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    with Browser(tmp_path / "profile") as opened:
+        yield opened
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    return write_report(scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 30)))
+
+
+def test_ten_thousand_findings_stay_in_pages(tmp_path: Path, browser: Browser) -> None:
+    images = [Path(f"{number:05d}.png") for number in range(10000)]
+    file = write_report(scoring_folder(tmp_path / "scores", images, maps=False))
+
+    browser.show(file)
+
+    assert browser.value("document.getElementsByTagName('*').length") < 3000
+    assert browser.value("document.querySelector('.where').textContent") == "page 1 of 417, 10000 findings"
+    browser.value("document.querySelector('.pager button[data-step=\"1\"]').click()")
+    assert browser.value("document.querySelectorAll('article').length") == 24
+    first = "document.querySelector('article .path').textContent"
+    assert browser.value(first) == "09975.png"
+    browser.value("document.getElementById('search').value = '00007'")
+    browser.value("document.getElementById('search').dispatchEvent(new Event('input'))")
+    assert browser.value(first) == "00007.png"
+    assert browser.value("document.querySelectorAll('article').length") == 1
+
+
+def test_colours_follow_the_scheme(report: Path, browser: Browser) -> None:
+    def light_of(variable: str) -> float:
+        script = f"getComputedStyle({variable}).{'color' if 'h1' in variable else 'backgroundColor'}"
+        return float(np.mean([int(level) for level in re.findall(r"\d+", browser.value(script))[:3]]))
+
+    for dark in (False, True):
+        browser.show(report, dark=dark)
+        ground, words = light_of("document.body"), light_of("document.querySelector('h1')")
+        assert (ground < 64 and words > 192) if dark else (ground > 192 and words < 64)
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_no_width_needs_scrolling_sideways(report: Path, browser: Browser, width: int) -> None:
+    browser.show(report, width)
+    assert browser.value("document.documentElement.scrollWidth") <= width
+
+
+def test_paper_says_what_the_lists_stood_at(report: Path, browser: Browser) -> None:
+    def display(element: str) -> str:
+        return str(browser.value(f"getComputedStyle(document.querySelector('{element}')).display"))
+
+    browser.show(report)
+    assert (display(".printed"), display(".controls")) == ("none", "flex")
+    browser.show(report, paper=True)
+    assert (display(".printed"), display(".controls")) == ("block", "none")
+    assert display(".histogram input") == "none"
+    browser.value("document.getElementById('map').value = '0'")
+    browser.value("document.getElementById('map').dispatchEvent(new Event('change'))")
+    assert browser.value("document.getElementById('shown-scores').textContent") == "Score: R_dual (main)"
+    assert browser.value("document.getElementById('shown-findings').textContent") == (
+        "Sort by: score, Order: highest first, Show: all, Map: Rec."
+    )
+
+
+def test_pictures_scores_and_the_slider_have_words(report: Path, browser: Browser) -> None:
+    browser.show(report)
+    browser.value("new Promise((done) => setTimeout(done, 500))")  # the strips of maps are decoded
+
+    names = browser.value("[...document.querySelectorAll('article img')].map((image) => image.alt)")
+    assert names[0].endswith("image-0-029.png, score 1")
+    assert names[1] == ""  # the same image beneath its map, which has words of its own
+    labels = browser.value(
+        "[...document.querySelector('article').querySelectorAll('canvas')].map((one) => one.ariaLabel)"
+    )
+    assert [label.partition(",")[0] for label in labels] == [
+        "Map of R_dual over the image", "Map of Rec.", "Map of R_dual"
+    ]  # fmt: skip
+    assert browser.value("document.querySelector('article .scores').innerText").split() == ["Rec.", "0", "R_dual", "1"]
+    slider = "document.querySelector('.panel:not([hidden]) input[type=range]')"
+    assert re.match(r"At or above 0.9025: 3 of 30", browser.value(f"{slider}.ariaValueText"))
+    browser.value(f"{slider}.value = 500; {slider}.dispatchEvent(new Event('input'))")
+    assert browser.value(f"{slider}.ariaValueText") == "At or above 0.5: 15 of 30 (50.0 %)"
+
+
+def test_the_count_at_the_calibrated_line_is_that_of_the_flags(tmp_path: Path, browser: Browser) -> None:
+    """A score that equals `flagged_above` is not flagged; nor does rounding move one across it."""
+    at = 0.123456789
+    scores = [0.1, at, at, at + 1e-9, 0.5]
+    flags = [score > at for score in scores]
+    images = write_images(tmp_path / "images", 5)
+    folder = scoring_folder(tmp_path / "scores", images, score=scores, r_dual=scores, flagged=flags)
+    calibration = {"score": "r_dual", "flagged_above": at, "promise": "Flagged is r_dual above 0.1235."}
+    (folder / "run.json").write_text(json.dumps({"model": MODEL | {"calibration": calibration}}))
+
+    browser.show(write_report(folder))
+
+    said = browser.value("document.querySelector('.panel:not([hidden]) .counted').textContent")
+    assert said == f"Above 0.1235: {sum(flags)} of 5 (40.0 %)"

@@ -43,6 +43,7 @@ class Panel:
     labels: list[int] | None
     threshold: float | None
     threshold_note: str
+    strictly: bool
 
 
 def write_report(
@@ -97,7 +98,15 @@ def render(results: Results, progress: Progress) -> str:
         overview=overview(results),
         titles={name: SCORE_TITLES.get(name, name) for name in results.score_names},
         panels=panels,
-        counts=[{"values": panel.values, "labels": panel.labels, "threshold": panel.threshold} for panel in panels],
+        counts=[
+            {
+                "values": panel.values,
+                "labels": panel.labels,
+                "threshold": panel.threshold,
+                "strictly": panel.strictly,
+            }
+            for panel in panels
+        ],
         cells=benchmark_table(results.cells),
         curves=_training(results),
         card=card_facts(results),
@@ -138,7 +147,7 @@ def _panels(results: Results, number: int, notes: list[str]) -> Iterator[Panel]:
             continue
         values = [scores[index] for index in finite]
         labels = None if run.labels is None else [run.labels[index] for index in finite]
-        threshold, note = _threshold(results, name)
+        threshold, note, strictly = _threshold(results, name)
         roc, pr = _curves(name, values, labels)
         yield Panel(
             run=number,
@@ -148,10 +157,11 @@ def _panels(results: Results, number: int, notes: list[str]) -> Iterator[Panel]:
             pr=pr,
             auc=_interval(run, name, "auc"),
             ap=_interval(run, name, "ap"),
-            values=[float(f"{value:.6g}") for value in values],
+            values=values,
             labels=labels,
             threshold=threshold,
             threshold_note=note,
+            strictly=strictly,
         )
 
 
@@ -164,23 +174,27 @@ def _groups(values: Sequence[float], labels: Sequence[int] | None) -> dict[str, 
     }
 
 
-def _threshold(results: Results, name: str) -> tuple[float | None, str]:
-    """Return where the line of a score stands first, and what it is."""
+def _threshold(results: Results, name: str) -> tuple[float | None, str, bool]:
+    """Return where the line of a score stands first, what it is, and whether only scores strictly above it count."""
     calibration = results.model.get("calibration") or {}
     if name == calibration.get("score") and calibration.get("flagged_above") is not None:
-        return float(calibration["flagged_above"]), str(calibration["promise"])
+        return float(calibration["flagged_above"]), str(calibration["promise"]), True
     if name == results.primary and results.findings is not None and "flagged" in results.findings:
         known = results.findings.dropna(subset=["flagged"])
         flagged = known["flagged"].str.lower().isin(("true", "1", "1.0"))
         if len(known) and flagged.any():
-            return float(known.loc[flagged, "score"].min()), "The line stands at the lowest score that was flagged."
+            return (
+                float(known.loc[flagged, "score"].min()),
+                "The line stands at the lowest score that was flagged.",
+                False,
+            )
     reference = results.model.get("held_out_normals", {})
     scores = reference.get("scores", {}).get(name)
     if scores:
         of = reference.get("of", "held-out normals")
         note = f"Not a calibrated threshold: the line first stands above 95 % of {len(scores)} {of}, as a guide."
-        return float(np.quantile(scores, _REFERENCE_QUANTILE)), note
-    return None, "There is no threshold: no image is flagged by this score, and no held-out normals are known."
+        return float(np.quantile(scores, _REFERENCE_QUANTILE)), note, False
+    return None, "There is no threshold: no image is flagged by this score, and no held-out normals are known.", False
 
 
 def _curves(name: str, values: Sequence[float], labels: Sequence[int] | None) -> tuple[Markup | None, Markup | None]:

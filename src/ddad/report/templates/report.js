@@ -8,6 +8,11 @@
     if (text !== undefined) element.textContent = text;  // never as HTML: a path may hold some
     return element;
   };
+  // What a list on the page stands at, in words, for paper: the lists themselves are not printed.
+  const choice = (id) => {
+    const list = byId(id), name = list.parentElement.firstChild.textContent.trim();
+    return `${name}: ${list.selectedOptions[0].textContent}`;
+  };
   const short = (value) => value === null ? "–" : String(Number(value.toPrecision(4)));
 
   // Scores: one panel of charts at a time, with a line that the slider moves.
@@ -20,9 +25,10 @@
     if (!has(list.value) && of.length) list.value = of.at(-1).dataset.score;  // another method has other scores
     const score = list.value;
     for (const panel of panels) panel.hidden = panel.dataset.run !== run || panel.dataset.score !== score;
+    byId("shown-scores").textContent = ["run", "score"].filter(byId).map(choice).join(", ");
   };
   panels.forEach((panel, number) => {
-    const { values, labels, threshold } = counts[number];
+    const { values, labels, threshold, strictly } = counts[number];
     const slider = panel.querySelector("input"), said = panel.querySelector(".counted");
     if (!slider) return;
     const svg = panel.querySelector(".histogram svg"), line = svg.querySelector(".threshold");
@@ -34,16 +40,17 @@
       const above = (wanted) => {
         let count = 0, of = 0;
         values.forEach((value, index) => {
-          if (wanted === null || labels[index] === wanted) { of += 1; count += value >= at; }
+          if (wanted === null || labels[index] === wanted) { of += 1; count += strictly ? value > at : value >= at; }
         });
         return share(count, of);
       };
-      said.textContent = `At or above ${short(at)}: ` +
+      said.textContent = `${strictly ? "Above" : "At or above"} ${short(at)}: ` +
         (labels ? `${above(1)} abnormal, ${above(0)} normal` : above(null));
+      slider.setAttribute("aria-valuetext", said.textContent);
     };
     slider.value = Math.round(1000 * (threshold - low) / (high - low));
     slider.addEventListener("input", () => say(low + slider.value / 1000 * (high - low)));
-    say(Number(threshold.toPrecision(6)));
+    say(threshold);
   });
   for (const id of ["run", "score"]) if (byId(id)) byId(id).addEventListener("change", choose);
   if (panels.length) choose();
@@ -84,8 +91,12 @@
   const card = (item) => {
     const [image, strip] = pictures(item.rank), article = make("article");
     const pair = make("div", strip ? "pair two" : "pair"), plain = make("div", "view");
-    const picture = () => { const shown = webp(image); shown.alt = ""; return shown; };
-    plain.append(image ? picture() : make("span", "nothing", "no picture"));
+    const picture = (words) => { const shown = webp(image); shown.alt = words; return shown; };
+    const describe = (canvas, title) => {
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `Map of ${title}, ${item.path}`);
+    };
+    plain.append(image ? picture(`${item.path}, score ${short(item.score)}`) : make("span", "nothing", "no picture"));
     pair.append(plain);
     article.append(pair);
     if (strip) {
@@ -93,7 +104,7 @@
       if (item.size[0] && item.size[1]) {
         for (const view of [plain, over]) view.style.aspectRatio = `${item.size[1]} / ${item.size[0]}`;
       }
-      if (image) over.append(picture());
+      if (image) over.append(picture(""));  // the same image again, beneath the map
       over.append(heat);
       pair.append(over);
       row.style.gridTemplateColumns = `repeat(${Math.max(1, maps.length)}, 1fr)`;
@@ -101,6 +112,7 @@
         const own = make("figure"), canvas = make("canvas");
         own.append(canvas, make("figcaption", "", title));
         own.title = title;
+        describe(canvas, title);
         row.append(own);
         return canvas;
       });
@@ -108,7 +120,10 @@
       const loaded = webp(strip);
       loaded.addEventListener("load", () => {
         small.forEach((canvas, tile) => colour(canvas, loaded, tile, false));
-        article.redraw = () => colour(heat, loaded, chosenMap(), true);
+        article.redraw = () => {
+          colour(heat, loaded, chosenMap(), true);
+          describe(heat, `${maps[chosenMap()]} over the image`);
+        };
         article.redraw();
       });
     }
@@ -122,7 +137,15 @@
     }
     words.append(first, make("p", "path", item.path));
     if (item.warnings) words.append(make("p", "doubt", item.warnings));
-    words.title = names.map((name, index) => `${name}: ${short(item.scores[index])}`).join("\n");
+    if (names.length > 1) {
+      const list = make("dl", "scores");
+      names.forEach((name, index) => {
+        const own = make("div");
+        own.append(make("dt", "", name), make("dd", "", short(item.scores[index])));
+        list.append(own);
+      });
+      words.append(list);
+    }
     article.append(words);
     return article;
   };
@@ -132,7 +155,13 @@
     all: () => true, flagged: (item) => item.flagged === true, warned: (item) => item.warnings !== "",
     abnormal: (item) => item.label === 1, normal: (item) => item.label === 0,
   };
+  const tellPaper = () => {
+    const lists = ["sort", "order", "show", "map"].filter(byId).map(choice);
+    if (byId("search").value) lists.push(`Path holds: ${byId("search").value}`);
+    byId("shown-findings").textContent = lists.join(", ");
+  };
   const draw = () => {
+    tellPaper();
     const pages = Math.max(1, Math.ceil(chosen.length / perPage));
     page = Math.min(Math.max(page, 0), pages - 1);
     byId("cards").replaceChildren(...chosen.slice(page * perPage, (page + 1) * perPage).map(card));
@@ -163,6 +192,7 @@
   if (byId("map")) {
     byId("map").addEventListener("change", () => {
       for (const article of byId("cards").children) if (article.redraw) article.redraw();
+      tellPaper();
     });
     byId("opacity").addEventListener("input", (event) => {
       document.documentElement.style.setProperty("--opacity", event.target.value / 100);
