@@ -39,13 +39,18 @@ class Judge:
         self.tried: list[str] = []
         self.images: dict[str, set[bytes]] = {}
 
-    def __call__(self, recipe: Any, normal: Path, unlabeled: Path, images: NDArray[np.float32], _: Any) -> Any:
+    def __call__(
+        self, recipe: Any, normal: Path, unlabeled: Path, images: NDArray[np.float32], context: FitContext
+    ) -> Any:
         name = {"normal-vs-unlabeled": "classifier"}.get(recipe.detector) or (
             "one network" if recipe.reconstruction.members == 1 else "as given"
         )
         if name == self.fails:
             raise KeyboardInterrupt
         self.tried.append(name)
+        for file in (normal, unlabeled):  # each image is of a patient of its own
+            assert len(set(context.groups[file])) == len(np.load(file))
+            assert all(file.stem in Path(name).parts for name in context.groups[file])
         self.images = {
             "fitted": {image.tobytes() for file in (normal, unlabeled) for image in np.load(file)},
             "judged": {image.tobytes() for image in np.asarray(images)},

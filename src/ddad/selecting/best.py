@@ -132,7 +132,7 @@ def _select(
 ) -> tuple[str, dict[str, Any]]:
     """Try the candidates that are not stored yet; return the name of the chosen one and what the card says."""
     folder, progress = context.workspace, context.progress
-    held_normal, held_unlabeled = _write_division(cohort, recipe, context)
+    held_normal, held_unlabeled, groups = _write_division(cohort, recipe, context)
     images = np.load(folder / f"{_HELD_OUT}.npy", mmap_mode="r", allow_pickle=False)
     tried: dict[str, dict[str, Any]] = {}
     for number, (name, candidate) in enumerate(recipes.items()):
@@ -146,7 +146,7 @@ def _select(
             own = folder / f"candidate-{number}"
             own.mkdir(exist_ok=True)
             started = time.monotonic()
-            inner = FitContext(own, context.compute, context.workers, progress)
+            inner = FitContext(own, context.compute, context.workers, progress, groups=groups)
             scores = score_held_out(candidate, folder / "normal.npy", folder / "unlabeled.npy", images, inner)
             entry = {"seconds": round(time.monotonic() - started, 1), "scores": scores.tolist()}
             write_atomically(stored, json.dumps(entry).encode())
@@ -176,8 +176,12 @@ def _select(
     }
 
 
-def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tuple[int, int]:
-    """Write the images to fit on and those to judge by; return how many normal and unlabeled ones judge."""
+def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tuple[int, int, dict[Path, list[str]]]:
+    """Write the images to fit on and those to judge by.
+
+    Returns:
+        How many normal and unlabeled ones judge, and the patient of each image to fit on, by file.
+    """
     folder = context.workspace
     pixels, groups = [], []
     for role in (Role.NORMAL, Role.UNLABELED):
@@ -202,11 +206,16 @@ def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tupl
     normal, unlabeled = np.load(folder / "to-divide.npy", mmap_mode="r", allow_pickle=False), pixels[1]
     groups[0] = [groups[0][index] for index in kept]
     division = divide(normal, unlabeled, (groups[0], groups[1]), recipe.seed)
-    save_rows(normal, division.kept_normal, folder / "normal.npy")
-    save_rows(unlabeled, division.kept_unlabeled, folder / "unlabeled.npy")
+    left: dict[Path, list[str]] = {}
+    for images, places, own, name in (
+        (normal, division.kept_normal, groups[0], "normal"),
+        (unlabeled, division.kept_unlabeled, groups[1], "unlabeled"),
+    ):
+        save_rows(images, places, folder / f"{name}.npy")
+        left[folder / f"{name}.npy"] = [own[place] for place in places]
     held = np.concatenate([normal[division.held_normal], unlabeled[division.held_unlabeled]])
     np.save(folder / f"{_HELD_OUT}.npy", held)
-    return len(division.held_normal), len(division.held_unlabeled)
+    return len(division.held_normal), len(division.held_unlabeled), left
 
 
 def _check(cohort: Cohort, recipe: Recipe) -> None:
