@@ -126,11 +126,11 @@ def write_findings(
         nifti = None if nifti_target is None else _nifti_maps(model, files, folder)
         table = _Table(folder / "findings.csv")
         done = table.open()
-        rest = [file for file in files if str(file) not in done]
+        rest = [file for file in files if str(file) not in done.paths]
         summary = ScoringSummary(
-            scored=len(done),
-            flagged=sum(row["flagged"] == "True" for row in done.values()),
-            doubtful=sum(bool(row["warnings"]) for row in done.values()),
+            scored=len(done.paths),
+            flagged=done.flagged,
+            doubtful=done.doubtful,
             passed_over=listing.passed_over,
         )
         findings = model.score(
@@ -141,7 +141,7 @@ def write_findings(
             on_skipped=summary.leave_out,
             maps=heatmaps or dicom is not None or nifti is not None,
         )
-        for number, finding in enumerate(findings if rest else (), start=len(done)):
+        for number, finding in enumerate(findings if rest else (), start=len(done.paths)):
             if dicom is not None and (lack := dicom.write(finding, number)):
                 finding = replace(finding, warnings=(*finding.warnings, lack))
                 summary.without_dicom += 1
@@ -227,6 +227,15 @@ def _publish(folder: Path, target: Path) -> None:
         shutil.move(folder, target)
 
 
+@dataclass
+class _Done:
+    """What an earlier run of the same work scored."""
+
+    paths: set[str] = field(default_factory=set)
+    flagged: int = 0
+    doubtful: int = 0
+
+
 class _Table:
     """A CSV file that rows are appended to; a row that was cut off by a kill is dropped and done again."""
 
@@ -234,16 +243,21 @@ class _Table:
         self._path = path
         self._has_header = False
 
-    def open(self) -> dict[str, dict[str, str]]:
-        """Return by path the complete rows of an earlier run, and drop what was cut off."""
+    def open(self) -> _Done:
+        """Return what an earlier run wrote, row by row, and drop what was cut off."""
+        done = _Done()
         if not self._path.exists():
-            return {}
-        content = self._path.read_bytes()
-        complete = content[: content.rfind(b"\n") + 1]
-        with writing_to(self._path):
-            self._path.write_bytes(complete)
-        self._has_header = bool(complete)
-        return {row["path"]: row for row in csv.DictReader(io.StringIO(complete.decode(), newline=""))}
+            return done
+        with writing_to(self._path), self._path.open("r+b") as file:
+            file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
+        with self._path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            self._has_header = rows.fieldnames is not None
+            for row in rows:
+                done.paths.add(row["path"])
+                done.flagged += row["flagged"] == "True"
+                done.doubtful += bool(row["warnings"])
+        return done
 
     def append(self, row: dict[str, object]) -> None:
         line = io.StringIO(newline="")
