@@ -6,7 +6,7 @@ import torch
 from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
-from ddad.synthesis import PatchDraw, apply_poisson_patches
+from ddad.synthesis import PatchDraw, apply_poisson_patches, inside_rim, patch_weights
 from support import random_images
 
 
@@ -78,3 +78,22 @@ def test_patches_at_the_corner_keep_the_images_rim() -> None:
     assert blended.abs().max() <= 1
     empty = apply_poisson_patches(image, donor, one_patch(0.8, rows=(0, 1), columns=(0, 16)))
     assert torch.equal(empty, image)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "left"),
+    [((0, 6), (10, 16), ((1, 6), (10, 15))), ((4, 10), (3, 12), ((4, 10), (3, 12))), ((0, 1), (0, 16), None)],
+)
+def test_the_label_lies_where_pixels_can_change(
+    rows: tuple[int, int], columns: tuple[int, int], left: tuple[tuple[int, int], tuple[int, int]] | None
+) -> None:
+    draw = one_patch(0.8, rows, columns)
+    label = patch_weights(inside_rim(draw, 16), 16)
+
+    expected = torch.zeros(1, 16, 16)
+    if left is not None:
+        expected[0, slice(*left[0]), slice(*left[1])] = 0.8
+    torch.testing.assert_close(label, expected)
+    image, donor = random_images(1, size=16), random_images(1, size=16, seed=1)
+    changed = (apply_poisson_patches(image, donor, draw) != image)[:, 0]
+    assert not (changed & (label == 0)).any()

@@ -3,7 +3,7 @@
 from ddad.synthesis.cutpaste import CutPasteDraw, apply_cutpaste, draw_cutpaste, draw_scars
 from ddad.synthesis.patches import PatchDraw, apply_patches, draw_patches, patch_weights
 from ddad.synthesis.perlin import PerlinDraw, apply_perlin, draw_perlin
-from ddad.synthesis.poisson import apply_poisson_patches
+from ddad.synthesis.poisson import apply_poisson_patches, inside_rim
 
 __all__ = [
     "CutPasteDraw",
@@ -17,5 +17,6 @@ __all__ = [
     "draw_patches",
     "draw_perlin",
     "draw_scars",
+    "inside_rim",
     "patch_weights",
 ]

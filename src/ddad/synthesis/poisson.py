@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +11,14 @@ from scipy.fft import dstn, idstn
 from torch import Tensor
 
 from ddad.synthesis.patches import PatchDraw
+
+
+def inside_rim(draw: PatchDraw, size: int) -> PatchDraw:
+    """Clip patches to what Poisson interpolation can change of images of a size: all but their outermost pixels.
+
+    A patch of which nothing is left is empty.
+    """
+    return replace(draw, rows=draw.rows.clamp(1, size - 1), columns=draw.columns.clamp(1, size - 1))
 
 
 def apply_poisson_patches(images: Tensor, donors: Tensor, draw: PatchDraw) -> Tensor:
@@ -25,14 +35,13 @@ def apply_poisson_patches(images: Tensor, donors: Tensor, draw: PatchDraw) -> Te
     Returns:
         The synthetic images, (N, C, S, S) in [-1, 1].
     """
+    # The solution needs a rim of the image's own pixels on every side.
+    draw = inside_rim(draw, images.shape[-1])
     blended = images.numpy().copy()
     foreign = donors.numpy()
     for number in torch.nonzero(draw.touched).flatten().tolist():
-        rows, columns = draw.rows[number].tolist(), draw.columns[number].tolist()
-        # The solution needs a rim of the image's own pixels on every side.
-        top, bottom = max(rows[0], 1), min(rows[1], blended.shape[-2] - 1)
-        left, right = max(columns[0], 1), min(columns[1], blended.shape[-1] - 1)
-        if bottom - top < 1 or right - left < 1:
+        (top, bottom), (left, right) = draw.rows[number].tolist(), draw.columns[number].tolist()
+        if bottom <= top or right <= left:
             continue
         window = (slice(top - 1, bottom + 1), slice(left - 1, right + 1))
         for channel in range(blended.shape[1]):

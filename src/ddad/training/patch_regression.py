@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ddad.networks.unet import UNet
 from ddad.recipe import Recipe
-from ddad.synthesis import apply_patches, apply_poisson_patches, draw_patches, patch_weights
+from ddad.synthesis import apply_patches, apply_poisson_patches, draw_patches, inside_rim, patch_weights
 from ddad.training.device import Compute
 from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
@@ -54,7 +54,7 @@ def train_patch_regression(
             draw = draw_patches(chosen, len(normal), size, recipe.synthesis, generator)
             own, donors = normal.batch(chosen.numpy()), normal.batch(draw.donors.numpy())
             mixed = apply_poisson_patches(own, donors, draw) if method == "pii" else apply_patches(own, donors, draw)[0]
-            yield mixed, patch_weights(draw, size)
+            yield mixed, patch_weights(inside_rim(draw, size) if method == "pii" else draw, size)
 
     def loss(mixed: Tensor, target: Tensor) -> Tensor:
         with compute.autocast():
