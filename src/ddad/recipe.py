@@ -153,6 +153,7 @@ class FAnoGAN(_Section):
     gan_epochs: int = Field(30, ge=1, description="passes of the critic over the normal images")
     encoder_epochs: int = Field(40, ge=1, description="passes of the encoder over the normal images")
     batch_size: int = Field(16, ge=2, description="images a step")
+    least_steps: int = Field(16, ge=1, description="steps of an epoch at least; few images are gone over several times")
     critic_steps: int = Field(1, ge=1, description="steps of the critic for one of the generator")
     penalty_weight: float = Field(10.0, gt=0, description="weight of the gradient penalty")
     feature_weight: float = Field(1.0, ge=0, description="κ, weight of the critic's features beside the pixels")
@@ -168,6 +169,7 @@ class GANomaly(_Section):
     latent_size: int = Field(100, ge=1, le=4096, description="length of the code z")
     epochs: int = Field(45, ge=1, description="passes over the normal images")
     batch_size: int = Field(32, ge=2, description="images a step")
+    least_steps: int = Field(8, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Adam's learning rate")
     adversarial_weight: float = Field(1.0, ge=0, description="weight of the discriminator's features")
     contextual_weight: float = Field(50.0, ge=0, description="weight of the absolute error of the image")
@@ -181,6 +183,7 @@ class IGD(_Section):
     latent_size: int = Field(128, ge=1, le=4096, description="length of the code z")
     epochs: int = Field(25, ge=1, description="passes over the normal images")
     batch_size: int = Field(16, ge=2, description="images a step")
+    least_steps: int = Field(16, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Adam's learning rate, from which it falls to zero")
     structure_weight: float = Field(0.85, ge=0, le=1, description="share of MS-SSIM beside the absolute error")
     interpolation_weight: float = Field(0.1, ge=0, description="weight of what the critic says of interpolations")
@@ -193,6 +196,7 @@ class CutPasteClassification(_Section):
     width: int = Field(16, ge=4, le=256, description="channels of the first of four stages of ResNet-18")
     epochs: int = Field(25, ge=1, description="passes over the normal images, in each of the three classes")
     batch_size: int = Field(32, ge=2, description="normal images a step")
+    least_steps: int = Field(8, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
     weight_decay: float = Field(3e-5, ge=0, description="Adam's L2 penalty")
     area: tuple[float, float] = Field((0.02, 0.15), description="range of the patch's area / the image's")
@@ -246,10 +250,7 @@ class Recipe(_Section):
     detector: DetectorName = Field("ddad", description="what is fitted: the paper's method, or a rival")
     seed: int = Field(0, ge=0, lt=2**63, description="all randomness follows from it")
     holdout: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="share of the normals kept out of fitting, to see what unseen normals score",
+        0.1, ge=0, lt=1, description="share of the normals kept out of fitting, to see what unseen normals score"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="matrix products in training; auto: bf16 where the processor has it"

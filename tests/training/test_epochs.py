@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ddad.recipe import Recipe
+from ddad.training import cutpaste, f_anogan, ganomaly, igd
+from ddad.training.device import Compute
 from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoch
+from ddad.training.loop import LoopSettings
+from ddad.training.pixels import ImagePool
 
 
 @given(count=st.integers(1, 300), batch_size=st.integers(1, 80), least=st.integers(1, 40), seed=st.integers(0, 9))
@@ -37,7 +46,8 @@ def test_cohorts_of_the_benchmarks_size_train_as_before() -> None:
     for preset in ("fast", "paper"):
         recipe = Recipe.preset(preset)
         for count in (320, 500, 1000, 4000):
-            for section in (recipe.reconstruction, recipe.refinement, recipe.segmentation):
+            turns = (recipe.f_anogan, recipe.ganomaly, recipe.igd, recipe.cutpaste)
+            for section in (recipe.reconstruction, recipe.refinement, recipe.segmentation, *turns):
                 assert steps_in_epoch(count, section.batch_size, section.least_steps) == count // section.batch_size
         # The classifiers see normal and unlabeled images, at the least three of four folds of 500 and 200.
         classifier = recipe.classification
@@ -61,3 +71,29 @@ def test_a_side_is_repeated_only_if_the_other_is_eight_times_as_large(count: int
 def test_repeats_by_hand() -> None:
     assert [balancing_repeats(count, 1000) for count in (10, 20, 50, 125, 126, 1000)] == [25, 12, 5, 2, 1, 1]
     assert np.isclose(25 * 10, 0.25 * 1000)
+
+
+@pytest.mark.parametrize(
+    ("train", "loop", "of_ten", "of_a_thousand"),
+    [
+        (ganomaly.train_ganomaly, "train_in_turns", 2 * 8, 2 * 31),
+        (igd.train_igd, "train_in_turns", 2 * 16, 2 * 62),
+        (cutpaste.train_cutpaste, "train_epochs", 8, 31),
+        (f_anogan.train_gan, "train_in_turns", 16, 62),
+    ],
+)
+def test_rivals_go_over_few_images_several_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: Any, loop: str, of_ten: int, of_a_thousand: int
+) -> None:
+    settings: list[LoopSettings] = []
+
+    def record(*arguments: Any) -> None:
+        settings.extend(one for one in arguments if isinstance(one, LoopSettings))
+
+    monkeypatch.setattr(sys.modules[train.__module__], loop, record)
+    recipe = Recipe().changed({"images.image_size": 32})
+    for count in (10, 1000):
+        pool = ImagePool([np.zeros((count, 1, 32, 32), np.float32)])
+        train(recipe, pool, tmp_path / "network.safetensors", Compute("cpu", "fp32"), lambda _: None)
+
+    assert [one.steps_per_epoch for one in settings] == [of_ten, of_a_thousand]

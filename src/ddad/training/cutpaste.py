@@ -15,6 +15,7 @@ from ddad.networks.cutpaste import CLASSES, CutPasteNetwork
 from ddad.recipe import Augmentation, Recipe
 from ddad.synthesis import apply_cutpaste, draw_cutpaste, draw_scars
 from ddad.training.device import Compute
+from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -47,7 +48,7 @@ def train_cutpaste(
     torch.manual_seed(derived_seed(recipe.seed, "cutpaste", "weights"))
     network = compute.place(CutPasteNetwork(recipe.images.channels, settings.width))
     batch_size = min(settings.batch_size, len(normal))
-    steps_per_epoch = len(normal) // batch_size
+    epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
     change = Augmentation(
         rotation=0, scale=0, shift=settings.shift, flip_share=0, gamma=0,
         contrast=settings.jitter, brightness=settings.jitter, blur=0, noise=0,
@@ -56,10 +57,9 @@ def train_cutpaste(
 
     def batches(epoch: int) -> Iterator[Batch]:
         random = torch_generator(recipe.seed, "cutpaste", "epoch", epoch)
-        order = torch.randperm(len(normal), generator=random).numpy()
-        for step in range(steps_per_epoch):
-            chosen = normal.batch(order[step * batch_size : (step + 1) * batch_size])
-            images = apply_augmentations(chosen, draw_augmentations(batch_size, size, change, random))
+        for chosen in epoch_batches(*epoch_shape, random):
+            own = normal.batch(chosen.numpy())
+            images = apply_augmentations(own, draw_augmentations(batch_size, size, change, random))
             patched = apply_cutpaste(images, draw_cutpaste(batch_size, size, settings, random))
             scarred = apply_cutpaste(images, draw_scars(batch_size, size, settings, random))
             yield (torch.cat([images, patched, scarred]),)
@@ -70,6 +70,6 @@ def train_cutpaste(
         return functional.cross_entropy(logits, labels)
 
     loop = LoopSettings(
-        settings.epochs, steps_per_epoch, settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
+        settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
     )
     train_epochs(network, batches, loss, loop, into, compute, report)

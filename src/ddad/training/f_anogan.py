@@ -13,6 +13,7 @@ from ddad.networks.f_anogan import WGAN, FAnoGANNetwork
 from ddad.recipe import Recipe
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
+from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -40,14 +41,13 @@ def train_gan(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
     torch.manual_seed(derived_seed(recipe.seed, "f-anogan", "gan", "weights"))
     gan = compute.place(WGAN(images.image_size, images.channels, settings.width, settings.latent_size))
     batch_size = min(settings.batch_size, len(normal))
-    # A pass of the critic over the images; the generator learns after every `critic_steps` of its steps.
-    critic_steps = len(normal) // batch_size
-
+    epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
+    # In an epoch; the generator learns after every `settings.critic_steps` of them.
+    critic_steps = steps_in_epoch(*epoch_shape)
     speed = settings.generator_learning_rate / settings.critic_learning_rate
 
     def batch_turns(epoch: int) -> Iterator[Turn]:
         random = torch_generator(recipe.seed, "f-anogan", "gan", "epoch", epoch)
-        order = torch.randperm(len(normal), generator=random).numpy()
 
         def fake() -> Tensor:
             code = torch.randn(batch_size, settings.latent_size, generator=random).to(compute.device)
@@ -55,8 +55,8 @@ def train_gan(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
                 generated: Tensor = gan.generator(code)
             return generated
 
-        for step in range(critic_steps):
-            real = compute.send(normal.batch(order[step * batch_size : (step + 1) * batch_size]))
+        for step, chosen in enumerate(epoch_batches(*epoch_shape, random)):
+            real = compute.send(normal.batch(chosen.numpy()))
             with torch.no_grad():
                 generated = fake()
             mix = torch.rand(batch_size, generator=random).to(compute.device)
@@ -103,14 +103,12 @@ def train_encoder(
     network.gan.load_state_dict(load_tensors(gan)[0])
     network = compute.place(network)
     network.gan.eval().requires_grad_(requires_grad=False)
-    batch_size = min(settings.batch_size, len(normal))
-    steps_per_epoch = len(normal) // batch_size
+    epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
     def batches(epoch: int) -> Iterator[Batch]:
         random = torch_generator(recipe.seed, "f-anogan", "encoder", "epoch", epoch)
-        order = torch.randperm(len(normal), generator=random).numpy()
-        for step in range(steps_per_epoch):
-            yield (normal.batch(order[step * batch_size : (step + 1) * batch_size]),)
+        for chosen in epoch_batches(*epoch_shape, random):
+            yield (normal.batch(chosen.numpy()),)
 
     def loss(batch: Tensor) -> Tensor:
         with compute.autocast():
@@ -118,5 +116,6 @@ def train_encoder(
         error: Tensor = ((reconstruction - batch) ** 2).mean() + settings.feature_weight * difference.mean()
         return error
 
-    loop = LoopSettings(settings.encoder_epochs, steps_per_epoch, settings.encoder_learning_rate, "one-cycle", 0.9)
+    steps = steps_in_epoch(*epoch_shape)
+    loop = LoopSettings(settings.encoder_epochs, steps, settings.encoder_learning_rate, "one-cycle", 0.9)
     train_epochs(network.encoder, batches, loss, loop, into, compute, report)

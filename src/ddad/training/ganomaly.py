@@ -12,6 +12,7 @@ from torch.nn import functional
 from ddad.networks.ganomaly import GANomalyNetwork
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
+from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, Turn, train_in_turns
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -43,14 +44,12 @@ def train_ganomaly(
     torch.manual_seed(derived_seed(recipe.seed, "ganomaly", "weights"))
     network = compute.place(GANomalyNetwork(images.image_size, images.channels, settings.width, settings.latent_size))
     generator, discriminator = network.generator, network.discriminator
-    batch_size = min(settings.batch_size, len(normal))
-    batches = len(normal) // batch_size
+    epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
     def batch_turns(epoch: int) -> Iterator[Turn]:
         random = torch_generator(recipe.seed, "ganomaly", "epoch", epoch)
-        order = torch.randperm(len(normal), generator=random).numpy()
-        for step in range(batches):
-            real = compute.send(normal.batch(order[step * batch_size : (step + 1) * batch_size]))
+        for chosen in epoch_batches(*epoch_shape, random):
+            real = compute.send(normal.batch(chosen.numpy()))
             with compute.autocast():
                 fake, code, second_code = generator(real)
                 says_real, says_fake = discriminator(real), discriminator(fake.detach())
@@ -63,5 +62,5 @@ def train_ganomaly(
             loss = loss + settings.encoder_weight * functional.mse_loss(second_code, code)
             yield Turn("generator", generator, loss)
 
-    loop = LoopSettings(settings.epochs, 2 * batches, settings.learning_rate, "constant", 0.5)
+    loop = LoopSettings(settings.epochs, 2 * steps_in_epoch(*epoch_shape), settings.learning_rate, "constant", 0.5)
     train_in_turns(network, batch_turns, loop, into, compute, report)

@@ -12,6 +12,7 @@ import torch
 from ddad.networks.igd import IGDNetwork, build_igd
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
+from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, Turn, train_in_turns
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
@@ -44,17 +45,15 @@ def train_igd(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
     settings = recipe.igd
     torch.manual_seed(derived_seed(recipe.seed, "igd", "weights"))
     network = compute.place(build_igd(recipe.images, settings))
-    batch_size = min(settings.batch_size, len(normal))
-    batches = len(normal) // batch_size
+    epoch_shape = (len(normal), settings.batch_size, settings.least_steps)
 
     def batch_turns(epoch: int) -> Iterator[Turn]:
         if epoch % settings.estimation_epochs == 0:
             _estimate(network, normal, compute)
         random = torch_generator(recipe.seed, "igd", "epoch", epoch)
-        order = torch.randperm(len(normal), generator=random).numpy()
-        for step in range(batches):
-            images = compute.send(normal.batch(order[step * batch_size : (step + 1) * batch_size]))
-            share = (torch.rand(batch_size, generator=random) / 2).to(compute.device)
+        for chosen in epoch_batches(*epoch_shape, random):
+            images = compute.send(normal.batch(chosen.numpy()))
+            share = (torch.rand(len(chosen), generator=random) / 2).to(compute.device)
             with compute.autocast():
                 codes = network.encode(images)
                 reconstructions = network.decode(codes)
@@ -68,9 +67,8 @@ def train_igd(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
                 guess, none = network.critic(mixed.detach()).squeeze(1), network.critic(unmixed).squeeze(1)
             yield Turn("critic", network.critic, ((guess - share) ** 2).mean() + (none**2).mean())
 
-    loop = LoopSettings(
-        settings.epochs, 2 * batches, settings.learning_rate, "polynomial", 0.0, 1e-6, second_momentum=0.9
-    )
+    steps = 2 * steps_in_epoch(*epoch_shape)
+    loop = LoopSettings(settings.epochs, steps, settings.learning_rate, "polynomial", 0.0, 1e-6, second_momentum=0.9)
     train_in_turns(network, batch_turns, loop, into, compute, report)
 
 
