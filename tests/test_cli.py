@@ -23,6 +23,8 @@ from ddad import Cohort, Model, Recipe
 from ddad.cohorts.phantom import write_phantom
 from ddad.detectors import DETECTORS
 from ddad.detectors import ddad as detector_module
+from ddad.errors import CohortError
+from ddad.experiments import grid as grid_module
 from ddad.experiments.published import BENCHMARKS
 from ddad.report import findings as findings_module
 from support import TINY as TINY_SETTINGS
@@ -413,6 +415,29 @@ def test_benchmark_custom_gives_a_cell_for_each_seed_and_score(run: Run, benchma
     again = run(*options, "--backbone", "ae", "--json")
     assert again.json["cells"] == cells[:12]
     assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == times
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize(
+    ("verb", "table"),
+    [(["benchmark", "custom", "--seeds", 2], "results.csv"), (["sweep", "members", "--seeds", 2], "sweep.csv")],
+)
+def test_tables_of_the_finished_runs_are_written_when_a_run_fails(
+    verb: list[str | Path], table: str, run: Run, benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = grid_module.run_once
+
+    def failing(cohort: Cohort, recipe: Recipe, *rest: Any) -> dict[str, Any]:
+        if recipe.seed == 1:
+            raise CohortError("normal: only 3 usable images")
+        return once(cohort, recipe, *rest)
+
+    monkeypatch.setattr(grid_module, "run_once", failing)
+    settings = tiny_options(detector="ae", reconstruction__ndm_epochs=1)
+    methods = ["--methods", "ae", *(["--value", "1"] if verb[0] == "sweep" else [])]
+    done = run(*verb, *methods, "--data", benchmark, "--out", tmp_path / "b", "--json", *settings)
+    refused(done, "only 3 usable images", "1 of 2 runs that are finished")
+    assert len(pd.read_csv(tmp_path / "b" / table)) == 1
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -78,8 +78,7 @@ def fit(
     compute = Compute.choose(device, recipe.precision)
     if workers is None:
         workers = processor_cores()
-    _check_detector(cohort, recipe)
-    require_images(cohort, recipe)
+    check_plan(cohort, recipe)
     plan = {
         # Training draws images by their place in the list, so another order is other work.
         "order": [path.name for role in _LEARNED_FROM for path in cohort.paths(role)],
@@ -113,6 +112,17 @@ def fit(
         model.save(target, overwrite=overwrite)
     workspace.remove()
     return model
+
+
+def check_plan(cohort: Cohort, recipe: Recipe) -> None:
+    """Make sure, before any work, that a recipe can be fitted on the images that are there.
+
+    Raises:
+        CohortError: too few are left to train on, or the detector needs unlabeled images and there are none.
+        SettingError: the detector does not take abnormal images and there are some.
+    """
+    _check_detector(cohort, recipe)
+    require_images(cohort, recipe)
 
 
 def _fit(

@@ -4,14 +4,15 @@ import json
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ddad.errors import DdadError
+from ddad.errors import CohortError, DdadError
 from ddad.experiments import grid as grid_module
-from ddad.experiments.grid import Run, run_grid
+from ddad.experiments.grid import Run, UnfinishedGridError, run_grid
 from ddad.experiments.setting import Setting
 from ddad.files import locked
 from support import RecordedProgress, tiny_recipe, wait_for, write_images
@@ -59,13 +60,31 @@ def test_a_grid_that_was_interrupted_goes_on(setting: Setting, tmp_path: Path, m
         return once(cohort, recipe, *rest)
 
     monkeypatch.setattr(grid_module, "run_once", failing)
-    with pytest.raises(DdadError, match="machine is gone"):
+    with pytest.raises(UnfinishedGridError, match="machine is gone") as failure:
         run_grid(runs, tmp_path / "b", workers=0)
+    first, second = failure.value.records
+    assert first is not None
+    assert first["cells"][0]["seed"] == 0
+    assert second is None
     assert len([path for path in stored(tmp_path / "b") if path.suffix == ".json"]) == 1
     records = run_grid(runs, tmp_path / "b", workers=0)
     assert done == [0, -1, 1]
     assert [record["cells"][0]["seed"] for record in records] == [0, 1]
     assert len(stored(tmp_path / "b")) == 2  # no lock is left
+
+
+def test_every_run_is_checked_before_the_first_is_done(setting: Setting, tmp_path: Path) -> None:
+    runs = [Run(setting, tiny_recipe(**QUICK)), Run(replace(setting, normals=5), tiny_recipe(**QUICK))]
+    with pytest.raises(CohortError, match="normal: 5 images"):
+        run_grid(runs, tmp_path / "b", workers=0)
+    file = Path(setting.data) / "data.json"
+    split = json.loads(file.read_text())
+    split["train"]["unlabeled"] = {"0": [], "1": []}
+    file.write_text(json.dumps(split))
+    runs = [Run(setting, tiny_recipe(**QUICK)), Run(setting, tiny_recipe(detector="normal-vs-unlabeled", holdout=0))]
+    with pytest.raises(CohortError, match="detector normal-vs-unlabeled needs them"):
+        run_grid(runs, tmp_path / "b", workers=0)
+    assert not (tmp_path / "b").exists()
 
 
 def test_what_another_process_does_is_left_to_it_and_waited_for(

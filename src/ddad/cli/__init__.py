@@ -9,8 +9,8 @@ from types import FrameType
 from ddad.errors import DdadError
 
 
-class _InterruptedError(DdadError):
-    """Ctrl-C, as an exception that the command-line library does not swallow."""
+class _InterruptedError(BaseException):
+    """Ctrl-C, as an exception that the command-line library does not swallow, nor what handles a failed run."""
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

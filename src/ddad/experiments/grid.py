@@ -16,12 +16,13 @@ from typing_extensions import override
 from ddad import __version__
 from ddad.cohorts import Cohort
 from ddad.cores import processor_cores
-from ddad.errors import SettingError, writing_to
+from ddad.errors import DdadError, SettingError, writing_to
 from ddad.experiments.evaluation import labelled_test_paths
 from ddad.experiments.published import Benchmark
 from ddad.experiments.run import own_settings, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import locked, write_atomically
+from ddad.fitting import check_plan
 from ddad.progress import Progress, SilentProgress, Task
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
@@ -36,6 +37,14 @@ class Run:
 
     setting: Setting
     recipe: Recipe
+
+
+class UnfinishedGridError(DdadError):
+    """A run of a grid failed; `records` are in the order of the runs, with None for those that are not finished."""
+
+    def __init__(self, reason: str, records: list[dict[str, Any] | None]) -> None:
+        super().__init__(reason)
+        self.records = records
 
 
 def run_grid(
@@ -61,27 +70,29 @@ def run_grid(
         progress: told what is being done.
 
     Raises:
-        SettingError: `jobs` is less than 1.
-        CohortError: images cannot be assembled, or there are no normal or no abnormal test images.
-        DdadError: a run failed. Finished ones are kept, unfinished ones go on when the grid is run again.
+        SettingError: `jobs` is less than 1, or a detector does not take the images that are there.
+        CohortError: images cannot be assembled, there are no normal or no abnormal test images, or too few to fit.
+        UnfinishedGridError: a run failed. Finished ones are kept, unfinished ones go on when the grid is run again.
     """
     if jobs < 1:
         raise SettingError(f"--jobs {jobs}: give 1 or more.")
     progress = progress or SilentProgress()
     images = {setting: _Images(setting) for setting in dict.fromkeys(run.setting for run in runs)}
+    for run in runs:
+        check_plan(images[run.setting].cohort, run.recipe)
     folder = out / "runs"
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
     planned = [_Planned(run.recipe, images[run.setting], folder) for run in runs]
     store = _Store(folder)
-    if jobs == 1:
-        _one_after_another(planned, store, device, workers, progress)
-    else:
-        workers = workers or max(1, processor_cores() // jobs)
-        for wait in (False, True):
-            missing = [one.job(device, workers, jobs, wait) for one in planned if store.find(one) is None]
-            if missing:
-                run_jobs(missing, workers=jobs, progress=progress, title="runs")
+    try:
+        if jobs == 1:
+            _one_after_another(planned, store, device, workers, progress)
+        else:
+            workers = workers or max(1, processor_cores() // jobs)
+            _side_by_side(planned, store, device, workers, jobs, progress)
+    except DdadError as error:
+        raise UnfinishedGridError(str(error), [store.find(one) for one in planned]) from error
     return [store.record(one) for one in planned]
 
 
@@ -210,6 +221,15 @@ def _one_after_another(
                 postponed.append(one)
     for one in postponed:
         _do(one, store, device, workers, 1, progress, lambda: time.sleep(_SECONDS_BETWEEN_LOOKS))
+
+
+def _side_by_side(
+    planned: Sequence[_Planned], store: _Store, device: DeviceName, workers: int, jobs: int, progress: Progress
+) -> None:
+    for wait in (False, True):
+        missing = [one.job(device, workers, jobs, wait) for one in planned if store.find(one) is None]
+        if missing:
+            run_jobs(missing, workers=jobs, progress=progress, title="runs")
 
 
 def _do(

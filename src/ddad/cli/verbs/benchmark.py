@@ -51,7 +51,7 @@ def benchmark(
     """Fit and evaluate on a benchmark folder; print Tables 2 and 3 with the paper's figures beside ours."""
     from ddad.cli.terminal import say, terminal_progress
     from ddad.experiments.benchmark import benchmark_recipes, write_results
-    from ddad.experiments.grid import Run, run_grid
+    from ddad.experiments.grid import Run, UnfinishedGridError, run_grid
     from ddad.experiments.published import benchmark_named
     from ddad.experiments.run import cells_of
     from ddad.experiments.setting import Setting
@@ -68,16 +68,23 @@ def benchmark(
     )
     recipes = benchmark_recipes(base, methods or ["ddad"], backbones or ["ae-u"], seeds)
     setting = Setting(dataset, str(data), split, anomaly_rate, unseen=unseen)
-    with terminal_progress() as progress:
-        records = run_grid(
-            [Run(setting, each) for each in recipes],
-            out,
-            jobs=jobs,
-            device=device,
-            workers=workers,
-            progress=progress,
-        )
-    tables = write_results(records, benchmark_named(dataset), shlex.join(["ddad", *sys.argv[1:]]), out)
+    command = shlex.join(["ddad", *sys.argv[1:]])
+    try:
+        with terminal_progress() as progress:
+            records = run_grid(
+                [Run(setting, each) for each in recipes],
+                out,
+                jobs=jobs,
+                device=device,
+                workers=workers,
+                progress=progress,
+            )
+    except UnfinishedGridError as unfinished:
+        if finished := [record for record in unfinished.records if record is not None]:
+            write_results(finished, benchmark_named(dataset), command, out)
+            say(f"{out / 'results.md'}: tables of the {len(finished)} of {len(recipes)} runs that are finished.")
+        raise
+    tables = write_results(records, benchmark_named(dataset), command, out)
     if as_json:
         print_json({"cells": cells_of(records)})
     else:

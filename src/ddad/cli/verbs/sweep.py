@@ -56,7 +56,7 @@ def sweep(
 ) -> None:
     """Vary one thing and plot the AUC over it: the anomaly rate (Fig. 5), K, normal images, or the code's length."""
     from ddad.cli.terminal import say, terminal_progress
-    from ddad.experiments.grid import run_grid
+    from ddad.experiments.grid import UnfinishedGridError, run_grid
     from ddad.experiments.run import cells_of
     from ddad.experiments.setting import Setting
     from ddad.experiments.sweep import sweep_runs, write_sweep
@@ -80,12 +80,20 @@ def sweep(
         seeds=seeds,
     )
     folder = out or Path(f"sweep-{kind}")
-    with terminal_progress() as progress:
-        records = run_grid(
-            [run for _, run in planned], folder, jobs=jobs, device=device, workers=workers, progress=progress
-        )
     swept = [value for value, _ in planned]
-    table = write_sweep(kind, swept, records, shlex.join(["ddad", *sys.argv[1:]]), folder)
+    command = shlex.join(["ddad", *sys.argv[1:]])
+    try:
+        with terminal_progress() as progress:
+            records = run_grid(
+                [run for _, run in planned], folder, jobs=jobs, device=device, workers=workers, progress=progress
+            )
+    except UnfinishedGridError as unfinished:
+        finished = [(value, record) for value, record in zip(swept, unfinished.records, strict=True) if record]
+        if finished:
+            write_sweep(kind, [value for value, _ in finished], [record for _, record in finished], command, folder)
+            say(f"{folder / 'sweep.md'}: the {len(finished)} of {len(planned)} runs that are finished.")
+        raise
+    table = write_sweep(kind, swept, records, command, folder)
     if as_json:
         found = zip(swept, records, strict=True)
         print_json({"cells": [{"value": value, **cell} for value, record in found for cell in cells_of([record])]})
