@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ddad.evaluation import delong_test
+from ddad.experiments.benchmark import write_results
 from ddad.experiments.comparisons import comparisons, pooled_scores, resampled
 from ddad.experiments.run import cells_of
 from ddad.experiments.tables import methods_table, scores_table, significance_table, summary
+from support import tiny_recipe
 
 LABELS = [0] * 60 + [1] * 60
 SCORES = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
@@ -70,6 +73,20 @@ def test_runs_on_other_images_are_left_out_and_named(records: list[dict[str, Any
     scores = pooled_scores(records)
     assert scores.left_out == ["FPI, seed 0"]
     assert "fpi" not in {one.method for one in scores.by_contender}
+
+
+def test_one_abnormal_image_gives_tables_without_tests(tmp_path: Path) -> None:
+    labels = [0] * 6 + [1]
+    few = [record(method, 0, {"image": 1.0}, labels) for method in ("ae", "fpi")]
+    for one in few:
+        one["recipe"] = tiny_recipe().model_dump(mode="json")
+        one |= {"counts": {}, "compute": {"device": "cpu", "precision": "fp32", "workers": 1}, "versions": {}}
+        one["cells"][0] |= {"dataset": "d", "split": "data.json"}
+    write_results(few, None, "ddad benchmark", tmp_path)
+    text = (tmp_path / "results.md").read_text()
+    assert "Differences are not tested" in text
+    assert "there are 6 and 1" in text
+    assert "AE" in text
 
 
 def test_tables_are_marked_as_in_the_paper(records: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ddad.detectors import DETECTORS
 from ddad.errors import SettingError
-from ddad.experiments.comparisons import Scores, comparisons, pooled_scores, resampled
+from ddad.experiments.comparisons import LEAST, Scores, comparisons, pooled_scores, resampled
 from ddad.experiments.published import Benchmark
 from ddad.experiments.run import cells_of, differs_from_published, own_settings
 from ddad.experiments.tables import methods_table, scores_table, significance_table, summary, to_markdown
@@ -104,6 +104,12 @@ def _title(record: dict[str, Any]) -> str:
 
 
 def _significance(scores: Scores, pairs: pd.DataFrame) -> str:
+    normal, abnormal = scores.labels.count(0), scores.labels.count(1)
+    if min(normal, abnormal) < LEAST:
+        return (
+            f"Differences are not tested: that takes {LEAST} normal and {LEAST} abnormal test images at least, and "
+            f"there are {normal} and {abnormal}.\n"
+        )
     if pairs.empty:
         return ""
     parts = [

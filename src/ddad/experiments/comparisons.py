@@ -18,6 +18,8 @@ from ddad.experiments.published import BACKBONE_TITLES, METHOD_TITLES, SCORE_TIT
 METHODS = "methods"
 """The family of tests between the rows of Table 2; each backbone's six scores are a family of their own."""
 LEVEL = 0.05
+LEAST = 2
+"""Fewest normal and fewest abnormal test images that methods are compared on: of one image there is no variance."""
 
 
 class Contender(NamedTuple):
@@ -102,8 +104,11 @@ def comparisons(scores: Scores, measures: dict[Contender, dict[str, Resampled]])
     Returns:
         A row for each pair, measures in percent: AUC by DeLong's test (`auc_p`, corrected `auc_p_holm`) and by the
         bootstrap (`auc_p_bootstrap`, interval `auc_low` to `auc_high`), average precision by the bootstrap; and
-        whether each difference is significant at 5 % after correction.
+        whether each difference is significant at 5 % after correction. No row with fewer than `LEAST` normal or
+        abnormal images.
     """
+    if min(scores.labels.count(0), scores.labels.count(1)) < LEAST:
+        return pd.DataFrame()
     families: dict[str, list[Contender]] = defaultdict(list, {METHODS: []})
     for one in scores.by_contender:
         if one.in_table_2:
