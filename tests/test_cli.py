@@ -19,7 +19,7 @@ import tifffile
 from PIL import Image
 
 import ddad
-from ddad import Cohort, Model, Recipe
+from ddad import Cohort, Model, Recipe, recalibration
 from ddad.cohorts.phantom import write_phantom
 from ddad.detectors import DETECTORS
 from ddad.detectors import ddad as detector_module
@@ -286,6 +286,33 @@ def test_a_model_is_calibrated_with_other_normals_and_flags_by_them(
     assert batch["discovered"].sum() == done.json["discovered"] == (batch["q_value"] <= 0.9).sum()
     assert run("calibrate", own, "--false-alarm-rate", "0.3").code == 0
     assert Model.load(own).calibration.false_alarm_rate == 0.3  # type: ignore[union-attr]
+    done = run("calibrate", own, "--normal", phantom / "test_normal", "--json")
+    assert done.json["false_alarm_rate"] == 0.3
+
+
+def test_a_threshold_set_by_hand_gives_way_to_other_normals_with_a_warning(
+    run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.ddad"
+    shutil.copytree(model, own)
+    file = own / "calibration.json"
+    file.write_text(file.read_text().replace('"threshold": null', '"threshold": 1.5'))
+    done = run("calibrate", own, "--normal", phantom / "test_normal")
+    assert flat("the threshold 1.5, set by hand, gave way to the rate") in flat(done.err)
+    assert Model.load(own).calibration.threshold is None  # type: ignore[union-attr]
+    file.write_text("{")
+    done = run("calibrate", own, "--normal", phantom / "test_normal", "--json")
+    assert done.json["false_alarm_rate"] == 0.05
+    assert flat("a calibration that cannot be read is replaced") in flat(done.err)
+
+
+@pytest.mark.parametrize("rate", ["0", "2"])
+def test_a_rate_that_is_no_share_stops_a_calibration_before_any_image_is_read(
+    rate: str, run: Run, model: Path, phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recalibration, "decode", None)
+    done = run("calibrate", model, "--normal", phantom / "test_normal", "--false-alarm-rate", rate)
+    refused(done, f"--false-alarm-rate {rate}")
 
 
 def test_what_cannot_calibrate_is_refused(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:

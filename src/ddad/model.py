@@ -268,15 +268,25 @@ class Model:
             CalibrationError: its calibration is damaged, or was edited to something that cannot be used.
         """
         model = cls.load_uncalibrated(folder)
-        file = Path(folder) / _CALIBRATION
-        if file.exists():
-            model.calibration = Calibration.read(file, weights=sha256(Path(folder) / "weights.safetensors"))
-            if model.calibration.score != model.primary_score:
-                raise CalibrationError(
-                    f"{file}: score: {model.calibration.score!r}, but the model's main score is "
-                    f"{model.primary_score!r}. Correct it, or make it anew: ddad calibrate MODEL --normal DIR."
-                )
+        model.calibration = model.read_calibration(folder)
         return model
+
+    def read_calibration(self, folder: str | Path) -> Calibration | None:
+        """Read the calibration that lies beside this model's weights in `folder`; None if there is none.
+
+        Raises:
+            CalibrationError: it is damaged, of another model, or was edited to something that cannot be used.
+        """
+        file = Path(folder) / _CALIBRATION
+        if not file.exists():
+            return None
+        calibration = Calibration.read(file, weights=sha256(Path(folder) / "weights.safetensors"))
+        if calibration.score != self.primary_score:
+            raise CalibrationError(
+                f"{file}: score: {calibration.score!r}, but the model's main score is {self.primary_score!r}. "
+                "Correct it, or make it anew: ddad calibrate MODEL --normal DIR."
+            )
+        return calibration
 
     @classmethod
     def load_uncalibrated(cls, folder: str | Path) -> Model:

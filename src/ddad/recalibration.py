@@ -8,7 +8,7 @@ from ddad.cohorts import Cohort, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cores import processor_cores
 from ddad.errors import CalibrationError
-from ddad.evaluation.calibration import Calibration
+from ddad.evaluation.calibration import Calibration, check_rate
 from ddad.model import Model
 from ddad.progress import Progress, SilentProgress
 from ddad.training.device import Compute, DeviceName, Precision
@@ -41,6 +41,8 @@ def recalibrate(
         ModelError: the folder holds no model.
         SettingError: the rate is not between 0 and 1, or the device is not there.
     """
+    if false_alarm_rate is not None:
+        check_rate(false_alarm_rate)
     if cohort is None:
         model = Model.load(folder)
         if model.calibration is None:
@@ -51,14 +53,18 @@ def recalibrate(
         before = model.calibration
         model.calibration = before.at(before.false_alarm_rate if false_alarm_rate is None else false_alarm_rate)
         model.save_calibration(folder)
-        if before.threshold is None:
-            return model.calibration, [], []
-        return model.calibration, [], [f"the threshold {before.threshold:.4g}, set by hand, gave way to the rate."]
+        return model.calibration, [], _given_up(before)
     model = Model.load_uncalibrated(folder)
+    try:
+        previous, warnings = model.read_calibration(folder), []
+    except CalibrationError as error:
+        previous, warnings = None, [f"a calibration that cannot be read is replaced: {error}"]
+    if previous is not None:
+        warnings += _given_up(previous)
+        false_alarm_rate = previous.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     table = cohort.of(Role.NORMAL)
     seen = set(model.card["cohort"]["digests"])
     unseen = table[[cohort.digest(path)[:16] not in seen for path in table["path"]]]
-    warnings = []
     if len(unseen) < len(table):
         warnings.append(
             f"{len(table) - len(unseen)} of {len(table)} normal images were in the fit of this model and are left out: "
@@ -92,3 +98,9 @@ def recalibrate(
     )
     model.save_calibration(folder)
     return model.calibration, decoded.skipped, warnings
+
+
+def _given_up(before: Calibration) -> list[str]:
+    if before.threshold is None:
+        return []
+    return [f"the threshold {before.threshold:.4g}, set by hand, gave way to the rate."]

@@ -79,7 +79,8 @@ class Calibration(BaseModel):
         if not len(values) or not np.isfinite(values).all():
             raise CalibrationError(f"calibration: {score} of {len(values)} normal images; finite scores are needed.")
         by_group = tuple(tuple(np.sort(values[names == name]).tolist()) for name in np.unique(names))
-        return cls(of=of, score=score, groups=by_group).at(false_alarm_rate or FALSE_ALARM_RATE)
+        rate = FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate
+        return cls(of=of, score=score, groups=by_group).at(rate)
 
     @property
     def images(self) -> int:
@@ -121,10 +122,7 @@ class Calibration(BaseModel):
         Raises:
             SettingError: the rate is not between 0 and 1.
         """
-        if not 0 < false_alarm_rate < 1:
-            raise SettingError(
-                f"--false-alarm-rate {false_alarm_rate:g}: it is a share of normal images, above 0 and below 1."
-            )
+        check_rate(false_alarm_rate)
         return self.model_copy(update={"false_alarm_rate": false_alarm_rate, "threshold": None})
 
     def promise(self) -> str:
@@ -219,6 +217,18 @@ class Calibration(BaseModel):
         values, weights = self._from_above
         place = int(np.searchsorted(values, score, side="right"))
         return float(weights[place]) / len(self.groups) if place < len(values) else 0.0
+
+
+def check_rate(false_alarm_rate: float) -> None:
+    """Make sure that a false-alarm rate can be promised.
+
+    Raises:
+        SettingError: it is not between 0 and 1.
+    """
+    if not 0 < false_alarm_rate < 1:
+        raise SettingError(
+            f"--false-alarm-rate {false_alarm_rate:g}: it is a share of normal images, above 0 and below 1."
+        )
 
 
 def q_values(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
