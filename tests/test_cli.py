@@ -983,6 +983,29 @@ def test_an_output_within_the_input_is_refused(run: Run, model: Path, tmp_path: 
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("verb", "option", "name"),
+    [
+        ("audit", "--write-split", "new/split.json"),
+        ("audit", "--write-split", "folder"),
+        ("audit", "--out", "new/audit.html"),
+        ("inspect", "--contact-sheet", "new/sheet.png"),
+        ("inspect", "--contact-sheet", "folder"),
+        ("figures", "--out", "file"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    verb: str, option: str, name: str, run: Run, phantom: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    given = {"audit": ["--normal", phantom / "normal", "--overwrite"], "inspect": [phantom / "normal"]}
+    done = run(verb, *given.get(verb, [phantom]), option, tmp_path / name)
+    refused(done, tmp_path / name)
+    assert "looking at images" not in done.err
+    assert names(tmp_path) == {"folder", "file"}
+
+
 @pytest.mark.usefixtures("in_this_process")
 def test_a_fit_on_a_full_disk_is_named_and_goes_on_when_there_is_space(run: Run, phantom: Path, tmp_path: Path) -> None:
     fit_it = ["fit", "--normal", phantom / "normal", *TINY, "--out"]

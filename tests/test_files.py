@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddad.errors import OutputError
-from ddad.files import Stopwatch, Workspace, let_go
+from ddad.errors import OutputError, writing_to
+from ddad.files import Stopwatch, Workspace, let_go, output_file, output_folder, write_atomically
 
 
 def killed_after(workspace: Path, seconds: float) -> None:
@@ -79,3 +80,30 @@ def test_work_that_another_process_is_at_is_never_dropped(tmp_path: Path) -> Non
             pass
         assert (folder / "pixels.npy").exists()
         assert workspace.holds({"work": 1})
+
+
+@pytest.mark.parametrize("name", ["missing/split.json", "folder", "a" * 300, "file/split.json"])
+def test_what_cannot_be_written_is_an_error_for_a_user(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot be written \(.+\)\. Choose another place"):
+        write_atomically(tmp_path / name, b"content")
+    with pytest.raises(OutputError):
+        output_file(tmp_path / name, "--out")
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), OSError("encoder error")])
+def test_any_refusal_while_writing_names_the_file(error: OSError) -> None:
+    with (
+        pytest.raises(OutputError, match=rf"^map\.png: cannot be written \(.*{error.strerror or error}\)"),
+        writing_to("map.png"),
+    ):
+        raise error
+
+
+def test_a_folder_of_a_name_that_is_too_long_is_an_error_for_a_user(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        output_folder(tmp_path / ("a" * 300), overwrite=False)
+    with pytest.raises(OutputError, match="cannot be written"):
+        Workspace.beside(tmp_path / ("a" * 300)).holds({})

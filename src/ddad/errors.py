@@ -50,7 +50,7 @@ def writing_to(path: str | Path) -> Iterator[None]:
     """Turn the operating system's refusals while writing to `path` into an `OutputError`.
 
     Raises:
-        OutputError: the disk is full, the place is read-only, or may not be written to.
+        OutputError: the disk is full, or the place cannot be written to: read-only, missing, a folder, a faulty disk.
     """
     try:
         yield
@@ -60,6 +60,4 @@ def writing_to(path: str | Path) -> Iterator[None]:
                 f"{path}: the disk is full. Free some space and run the same command again; "
                 "finished work is kept and goes on where it was."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
-        raise
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}). Choose another place.") from error

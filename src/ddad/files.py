@@ -81,16 +81,34 @@ def output_folder(folder: str | Path, *, overwrite: bool, inputs: Iterable[str |
             raise OutputError(f"{folder}: lies in, or holds, the input {path}. Choose another place for the output.")
     if resolved == Path.cwd() or resolved.parent == resolved:
         raise OutputError(f"{folder}: is the current folder. Give the output a folder of its own.")
-    if resolved.exists() and not resolved.is_dir():
-        raise OutputError(f"{folder}: is a file, but a folder is to be written there. Choose another name.")
-    if resolved.is_dir() and any(resolved.iterdir()):
-        if not overwrite:
-            raise OutputError(f"{folder}: exists already. Choose another name, or pass --overwrite to replace it.")
-        if not (resolved / MARKER).exists():
-            raise OutputError(
-                f"{folder}: was not written by ddad, so --overwrite does not replace it. Choose another name."
-            )
+    with writing_to(folder):
+        if resolved.exists() and not resolved.is_dir():
+            raise OutputError(f"{folder}: is a file, but a folder is to be written there. Choose another name.")
+        if resolved.is_dir() and any(resolved.iterdir()):
+            if not overwrite:
+                raise OutputError(f"{folder}: exists already. Choose another name, or pass --overwrite to replace it.")
+            if not (resolved / MARKER).exists():
+                raise OutputError(
+                    f"{folder}: was not written by ddad, so --overwrite does not replace it. Choose another name."
+                )
     return resolved
+
+
+def output_file(file: Path, option: str) -> None:
+    """Check, before any work, that a file may be written at a place.
+
+    Args:
+        file: the file to write.
+        option: of the command line that names it, for messages.
+
+    Raises:
+        OutputError: it is a folder, in no folder, or has a name that no file can have.
+    """
+    with writing_to(file):
+        if file.is_dir():
+            raise OutputError(f"{file}: is a folder. Give {option} the name of a file.")
+        if not file.parent.is_dir():
+            raise OutputError(f"{file}: there is no folder {file.parent}. Make it, or choose another {option}.")
 
 
 @contextmanager
@@ -140,7 +158,8 @@ class Workspace:
     def holds(self, plan: dict[str, Any]) -> bool:
         """Tell whether unfinished work of this plan lies here."""
         file = self.folder / "plan.json"
-        return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")) == plan)
+        with writing_to(self.folder):
+            return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")) == plan)
 
     @contextmanager
     def claimed(self, plan: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:

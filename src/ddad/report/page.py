@@ -17,7 +17,7 @@ from ddad import __version__
 from ddad.errors import OutputError
 from ddad.evaluation.curves import roc_and_pr
 from ddad.experiments.published import SCORE_TITLES
-from ddad.files import write_atomically
+from ddad.files import output_file, write_atomically
 from ddad.progress import Progress, SilentProgress
 from ddad.report.benchmark_table import benchmark_table
 from ddad.report.charts import curve, histogram, training_curves
@@ -74,10 +74,7 @@ def check_target(file: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: it is a folder, in no folder, or a file that is no page of ours.
     """
-    if file.is_dir():
-        raise OutputError(f"{file}: is a folder. Give --out the name of a file, such as report.html.")
-    if not file.parent.is_dir():
-        raise OutputError(f"{file}: there is no folder {file.parent}. Make it, or choose another --out.")
+    output_file(file, "--out")
     if file.exists() and not overwrite:
         with file.open("rb") as opened:
             ours = b'name="generator" content="ddad' in opened.read(600)

@@ -52,6 +52,7 @@ def audit(
     from ddad.audit import audit_cohort, leak_free_split, source_lists
     from ddad.cli.terminal import say, terminal_progress
     from ddad.errors import OutputError
+    from ddad.files import output_file
     from ddad.report.audit_page import write_audit_page
     from ddad.report.page import check_target
 
@@ -71,8 +72,10 @@ def audit(
     )
     if out is not None:
         check_target(out, overwrite=overwrite)
-    if write_split is not None and write_split.exists() and not overwrite:
-        raise OutputError(f"{write_split}: exists already. Choose another --write-split, or pass --overwrite.")
+    if write_split is not None:
+        output_file(write_split, "--write-split")
+        if write_split.exists() and not overwrite:
+            raise OutputError(f"{write_split}: exists already. Choose another --write-split, or pass --overwrite.")
     with terminal_progress() as progress:
         found = audit_cohort(cohort, workers=workers, progress=progress)
         if out is not None:

@@ -28,11 +28,14 @@ def inspect(
 ) -> None:
     """Say what would be read of images: format, size, depth, window, orientation, problems."""
     from ddad.cli.terminal import say
+    from ddad.files import output_file
     from ddad.images import Selection
     from ddad.report.contact_sheet import ContactSheet
     from ddad.report.inspection import inspect_images
 
     images = options.build_recipe(recipe, settings).images
+    if contact_sheet is not None:
+        output_file(contact_sheet, "--contact-sheet")
     sheet = ContactSheet() if contact_sheet is not None else None
     skipped: list[tuple[str, str]] = []
     read = passed_over = 0
