@@ -646,6 +646,27 @@ def test_files_that_cannot_be_fitted_are_named_and_the_rest_is_fitted(
     assert "skipped" in done.err
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_a_name_that_is_not_utf8_is_skipped_by_every_verb(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    shutil.copytree(phantom / "test_normal", folder)
+    shutil.copy(min(folder.iterdir()), folder / os.fsdecode(b"caf\xe9.png"))
+    own = shutil.copytree(model, tmp_path / "own.ddad")
+    reason = flat("caf\\udce9.png: its name is not UTF-8")
+    scored = ["score", model, folder, "--out", tmp_path / "s"]
+    test = ["evaluate", model, "--test-normal", folder, "--test-abnormal", phantom / "test_abnormal"]
+    audited = ["audit", "--normal", folder, "--out", tmp_path / "audit.html"]
+    for options in (scored, test, audited, ["calibrate", own, "--normal", folder], ["inspect", folder]):
+        done = run(*options)
+        assert done.code == 3, done.err
+        assert reason in flat(done.err)
+    fitted = run("fit", "--normal", phantom / "normal", "--unlabeled", folder, "--out", tmp_path / "m", *TINY)
+    assert fitted.code == 3, fitted.err
+    assert reason in flat(fitted.err)
+    assert "unreadable" in (tmp_path / "s" / "skipped.csv").read_text()
+    assert run("report", tmp_path / "s").code == 0
+
+
 def test_if_nothing_can_be_scored_nothing_is_written(
     run: Run, model: Path, bad_images: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -135,7 +135,7 @@ def _fit(
     notes: dict[str, Any],
 ) -> Model:
     stopwatch = Stopwatch(workspace)
-    skipped: list[SkippedImage] = []
+    skipped: list[SkippedImage] = list(cohort.skipped)
     warnings: list[ImageWarning] = []
 
     roles = {_KNOWN: Role.NORMAL, "unlabeled": Role.UNLABELED, "abnormal": Role.ABNORMAL}

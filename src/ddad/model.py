@@ -173,9 +173,12 @@ class Model:
             CohortError: no path was given, or a folder holds no image.
             SettingError: the device is not there.
         """
-        files = find_images(paths, selection).images
+        listing = find_images(paths, selection)
+        files = listing.images
         compute = Compute.choose(device, precision)
         skip = on_skipped or _warn
+        for unusable in listing.skipped:
+            skip(unusable)
         size = block_size(self.recipe.images.image_size)
         with (progress or SilentProgress()).task("scoring", len(files)) as bar:
             score = self.detector.block_scorer(compute, maps=maps)

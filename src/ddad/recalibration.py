@@ -97,7 +97,7 @@ def recalibrate(
         false_alarm_rate=false_alarm_rate,
     )
     model.save_calibration(folder)
-    return model.calibration, decoded.skipped, warnings
+    return model.calibration, [*cohort.skipped, *decoded.skipped], warnings
 
 
 def _given_up(before: Calibration) -> list[str]:

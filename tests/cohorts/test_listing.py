@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zipfile
@@ -135,3 +136,33 @@ def test_an_image_of_a_format_that_is_not_read_is_named_and_not_passed_over(
     assert [image.path.name for image in listing.passed_over] == ["BMI.txt"]
     with pytest.raises(ImageError, match="files are not read: convert it to PNG or TIFF"):
         read_image(tmp_path / name)
+
+
+NOT_UTF8 = "its name is not UTF-8: rename the file, or its folder"
+
+
+def test_a_name_that_is_not_utf8_is_skipped_and_can_be_written_down(tmp_path: Path) -> None:
+    good, bad = write_images(tmp_path / "images", 2)
+    bad = bad.rename(os.fsdecode(os.fsencode(tmp_path / "images") + b"/caf\xe9.png"))
+    (tmp_path / "images" / os.fsdecode(b"caf\xe9.txt")).write_text("nothing")
+    shown = tmp_path / "images" / "caf\\udce9.png"
+
+    listing = list_images(tmp_path / "images", "normal")
+    assert listing.images == [good]
+    assert listing.skipped == [(shown, NOT_UTF8, False)]
+    assert [file.path.name for file in listing.passed_over] == ["caf\\udce9.txt"]
+    assert find_images([bad, good]).skipped == listing.skipped
+    assert Cohort.from_folders(normal=tmp_path / "images").skipped == tuple(listing.skipped)
+
+    good.unlink()
+    with pytest.raises(CohortError, match=r"holds no image that can be taken\. Skipped: 1, the first: .*not UTF-8"):
+        list_images(tmp_path / "images", "normal")
+
+
+def test_a_split_that_lists_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (image,) = write_images(tmp_path / "images", 1)
+    image.rename(tmp_path / "images" / os.fsdecode(b"caf\xe9.png"))
+    lists = {"train": {"0": ["caf\udce9.png"], "unlabeled": {"0": [], "1": []}}, "test": {"0": [], "1": []}}
+    (tmp_path / "data.json").write_text(json.dumps(lists))
+    with pytest.raises(CohortError, match=r"udce9.png \(data.json, train.0\): its name is not UTF-8"):
+        Cohort.from_benchmark(tmp_path)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from ddad.cohorts.benchmark_folder import read_benchmark
 from ddad.cohorts.folders import Folders, read_folders
 from ddad.cohorts.manifest import read_manifest
 from ddad.cohorts.patients import find_groups
-from ddad.cohorts.rows import Role, Row, listed
+from ddad.cohorts.rows import Role, Row, SkippedImage, listed, printable
 from ddad.errors import CohortError
 from ddad.images import ALL, Address, Selection
 
@@ -39,6 +39,7 @@ class Cohort:
         notes: what was left out or adapted while reading, one sentence each.
         torn_patients: patients in both training and test, by their DICOM headers: the group in training by that in
             test.
+        skipped: files in the folders that cannot be taken, and why.
     """
 
     table: pd.DataFrame
@@ -46,6 +47,7 @@ class Cohort:
     origins: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     torn_patients: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[SkippedImage, ...] = ()
 
     @classmethod
     def from_folders(
@@ -76,8 +78,10 @@ class Cohort:
         Raises:
             CohortError: a folder is missing, empty or a file, a file has two roles, or a mask is ambiguous.
         """
-        rows, notes, name = read_folders(normal, unlabeled, test_normal, test_abnormal, test_masks, selection, abnormal)
-        return cls._checked(rows, notes, name)
+        rows, skipped, notes, name = read_folders(
+            normal, unlabeled, test_normal, test_abnormal, test_masks, selection, abnormal
+        )
+        return replace(cls._checked(rows, notes, name), skipped=tuple(skipped))
 
     @classmethod
     def from_manifest(cls, csv: str | Path, *, allow_torn: bool = False) -> Self:
@@ -128,6 +132,9 @@ class Cohort:
 
     @classmethod
     def _checked(cls, rows: Sequence[Row], notes: Sequence[str], name: str, *, allow_torn: bool = False) -> Self:
+        for row in rows:
+            if (shown := printable(row.path)) != row.path:
+                raise CohortError(f"{shown} ({row.origin}): its name is not UTF-8. Rename the file, or its folder.")
         groups, torn, doubts = find_groups(rows)
         table = pd.DataFrame(
             {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ddad.cohorts.listing import list_images
-from ddad.cohorts.rows import Role, Row, listed
+from ddad.cohorts.rows import Role, Row, SkippedImage, listed
 from ddad.errors import CohortError
 from ddad.images import Address, Selection
 
@@ -22,8 +22,8 @@ def read_folders(
     test_masks: Folders,
     selection: Selection,
     abnormal: Folders = None,
-) -> tuple[list[Row], list[str], str]:
-    """List the images of each role; return rows, notes and a name for the cohort.
+) -> tuple[list[Row], list[SkippedImage], list[str], str]:
+    """List the images of each role; return rows, files that cannot be taken, notes and a name for the cohort.
 
     Raises:
         CohortError: a folder is missing, empty or a file, or a mask is ambiguous or has no image.
@@ -37,12 +37,14 @@ def read_folders(
     )
     masks_of = _Masks(test_masks, selection) if _several(test_masks) else None
     rows: list[Row] = []
+    skipped = masks_of.skipped if masks_of else []
     notes: list[str] = []
     first: Path | None = None
     for argument, folders, role, label in plan:
         for folder in _several(folders):
             first = first or folder
             found = list_images(folder, argument, selection)
+            skipped += found.skipped
             if found.passed_over:
                 notes.append(f"{folder}: {len(found.passed_over)} files left out, hidden or no image.")
             for path in found.images:
@@ -52,7 +54,7 @@ def read_folders(
         raise CohortError("No folder was named: give at least one of normal, unlabeled, test_normal, test_abnormal.")
     if masks_of:
         notes += masks_of.notes(sum(row.label == 1 and row.mask is None for row in rows))
-    return rows, notes, first.resolve().parent.name or first.resolve().name
+    return rows, skipped, notes, first.resolve().parent.name or first.resolve().name
 
 
 def _several(folders: Folders) -> list[Path]:
@@ -78,8 +80,11 @@ class _Masks:
         self._by_place: dict[Path, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         self._used: set[Path] = set()
+        self.skipped: list[SkippedImage] = []
         for folder in _several(folders):
-            for path in list_images(folder, "test_masks", selection).images:
+            found = list_images(folder, "test_masks", selection)
+            self.skipped += found.skipped
+            for path in found.images:
                 place = _place(path, folder)
                 self._by_place[place].append(path)
                 self._by_stem[place.name].append(path)

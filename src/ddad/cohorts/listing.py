@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddad.cohorts.rows import SkippedImage
+from ddad.cohorts.rows import SkippedImage, printable
 from ddad.errors import CohortError, ImageError
 from ddad.images import ALL, IMAGE_SUFFIXES, Selection, expand, is_image, list_members
 
@@ -19,15 +19,18 @@ class Listing:
     Attributes:
         images: addresses of images, each file's slices in order. Whether they can be read is not yet known.
         passed_over: files that are not taken for images, and why.
+        skipped: files that may be images and cannot be taken, and why.
     """
 
     images: list[Path] = field(default_factory=list)
     passed_over: list[SkippedImage] = field(default_factory=list)
+    skipped: list[SkippedImage] = field(default_factory=list)
 
     def add(self, other: Listing) -> None:
         """Take over what another listing found."""
         self.images += other.images
         self.passed_over += other.passed_over
+        self.skipped += other.skipped
 
 
 def list_images(folder: Path, argument: str, selection: Selection = ALL) -> Listing:
@@ -48,8 +51,15 @@ def list_images(folder: Path, argument: str, selection: Selection = ALL) -> List
         for path in sorted(_files_in(folder, listing)):
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
             listing.add(Listing(passed_over=[SkippedImage(path, "hidden")]) if hidden else _look_at(path, selection))
+        listing.passed_over = [file._replace(path=printable(file.path)) for file in listing.passed_over]
     except OSError as error:
         raise CohortError(f"{argument}: {folder} cannot be listed ({error.strerror}).") from error
+    if not listing.images and listing.skipped:
+        path, reason, _ = listing.skipped[0]
+        raise CohortError(
+            f"{argument}: {printable(folder)} holds no image that can be taken. Skipped: {len(listing.skipped)}, the "
+            f"first: {path}: {reason}."
+        )
     if not listing.images:
         others = f"none of its {len(listing.passed_over)} files is one" if listing.passed_over else "it is empty"
         raise CohortError(f"{argument}: {folder} holds no images: {others}. Name the folder that holds the images.")
@@ -72,7 +82,7 @@ def find_images(paths: str | Path | Sequence[str | Path], selection: Selection =
         elif path.suffix.lower() == ".zip":
             listing.add(_look_into_archive(path, selection))
         else:
-            listing.images += _images_in(path, selection)
+            listing.add(_images_in(path, selection))
     if not several:
         raise CohortError("paths: no image was named. Give files, or folders that hold images.")
     listing.images = list(dict.fromkeys(listing.images))
@@ -106,19 +116,21 @@ def _look_at(path: Path, selection: Selection) -> Listing:
     if path.suffix.lower() == ".zip":
         return _look_into_archive(path, selection)
     if path.name.lower().endswith(tuple(IMAGE_SUFFIXES)):
-        return Listing(_images_in(path, selection))
+        return _images_in(path, selection)
     reason = "not an image: neither its suffix nor its content is that of a format that is read"
     try:
         if path.name.upper() == "DICOMDIR":
             return Listing(passed_over=[SkippedImage(path, "an index: the files that it lists are read themselves")])
         if is_image(path):
-            return Listing(_images_in(path, selection))
+            return _images_in(path, selection)
     except ImageError as error:
         reason = f"not an image: {error.reason}"
     return Listing(passed_over=[SkippedImage(path, reason)])
 
 
 def _look_into_archive(archive: Path, selection: Selection) -> Listing:
+    if unprintable := _unprintable(archive):
+        return unprintable
     try:
         members = list_members(archive)
     except ImageError:
@@ -135,8 +147,18 @@ def _look_into_archive(archive: Path, selection: Selection) -> Listing:
     return listing
 
 
-def _images_in(path: Path, selection: Selection) -> list[Path]:
+def _images_in(path: Path, selection: Selection) -> Listing:
+    if unprintable := _unprintable(path):
+        return unprintable
     try:
-        return expand(path, selection)
+        return Listing(expand(path, selection))
     except ImageError:
-        return [path]  # reading it will say what is wrong
+        return Listing([path])  # reading it will say what is wrong
+
+
+def _unprintable(path: Path) -> Listing | None:
+    """Skip a file whose name is not UTF-8: no table, page or terminal could tell which it is."""
+    shown = printable(path)
+    if shown == path:
+        return None
+    return Listing(skipped=[SkippedImage(shown, "its name is not UTF-8: rename the file, or its folder")])

@@ -52,3 +52,8 @@ def listed(items: list[str], most: int = 3) -> str:
     """Name the first few of many, for a message."""
     more = len(items) - most
     return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def printable(path: Path) -> Path:
+    """Return a path as it can be written down: what is not UTF-8 in it is spelled out, `udce9` after a backslash."""
+    return Path(str(path).encode("utf-8", "backslashreplace").decode())

@@ -75,7 +75,7 @@ def evaluate(
     """
     paths = labelled_test_paths(cohort)
     label_of = {str(path): label for label in paths for path in paths[label]}
-    skipped: list[SkippedImage] = []
+    skipped: list[SkippedImage] = list(cohort.skipped)
     warnings = [*cohort.warnings, *_seen_in_training(model, cohort)]
     masks = _readable_masks(cohort, warnings)
     scored_paths: list[str] = []

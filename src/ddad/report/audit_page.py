@@ -67,7 +67,7 @@ def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progr
         charts=_charts(audit),
         css=Markup(own_template("report.css")),
     )
-    write_atomically(file, content.encode())
+    write_atomically(file, content.encode(errors="backslashreplace"))
 
 
 def _examples(audit: Audit, progress: Progress) -> list[tuple[CopyCount, list[Example]]]:

@@ -131,6 +131,7 @@ def write_findings(
             scored=len(done.paths),
             flagged=done.flagged,
             doubtful=done.doubtful,
+            skipped=listing.skipped,
             passed_over=listing.passed_over,
         )
         findings = model.score(

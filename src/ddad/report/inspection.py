@@ -118,6 +118,8 @@ def inspect_images(
         if sheet is not None:
             sheet.add(pixels, path.name)
         yield _described(path, image, find_warnings(image, preprocessing), file)
+    for skipped in listing.skipped:
+        yield Inspected(str(skipped.path), "skipped", skipped.reason)
     for passed_over in listing.passed_over:
         yield Inspected(str(passed_over.path), "skipped", passed_over.reason, is_image=False)
 

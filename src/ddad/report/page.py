@@ -64,7 +64,7 @@ def write_report(
     results = read_results(folder)
     check_target(file, overwrite=overwrite)
     content = render(results, progress or SilentProgress())
-    write_atomically(file, content.encode())
+    write_atomically(file, content.encode(errors="backslashreplace"))
     return file
 
 
