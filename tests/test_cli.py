@@ -418,7 +418,7 @@ def test_evaluate_without_masks_has_no_pixel_metrics(run: Run, model: Path, benc
 def test_benchmark_custom_gives_a_cell_for_each_seed_and_score(run: Run, benchmark: Path, tmp_path: Path) -> None:
     out = tmp_path / "Tabellen é"
     options = ["benchmark", "custom", "--data", benchmark, "--seeds", 2, "--out", out, *TINY]
-    done = run(*options, "--backbone", "ae", "--backbone", "ae-u", "--json")
+    done = run(*options, "--backbones", "ae", "--backbone", "ae-u", "--json")
     assert done.code == 0, done.err
     assert set(done.json) == {"cells"}
     cells = done.json["cells"]

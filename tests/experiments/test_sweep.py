@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,17 @@ def test_values_that_cannot_be_used(setting: Setting) -> None:
         sweep_runs("members", setting, tiny_recipe(), values=(2.5,))
     with pytest.raises(CohortError, match="20 normal images"):
         sweep_runs("normals", setting, tiny_recipe(), values=(20,))[0][1].setting.open()
-    with pytest.raises(SettingError, match="NAME=PATTERN"):
-        Setting("custom", setting.data, unseen="meningioma")
+    for unseen in ("", "meningioma=", "=*-me*"):
+        with pytest.raises(SettingError, match="NAME=PATTERN"):
+            Setting("custom", setting.data, unseen=unseen)
+
+
+def test_an_unseen_class_may_have_a_name_or_not(setting: Setting) -> None:
+    tested = [
+        replace(setting, unseen=unseen).open()[1].paths(Role.TEST, 1) for unseen in ("last=*-033.png", "*-033.png")
+    ]
+    assert tested[0] == tested[1]
+    assert len(tested[0]) == 1
 
 
 def test_a_sweep_ends_in_a_table_and_a_plot(setting: Setting, tmp_path: Path) -> None:

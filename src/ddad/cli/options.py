@@ -70,9 +70,9 @@ Unseen = Annotated[
     str | None,
     typer.Option(
         "--unseen",
-        metavar="NAME=PATTERN",
-        help="Keep a class of anomaly out of the unlabeled images and test on it alone: a word for it, and a pattern "
-        "of its files' names, e.g. 'meningioma=*-me*'.",
+        metavar="[NAME=]PATTERN",
+        help="Keep a class of anomaly out of the unlabeled images and test on it alone: a pattern of its files' names, "
+        "with a word for it before it if you like, e.g. 'meningioma=*-me*'.",
         rich_help_panel=_IMAGES,
     ),
 ]

@@ -20,8 +20,8 @@ class Setting:
         split: name of the split file.
         anomaly_rate: of the unlabeled images; None: the published rate, or for `custom` as listed.
         unlabeled: how many unlabeled images; None: the published number, or for `custom` all.
-        unseen: `NAME=PATTERN`: a class of anomaly, by the names of its files, that is kept out of the unlabeled
-            images and tested on alone.
+        unseen: `NAME=PATTERN`, or the pattern alone: a class of anomaly, by the names of its files, that is kept out
+            of the unlabeled images and tested on alone.
         normals: how many normal images to take; None: all.
         normals_seed: draws them.
     """
@@ -36,9 +36,10 @@ class Setting:
     normals_seed: int = 0
 
     def __post_init__(self) -> None:
-        name, equals, pattern = (self.unseen or "").partition("=")
-        if self.unseen is not None and not (name and equals and pattern):
-            raise SettingError(f"--unseen {self.unseen}: write it as NAME=PATTERN, e.g. meningioma=*-me*.")
+        if self.unseen is not None and "" in self.unseen.split("=", 1):
+            raise SettingError(
+                f"--unseen {self.unseen}: write it as NAME=PATTERN, e.g. meningioma=*-me*, or as the pattern alone."
+            )
 
     def open(self) -> tuple[Benchmark | None, Cohort]:
         """Open the folder; a benchmark of the paper has the published anomaly rate and size of D_u.
@@ -54,7 +55,7 @@ class Setting:
             split=self.split,
             anomaly_rate=rate,
             unlabeled_total=known.unlabeled if known and self.unlabeled is None else self.unlabeled,
-            unseen=self.unseen.partition("=")[2] if self.unseen else None,
+            unseen=None if self.unseen is None else self.unseen.split("=", 1)[-1],
             normals=None if self.normals is None else (self.normals, self.normals_seed),
         )
         return known, cohort

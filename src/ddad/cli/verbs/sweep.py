@@ -37,7 +37,7 @@ def sweep(
     ] = None,
     backbones: Annotated[
         list[str] | None,
-        typer.Option("--backbone", help="Of ddad: ae, memae, ae-u or vae; repeatable. Default: ae-u."),
+        typer.Option("--backbones", "--backbone", help="Of ddad: ae, memae, ae-u or vae; repeatable. Default: ae-u."),
     ] = None,
     recipe: options.RecipeName = "fast",
     settings: options.Settings = None,
