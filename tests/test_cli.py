@@ -27,6 +27,7 @@ from ddad.errors import CohortError
 from ddad.experiments import grid as grid_module
 from ddad.experiments.published import BENCHMARKS
 from ddad.report import findings as findings_module
+from ddad.training.device import Compute
 from support import TINY as TINY_SETTINGS
 from support import (
     TINY_RIVALS,
@@ -313,6 +314,26 @@ def test_a_rate_that_is_no_share_stops_a_calibration_before_any_image_is_read(
     monkeypatch.setattr(recalibration, "decode", None)
     done = run("calibrate", model, "--normal", phantom / "test_normal", "--false-alarm-rate", rate)
     refused(done, f"--false-alarm-rate {rate}")
+
+
+def test_a_model_is_used_in_the_precision_of_its_recipe_unless_told_otherwise(
+    run: Run, model: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    choose = Compute.choose
+    monkeypatch.setattr(Compute, "choose", lambda device, precision: asked.append(precision) or choose(device, "fp32"))
+    own = shutil.copytree(model, tmp_path / "own.ddad")
+    test = ["--test-normal", phantom / "test_normal", "--test-abnormal", phantom / "test_abnormal"]
+    for options in (
+        ["score", own, phantom / "test_normal", "--out", tmp_path / "s", "--overwrite"],
+        ["evaluate", own, *test],
+        ["calibrate", own, "--normal", phantom / "test_normal"],
+    ):
+        for given, wanted in (([], "fp32"), (["--precision", "auto"], "auto")):
+            asked.clear()
+            done = run(*options, *given)
+            assert done.code == 0, done.err
+            assert set(asked) == {wanted}
 
 
 def test_what_cannot_calibrate_is_refused(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:

@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from ddad import Cohort, Model, fit
+from ddad import model as model_module
+from ddad.cohorts import SkippedImage
+from ddad.detectors.base import Scored
 from ddad.errors import CohortError, ModelError, OutputError
 from ddad.files import sha256
 from ddad.training.device import Compute
@@ -252,6 +256,39 @@ def test_a_score_does_not_change_with_batch_order_neighbours_or_workers(images: 
     others = write_images(tmp_path / "others", 4, seed=9)
     found = scores([*others, *images])
     assert {path: found[path] for path in expected} == expected
+
+
+def test_an_image_whose_score_is_no_number_is_skipped(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted()
+    score_block = model.detector._score_block
+
+    def broken(block: Tensor, compute: Compute) -> Scored:
+        scored = score_block(block, compute)
+        scored.scores["r_intra"][1] = float("nan")
+        return scored
+
+    monkeypatch.setattr(model.detector, "_score_block", broken)
+    skipped: list[SkippedImage] = []
+    findings = list(model.score(images, on_skipped=skipped.append))
+    assert [finding.path for finding in findings] == [str(path) for path in (images[0], *images[2:])]
+    ((path, reason, blank),) = skipped
+    assert (path, blank) == (images[1], False)
+    assert reason.startswith("its score is no number (r_intra nan)")
+
+
+def test_a_model_scores_in_the_precision_of_its_recipe_with_all_cores_unless_told_otherwise(
+    images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    choose, read = Compute.choose, model_module.iterate
+    monkeypatch.setattr(Compute, "choose", lambda device, precision: asked.append(precision) or choose(device, "fp32"))
+    monkeypatch.setattr(
+        model_module, "iterate", lambda *all_, workers, **rest: asked.append(workers) or read(*all_, workers=1, **rest)
+    )
+    monkeypatch.setattr(model_module, "processor_cores", lambda: 7)
+    list(fitted().score(images))
+    list(fitted().score(images, precision="bf16", workers=3))
+    assert asked == ["fp32", 7, "bf16", 3]
 
 
 def test_prepared_pixels_score_as_files_do(images: list[Path]) -> None:

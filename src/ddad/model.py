@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate
+from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, Detector
 from ddad.detectors.base import Scored, block_size
 from ddad.errors import CalibrationError, ModelError, SettingError
@@ -150,8 +152,8 @@ class Model:
         paths: str | Path | Sequence[str | Path],
         *,
         device: DeviceName = "auto",
-        precision: Precision = "auto",
-        workers: int = 2,
+        precision: Precision | None = None,
+        workers: int | None = None,
         progress: Progress | None = None,
         on_skipped: Callable[[SkippedImage], None] | None = None,
         selection: Selection = ALL,
@@ -162,8 +164,8 @@ class Model:
         Args:
             paths: files and folders; folders are searched for images.
             device: `auto`, `cpu` or `cuda`.
-            precision: of ASR-Net's matrix products; reconstructions are always float32.
-            workers: threads that decode.
+            precision: of ASR-Net's matrix products, by default the recipe's; reconstructions are always float32.
+            workers: threads that decode; default: one for each processor core.
             progress: told of every image.
             on_skipped: called for each file that cannot be scored; without it a warning is issued.
             selection: which slices of files with several.
@@ -175,7 +177,8 @@ class Model:
         """
         listing = find_images(paths, selection)
         files = listing.images
-        compute = Compute.choose(device, precision)
+        compute = Compute.choose(device, precision or self.recipe.precision)
+        workers = processor_cores() if workers is None else workers
         skip = on_skipped or _warn
         for unusable in listing.skipped:
             skip(unusable)
@@ -187,7 +190,11 @@ class Model:
                 for image in batch:
                     if image.pixels is None:
                         skip(SkippedImage(image.path, image.reason or "cannot be read", image.blank))
-                yield from findings
+                for finding in findings:
+                    if wrong := [name for name, value in finding.scores.items() if not math.isfinite(value)]:
+                        skip(SkippedImage(Path(finding.path), _not_finite(wrong, finding)))
+                    else:
+                        yield finding
                 bar.advance(len(batch))
 
     def score_pixels(
@@ -344,6 +351,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path}: damaged (not a JSON object).")
     return content
+
+
+def _not_finite(names: Sequence[str], finding: Finding) -> str:
+    values = ", ".join(f"{name} {finding.scores[name]:g}" for name in names)
+    return f"its score is no number ({values}): try --precision fp32; if that does not help, fit the model anew"
 
 
 def _warn(skipped: SkippedImage) -> None:

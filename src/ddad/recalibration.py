@@ -20,7 +20,7 @@ def recalibrate(
     *,
     false_alarm_rate: float | None = None,
     device: DeviceName = "auto",
-    precision: Precision = "auto",
+    precision: Precision | None = None,
     progress: Progress | None = None,
 ) -> tuple[Calibration, list[SkippedImage], list[str]]:
     """Write the calibration file of a saved model anew; its weights and card stay as they are.
@@ -30,7 +30,7 @@ def recalibrate(
         cohort: its normal images give the scores. None keeps those that are there, and changes the rate alone.
         false_alarm_rate: to promise; by default the one that was promised, or 5 %.
         device: `auto`, `cpu` or `cuda`.
-        precision: of matrix products; the one that the model will score with.
+        precision: of matrix products; the one that the model will score with, by default its recipe's.
         progress: told of every image.
 
     Returns:
@@ -83,7 +83,7 @@ def recalibrate(
             f"the fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on "
             "(--normal DIR)."
         )
-    compute = Compute.choose(device, precision)
+    compute = Compute.choose(device, precision or model.recipe.precision)
     with (progress or SilentProgress()).task("scoring normal images", len(decoded.pixels)) as bar:
         scores = []
         for image_scores, _ in model.score_pixels(decoded.pixels, compute, maps=False):

@@ -253,7 +253,9 @@ class Recipe(_Section):
         0.1, ge=0, lt=1, description="share of the normals kept out of fitting, to see what unseen normals score"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="matrix products in training; auto: bf16 where the processor has it"
+        "auto",
+        description="matrix products in training, and in scoring unless told otherwise; auto: bf16 where the processor "
+        "has it",
     )
     images: Preprocessing = Preprocessing()
     reconstruction: Reconstruction = Reconstruction(

@@ -154,7 +154,9 @@ Budget = Annotated[
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 PrecisionName = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
-    typer.Option("--precision", help="fp32 is exact; auto takes bf16 where the processor has it."),
+    typer.Option(
+        "--precision", help="fp32 is exact; auto takes bf16 where the processor has it. Default: the recipe's."
+    ),
 ]
 Workers = Annotated[
     int | None,

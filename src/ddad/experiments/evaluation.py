@@ -62,7 +62,7 @@ def evaluate(
     cohort: Cohort,
     *,
     device: DeviceName = "auto",
-    precision: Precision = "auto",
+    precision: Precision | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score the labelled test images of `cohort` and measure every score and map.

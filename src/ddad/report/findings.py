@@ -72,7 +72,7 @@ def write_findings(
     model_name: str = "",
     overwrite: bool = False,
     device: DeviceName = "auto",
-    precision: Precision = "auto",
+    precision: Precision | None = None,
     progress: Progress | None = None,
     selection: Selection = ALL,
     dicom_results: str | Path | None = None,
@@ -106,7 +106,7 @@ def write_findings(
     nifti_target = None if nifti_maps is None else output_folder(nifti_maps, overwrite=overwrite, inputs=paths)
     listing = find_images(paths, selection)
     files = listing.images
-    compute = Compute.choose(device, precision)
+    compute = Compute.choose(device, precision or model.recipe.precision)
     plan = {
         "model": model.fingerprint(),
         "files": [str(file) for file in files],

@@ -38,7 +38,7 @@ def calibrate(
             cohort,
             false_alarm_rate=false_alarm_rate,
             device=device,
-            precision=precision or "auto",
+            precision=precision,
             progress=progress,
         )
     if as_json:

@@ -48,7 +48,7 @@ def evaluate(
     )
     fitted = Model.load(model)
     with terminal_progress() as progress:
-        evaluation = evaluate_model(fitted, cohort, device=device, precision=precision or "auto", progress=progress)
+        evaluation = evaluate_model(fitted, cohort, device=device, precision=precision, progress=progress)
     if out is not None:
         write_evaluation(evaluation, out, model_name=model.resolve().name, overwrite=overwrite)
     print_evaluation(evaluation, as_json)

@@ -74,7 +74,7 @@ def score(
             model_name=model.resolve().name,
             overwrite=overwrite,
             device=device,
-            precision=precision or "auto",
+            precision=precision,
             progress=progress,
             selection=selection,
             dicom_results=dicom_results,
