@@ -688,6 +688,28 @@ def test_a_name_that_is_not_utf8_is_skipped_by_every_verb(run: Run, model: Path,
     assert run("report", tmp_path / "s").code == 0
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_blank_slices_are_no_skipped_files(run: Run, phantom: Path, tmp_path: Path) -> None:
+    pages = np.random.default_rng(0).integers(0, 255, (3, 32, 32)).astype(np.uint8)
+    pages[1] = 7
+    for part in ("normal", "unlabeled", "test_normal"):
+        shutil.copytree(phantom / part, tmp_path / part)
+        tifffile.imwrite(tmp_path / part / "volume.tif", pages + np.uint8(len(part)), photometric="minisblack")
+    learned = ["--normal", tmp_path / "normal", "--unlabeled", tmp_path / "unlabeled"]
+    done = run("fit", *learned, "--out", tmp_path / "m", *TINY)
+    assert done.code == 0, done.err
+    assert flat("2 blank slices or frames were passed over") in flat(done.err)
+    assert flat("is not estimated: that takes at least 40 normal and 40 unlabeled images") in flat(done.err)
+    card = Model.load(tmp_path / "m").card["cohort"]
+    assert card["skipped"] == []
+    assert [path.rpartition("/")[2] for path, _ in card["blank"]] == ["volume.tif#2"] * 2
+    assert Model.load(tmp_path / "m").summary()["cohort"]["blank_count"] == 2
+    test = ["--test-normal", tmp_path / "test_normal", "--test-abnormal", phantom / "test_abnormal"]
+    done = run("evaluate", tmp_path / "m", *test, "--json")
+    assert done.code == 0, done.err
+    assert (done.json["skipped"], len(done.json["blank"])) == ([], 1)
+
+
 def test_if_nothing_can_be_scored_nothing_is_written(
     run: Run, model: Path, bad_images: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from ddad import __version__
 from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import small_images
+from ddad.cohorts.rows import described
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, SettingError
@@ -196,7 +197,7 @@ def _fit(
                 "held_out_normal": len(normals.held_out),
                 "unlabeled": 0 if normals.unlabeled is None else len(_mapped(normals.unlabeled)),
                 "abnormal": len(pixels.get("abnormal", ())),
-                "skipped": [[str(image.path), image.reason] for image in skipped],
+                **described(skipped),
                 "warnings": [
                     *cohort.warnings,
                     *([NOT_KNOWN_NORMAL] if _PILE in pixels else []),

@@ -36,7 +36,7 @@ FORMAT_VERSION = 1
 _FILES = ("weights.safetensors", "recipe.json", "model_card.json")
 _CHECKSUMS = "checksums.json"
 _CALIBRATION = "calibration.json"  # not among the checksums: a person may edit it
-_NAMES_FILES = ("digests", "skipped", "warnings")
+_NAMES_FILES = ("digests", "skipped", "blank", "warnings")
 _SUMMARISED = (
     "ddad",
     "created",
@@ -131,7 +131,7 @@ class Model:
         """Return what a report says of the model: recipe, counts, curves, scales; no name or digest of a file."""
         card = self.card
         cohort = {key: value for key, value in card["cohort"].items() if key not in _NAMES_FILES}
-        counts = {f"{key}_count": len(card["cohort"].get(key, ())) for key in ("skipped", "warnings")}
+        counts = {f"{key}_count": len(card["cohort"].get(key, ())) for key in _NAMES_FILES[1:]}
         kept = {key: card[key] for key in _SUMMARISED if key in card}
         if "unsupervised" in kept:
             kept["unsupervised"] = {key: value for key, value in kept["unsupervised"].items() if key != "images"}

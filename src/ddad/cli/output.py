@@ -115,6 +115,14 @@ def warn(warnings: Sequence[str]) -> None:
         say(f"and {len(warnings) - 10} more warnings", style="yellow")
 
 
+def say_blank(count: int) -> None:
+    """Say how many blank slices were passed over, if any: nothing is wrong with them."""
+    from ddad.cli.terminal import say
+
+    if count:
+        say(f"{count} blank slices or frames were passed over.")
+
+
 def exit_if_skipped(skipped: Sequence[Sequence[str]]) -> None:
     """Name the first ten files that were skipped, each (path, reason), and end with `EXIT_SKIPPED` if there are any."""
     from ddad.cli.terminal import say

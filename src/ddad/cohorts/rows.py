@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,14 @@ class SkippedImage(NamedTuple):
     path: Path
     reason: str
     blank: bool = False
+
+
+def described(skipped: Iterable[SkippedImage]) -> dict[str, list[list[str]]]:
+    """Return [path, reason] of each file, for JSON: under `skipped`, or under `blank` a slice without content."""
+    found: dict[str, list[list[str]]] = {"skipped": [], "blank": []}
+    for image in skipped:
+        found["blank" if image.blank else "skipped"].append([str(image.path), image.reason])
+    return found
 
 
 class Row(NamedTuple):

@@ -26,10 +26,17 @@ LEAST = 40
 """Fewest normal and fewest unlabeled images of which the share is estimated."""
 _MOST = 3000
 _FOLDS = 5
+_LEAST_GROUPS = 2 * _FOLDS
 _REPEATS = 5
 _RESAMPLES = 200
 # Above a λ of 0.8, less than a fifth of the normal images is left to compare with.
 _LAMBDAS = np.arange(0.1, 0.81, 0.1)
+
+NOT_ESTIMATED = (
+    f"The share of abnormal images among the unlabeled ones is not estimated: that takes at least {LEAST} normal and "
+    f"{LEAST} unlabeled images, each in at least {_LEAST_GROUPS} groups (patients, or images without a near copy)."
+)
+"""Why a fit gives no estimate."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def estimate_prevalence(
     features = np.concatenate([appearance(normal, chosen[0]), appearance(unlabeled, chosen[1])])
     is_unlabeled = np.repeat([False, True], [len(places) for places in chosen])
     own_groups = np.asarray(groups, dtype=str)[np.concatenate([chosen[0], len(normal) + chosen[1]])]
-    if min(len(np.unique(own_groups[is_unlabeled == side])) for side in (False, True)) < 2 * _FOLDS:
+    if min(len(np.unique(own_groups[is_unlabeled == side])) for side in (False, True)) < _LEAST_GROUPS:
         return None
     found = []
     for repeat in range(_REPEATS):

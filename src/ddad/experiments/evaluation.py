@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, read_mask
+from ddad.cohorts.rows import described
 from ddad.errors import CohortError, ImageError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
 from ddad.files import whole_folder, write_run
@@ -52,7 +53,7 @@ class Evaluation:
             "test_abnormal": self.labels.count(1),
             "images": {name: asdict(metrics) for name, metrics in self.images.items()},
             "pixels": {name: asdict(metrics) for name, metrics in self.pixels.items()},
-            "skipped": [[str(image.path), image.reason] for image in self.skipped],
+            **described(self.skipped),
             "warnings": self.warnings,
         }
 

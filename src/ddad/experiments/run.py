@@ -51,14 +51,17 @@ def run_once(
     shutil.rmtree(folder)
     seen = model.card["cohort"]
     metrics = evaluation.to_json()
-    skipped = [*seen["skipped"], *metrics.pop("skipped")]
+    left_out = {key: [*seen[key], *metrics.pop(key)] for key in ("skipped", "blank")}
     pile = model.card.get("unsupervised", {"images": []})["images"]
     trusted = [_within(path, cohort) for path, *_, is_trusted in pile if is_trusted]
     warnings = dict.fromkeys([*seen["warnings"], *metrics.pop("warnings")])
     return {
         "versions": {"ddad": model.card["ddad"], **model.card["versions"]},
         "compute": model.card["compute"],
-        "skipped": [[_within(path, cohort), _within(reason, cohort)] for path, reason in skipped],
+        **{
+            key: [[_within(path, cohort), _within(reason, cohort)] for path, reason in images]
+            for key, images in left_out.items()
+        },
         "warnings": [_within(warning, cohort) for warning in warnings],
         "counts": {key: seen[key] for key in ("normal", "held_out_normal", "unlabeled")},
         "seconds": {"fit": model.card["seconds"], "evaluate": round(done - fitted, 1)},

@@ -135,6 +135,7 @@ def _evaluation(folder: Path) -> Results:
     found.model = _model(folder, found)
     found.warnings = [str(warning) for warning in found.metrics.get("warnings", ())]
     found.skipped = len(found.metrics.get("skipped", ()))
+    found.blank_or_no_image = len(found.metrics.get("blank", ()))
     if not (folder / "scores.csv").is_file():
         raise OutputError(f"{folder}: scores.csv is missing. Run ddad evaluate --out again.")
     table = _table(folder / "scores.csv", ("path", "label"))

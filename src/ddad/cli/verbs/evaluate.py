@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import exit_if_skipped, print_evaluation
+from ddad.cli.output import exit_if_skipped, print_evaluation, say_blank
 
 
 def evaluate(
@@ -52,4 +52,6 @@ def evaluate(
     if out is not None:
         write_evaluation(evaluation, out, model_name=model.resolve().name, overwrite=overwrite)
     print_evaluation(evaluation, as_json)
-    exit_if_skipped(evaluation.to_json()["skipped"])
+    metrics = evaluation.to_json()
+    say_blank(len(metrics["blank"]))
+    exit_if_skipped(metrics["skipped"])

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import exit_if_skipped, print_json, print_selection, warn
+from ddad.cli.output import exit_if_skipped, print_json, print_selection, say_blank, warn
 
 
 def fit(
@@ -51,6 +51,7 @@ def fit(
     from ddad.cli.terminal import say, terminal_progress
     from ddad.errors import SettingError
     from ddad.evaluation.calibration import NOT_CALIBRATED
+    from ddad.evaluation.prevalence import NOT_ESTIMATED
     from ddad.fitting import fit as fit_model
     from ddad.selecting import fit_best, read_candidates
 
@@ -105,7 +106,9 @@ def fit(
             f"{card['seconds']:.0f} s; {seen['held_out_normal']} {normal_ones} ones were held out. "
             f"Main score: {card['primary_score']}."
         )
-        if (found := card.get("prevalence")) is not None:
+        if "prevalence" in card and (found := card["prevalence"]) is None:
+            say(NOT_ESTIMATED)
+        elif "prevalence" in card:
             say(
                 f"About {found['estimate']:.0%} ({found['low']:.0%} to {found['high']:.0%}) of the unlabeled images "
                 "are unlike the normal ones in brightness or texture; finer findings are not counted."
@@ -115,4 +118,5 @@ def fit(
         say(f"Next: ddad score {shlex.quote(str(out))} IMAGES --out SCORES --heatmaps")
     doubt = NOT_CALIBRATED if model.calibration is None else model.calibration.caution()
     warn([*([doubt] if doubt else []), *card["cohort"]["warnings"]])
+    say_blank(len(card["cohort"]["blank"]))
     exit_if_skipped(card["cohort"]["skipped"])
