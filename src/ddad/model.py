@@ -176,16 +176,38 @@ class Model:
             SettingError: the device is not there.
         """
         listing = find_images(paths, selection)
-        files = listing.images
-        compute = Compute.choose(device, precision or self.recipe.precision)
-        workers = processor_cores() if workers is None else workers
         skip = on_skipped or _warn
         for unusable in listing.skipped:
             skip(unusable)
+        yield from self.score_listed(
+            listing.images,
+            device=device,
+            precision=precision,
+            workers=workers,
+            progress=progress,
+            on_skipped=skip,
+            maps=maps,
+        )
+
+    def score_listed(
+        self,
+        images: Sequence[Path],
+        *,
+        device: DeviceName = "auto",
+        precision: Precision | None = None,
+        workers: int | None = None,
+        progress: Progress | None = None,
+        on_skipped: Callable[[SkippedImage], None] | None = None,
+        maps: bool = True,
+    ) -> Iterator[Finding]:
+        """Do as `score` with addresses that `find_images` has listed: no file is opened to look what it holds."""
+        compute = Compute.choose(device, precision or self.recipe.precision)
+        workers = processor_cores() if workers is None else workers
+        skip = on_skipped or _warn
         size = block_size(self.recipe.images.image_size)
-        with (progress or SilentProgress()).task("scoring", len(files)) as bar:
+        with (progress or SilentProgress()).task("scoring", len(images)) as bar:
             score = self.detector.block_scorer(compute, maps=maps)
-            batches = iterate(files, self.recipe.images, batch=size, workers=workers)
+            batches = iterate(images, self.recipe.images, batch=size, workers=workers)
             for batch, findings in side_by_side(lambda batch: (batch, self._findings(batch, score)), batches, compute):
                 for image in batch:
                     if image.pixels is None:

@@ -134,7 +134,7 @@ def write_findings(
             skipped=listing.skipped,
             passed_over=listing.passed_over,
         )
-        findings = model.score(
+        findings = model.score_listed(
             rest,
             device=device,
             precision=precision,
