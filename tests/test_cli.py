@@ -1024,13 +1024,13 @@ def test_an_interrupted_scoring_run_goes_on(
     with (tmp_path / "cut.unfinished" / "findings.csv").open("a", encoding="utf-8") as table:
         table.write(f"{phantom}/test_normal/00003.png,0.1")
     scored = []
-    write_again = findings_module.Model.score
+    write_again = findings_module.Model.score_listed
 
     def spy(self: Model, paths: Any, **options: Any) -> Any:
         scored.extend(paths)
         return write_again(self, paths, **options)
 
-    monkeypatch.setattr(findings_module.Model, "score", spy)
+    monkeypatch.setattr(findings_module.Model, "score_listed", spy)
     done = run(*score, "--out", tmp_path / "cut", "--json")
     assert done.json["scored"] == 8
     assert len(scored) == 5
