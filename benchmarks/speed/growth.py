@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import machine
@@ -68,6 +70,12 @@ def measure(setting: dict[str, int]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "memory_gb": memory.peak_bytes / 1e9}
 
 
+def measure_alone(setting: dict[str, int]) -> dict[str, float]:
+    """Do `measure` in a process of its own, which holds nothing of earlier fits."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, setting).result()
+
+
 def draw(table: pd.DataFrame, out: Path) -> None:
     """Draw seconds over each factor, on two logarithmic axes, with what proportional growth would be."""
     with style():
@@ -92,12 +100,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/growth"))
     options = parser.parse_args()
-    measure({**USUAL, "images": 100})  # the first fit reads libraries from disk
+    measure_alone({**USUAL, "images": 100})  # the first fit reads libraries from disk
     rows = []
-    usual = measure(USUAL)
+    usual = measure_alone(USUAL)
     for factor, values in FACTORS.items():
         for value in values:
-            found = usual if value == USUAL[factor] else measure({**USUAL, factor: value})
+            found = usual if value == USUAL[factor] else measure_alone({**USUAL, factor: value})
             rows.append({"factor": factor, "value": value, **found})
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
