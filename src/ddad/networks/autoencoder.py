@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ddad.networks.doubling import DoublingConvTranspose2d
+
 HIDDEN = 2048  # width of the layers beside the code, at every image size
 
 
@@ -47,7 +49,7 @@ class Autoencoder(nn.Module):
             nn.Linear(decoded_size or latent_size, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU(inplace=True),
             nn.Linear(HIDDEN, 64 * grid * grid), nn.Unflatten(1, (64, grid, grid)),
             _double(64, 64), _double(64, 32), _double(32, 16),
-            nn.ConvTranspose2d(16, outputs, kernel_size=4, stride=2, padding=1),
+            DoublingConvTranspose2d(16, outputs),
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
