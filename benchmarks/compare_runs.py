@@ -3,7 +3,7 @@
     python benchmarks/compare_runs.py chest-xray chest-xray-fp32 --backbone ae-u --out benchmarks/results/precision
 
 Folders are named as they are under `benchmarks/results`. What is compared is the mean AUC over the
-seeds, by the test of DeLong et al. (1988).
+seeds that both have, by the test of DeLong et al. (1988).
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def row(score: str, first: Scores, second: Scores) -> dict[str, str]:
         next(found for one, found in scores.by_contender.items() if one.score == score) for scores in (first, second)
     ]
     tested = delong_test(first.labels, *reversed(fits))
-    means = [np.mean([roc_auc_score(first.labels, scores) for scores in fit]) for fit in fits]
+    by_seed = np.array([[roc_auc_score(first.labels, scores) for scores in fit] for fit in fits])
+    means, differences = by_seed.mean(axis=1), by_seed[1] - by_seed[0]
     reach = _HALF_WIDTH * tested.standard_error
     return {
         "score": SCORE_TITLES[score],
@@ -52,6 +53,7 @@ def row(score: str, first: Scores, second: Scores) -> dict[str, str]:
         "difference": f"{100 * tested.difference:+.2f}",
         "95 % interval": f"[{100 * (tested.difference - reach):+.2f}, {100 * (tested.difference + reach):+.2f}]",
         "p": f"{tested.p_value:.2g}",
+        "± over seeds": f"{100 * differences.std(ddof=1):.2f}" if len(differences) > 1 else "–",
     }
 
 
@@ -71,6 +73,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     both = [read_runs(folder, options.backbone) for folder in (options.first, options.second)]
+    seeds = set.intersection(*({run["recipe"]["seed"] for run in runs} for runs in both))
+    both = [[run for run in runs if run["recipe"]["seed"] in seeds] for runs in both]
+    if not seeds:
+        raise SystemExit(f"{options.first} and {options.second} have no seed in common.")
     first, second = (pooled_scores(runs) for runs in both)
     if (both[0][0]["cohort"], first.labels) != (both[1][0]["cohort"], second.labels):
         raise SystemExit(f"{options.first} and {options.second} are of different images: nothing to compare.")
@@ -80,9 +86,9 @@ def main() -> None:
     (options.out / f"{options.second}.md").write_text(
         f"""# {options.second} against {options.first}
 
-AUC in percent, mean over the seeds, on the same {len(first.labels)} test images. The difference is second less
-first; interval and p-value by the paired test of DeLong et al. (1988) ask about other test images and take the fits as
-they are.
+AUC in percent, mean over the seeds that both have, on the same {len(first.labels)} test images. The difference is
+second less first; interval and p-value by the paired test of DeLong et al. (1988) ask about other test images and take
+the fits as they are. The last column is the standard deviation of the difference over seeds: what other fits would do.
 
 {to_markdown(table)}
 - first: {described(options.first, both[0])}

@@ -92,6 +92,7 @@ def draw(table: pd.DataFrame, out: Path) -> None:
             axis.set(xscale="log", yscale="log", xlabel=factor)
             axis.set_xticks(rows["value"], rows["value"])
             axis.minorticks_off()
+            axis.tick_params(axis="x", rotation=45)
         figure.axes[0].set_ylabel("seconds")
         save(figure, out, "growth")
 
