@@ -147,9 +147,7 @@ def main() -> None:
         "seconds": [run[-1]["seconds"] for run in runs],
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine.described(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip(),
+        "commit": machine.commit(),
         "versions": {"ddad": __version__, "torch": torch.__version__},
         "command": shlex.join(["python", "benchmarks/speed/archive.py", *sys.argv[1:]]),
     }

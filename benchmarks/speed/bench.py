@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -169,9 +168,7 @@ def main() -> None:
         "seconds_each": options.seconds,
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine.described(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip(),
+        "commit": machine.commit(),
         "versions": {"ddad": __version__, "torch": torch.__version__},
         "command": shlex.join(["python", "benchmarks/speed/bench.py", *sys.argv[1:]]),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 
 import published_procedure as published
 import torch
@@ -22,6 +23,12 @@ _SIZES = (1024, 2048, 4096)
 def described() -> str:
     """Say which processor this is."""
     return f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def commit() -> str:
+    """Return the short name of the commit that is measured."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def matrix_peak(dtype: torch.dtype, seconds: float = 2.0) -> float:

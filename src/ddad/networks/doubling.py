@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 
 class DoublingConvTranspose2d(nn.ConvTranspose2d):
@@ -18,7 +19,8 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, kernel_size=4, stride=2, padding=1)
 
-    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002
+    @override
+    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Turn (N, inputs, H, W) into (N, outputs, 2H, 2W)."""
         rows = _as_phases(self.weight, dim=2)  # (inputs, outputs, 2, 3, 4)
         kernels = _as_phases(rows, dim=4)  # (inputs, outputs, 2, 3, 2, 3)

@@ -51,7 +51,8 @@ def train_members(
 ) -> None:
     """Train members of an ensemble in the same steps, and write their weights; go on from a checkpoint beside them.
 
-    Each learns from batches of its own, so that it is the network that it would be alone.
+    Each starts and learns from weights and batches of its own, so that it is the network that it would be alone; only
+    what a VAE's loss draws is another draw.
 
     Args:
         recipe: its `reconstruction` section is followed.
