@@ -23,7 +23,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, SecondaryCaptureImageStorage, generate_uid
 
 from ddad.cohorts import decode
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 
 SIDE, FILES, REPEATS = 2048, 24, 3
 OUT = Path(__file__).parent / "results" / "decode"

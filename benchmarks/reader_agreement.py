@@ -31,7 +31,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from ddad.errors import ImageError
 from ddad.images import MedicalImage, expand, normalise, read_image
 from ddad.images.codecs import PLUGIN
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 
 OUT = Path(__file__).parent / "results" / "readers"
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"

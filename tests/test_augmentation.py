@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddad.augmentation import apply_augmentations, draw_augmentations
-from ddad.recipe import Augmentation
+from ddad.recipe_sections import Augmentation
 from ddad.training.seeds import torch_generator
 from support import random_images
 

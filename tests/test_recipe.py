@@ -9,7 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from ddad.errors import SettingError
-from ddad.recipe import (
+from ddad.recipe import Recipe
+from ddad.recipe_sections import (  # fmt: skip
     IGD,
     Augmentation,
     Classification,
@@ -17,10 +18,9 @@ from ddad.recipe import (
     FAnoGAN,
     Fusion,
     GANomaly,
-    Recipe,
     Segmentation,
     Trimming,
-)  # fmt: skip
+)
 
 
 def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:

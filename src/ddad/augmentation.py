@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddad.recipe import Augmentation
+from ddad.recipe_sections import Augmentation
 
 _BLUR = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16  # a binomial of standard deviation 1 pixel
 

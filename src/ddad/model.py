@@ -26,7 +26,8 @@ from ddad.evaluation.calibration import Calibration
 from ddad.files import sha256, whole_folder, write_atomically
 from ddad.images import ALL, Placement, Selection
 from ddad.progress import Progress, SilentProgress
-from ddad.recipe import Preprocessing, Recipe
+from ddad.recipe import Recipe
+from ddad.recipe_sections import Preprocessing
 from ddad.training.checkpoint import load_tensors, save_tensors
 from ddad.training.device import Compute, DeviceName, Precision
 from ddad.training.side_by_side import side_by_side

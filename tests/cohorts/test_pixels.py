@@ -16,7 +16,7 @@ from ddad.cohorts import DecodedImage, decode, iterate
 from ddad.cohorts import pixels as pixels_module
 from ddad.errors import OutputError
 from ddad.images import prepare, read_image
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 
 SMALL = Preprocessing(image_size=16)
 

@@ -16,7 +16,7 @@ from ddad.errors import ImageError
 from ddad.images import expand, normalise, read_image
 from ddad.images.codestream import codestream_size
 from ddad.images.dicom import is_dicom
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddad.images import MedicalImage, Placement, prepare
-from ddad.recipe import Aspect, Preprocessing
+from ddad.recipe_sections import Aspect, Preprocessing
 
 SIZES = [(64, 64), (301, 127), (97, 250), (33, 500), (511, 513)]
 ASPECTS: list[Aspect] = ["squash", "pad", "crop"]

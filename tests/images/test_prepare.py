@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ddad.images import MedicalImage, find_warnings, prepare, range_warning, size_warning
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 
 Pixels = np.ndarray[Any, Any]
 

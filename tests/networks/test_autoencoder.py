@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ddad.networks.autoencoder import Autoencoder
 from ddad.networks.factory import build_autoencoder
-from ddad.recipe import Preprocessing, Reconstruction
+from ddad.recipe_sections import Preprocessing, Reconstruction
 
 
 def network(

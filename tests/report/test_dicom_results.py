@@ -17,7 +17,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
 from ddad.images import expand, read_image
 from ddad.model import Finding
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 from ddad.report.dicom_results import DicomResults, ModelIdentity
 from ddad.report.heatmaps import picture_name
 

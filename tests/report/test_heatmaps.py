@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ddad.model import Finding
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 from ddad.report.heatmaps import draw, write_pictures
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ddad.model import Finding
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 from ddad.report.map_strip import read_strip, write_strip
 
 

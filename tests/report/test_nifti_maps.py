@@ -13,7 +13,7 @@ from PIL import Image
 from ddad.images import Placement, expand, read_image
 from ddad.images.nifti_axes import CanonicalAxes
 from ddad.model import Finding
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 from ddad.report.nifti_maps import NiftiMaps
 
 SHAPE = (19, 26, 17)

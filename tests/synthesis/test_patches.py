@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddad.recipe import Synthesis
+from ddad.recipe_sections import Synthesis
 from ddad.synthesis import PatchDraw, apply_patches, draw_patches
 
 property_test = settings(deadline=None, max_examples=40)

@@ -20,7 +20,7 @@ from ddad.errors import BlankSliceError, ImageError, OutputError, writing_to
 from ddad.files import let_go
 from ddad.images import find_warnings, prepare, read_image
 from ddad.progress import Progress, SilentProgress
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 
 _BATCH = 16
 

@@ -13,7 +13,8 @@ from typing_extensions import override
 from ddad import discrepancy
 from ddad.detectors.base import Curves, Detector, FitContext, Scored
 from ddad.networks.factory import build_autoencoder
-from ddad.recipe import Backbone, Recipe
+from ddad.recipe import Recipe
+from ddad.recipe_sections import Backbone
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ddad.errors import SettingError
-from ddad.recipe import Backbone
+from ddad.recipe_sections import Backbone
 
 SCORE_TITLES = {
     "rec": "Rec.",

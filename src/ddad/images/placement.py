@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddad.recipe import Aspect
+from ddad.recipe_sections import Aspect
 
 _Value = TypeVar("_Value", bound=np.generic)
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ddad.images.medical_image import MedicalImage
 from ddad.images.placement import Placement
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 
 _SMALLEST_SIZE = 16
 _SLIVER = 1 / 8

@@ -8,7 +8,8 @@ from ddad.networks.asr_net import AnchoredASRNet, ASRNet
 from ddad.networks.autoencoder import Autoencoder
 from ddad.networks.memory import MemoryAutoencoder
 from ddad.networks.variational import VariationalAutoencoder
-from ddad.recipe import Preprocessing, Recipe, Reconstruction
+from ddad.recipe import Recipe
+from ddad.recipe_sections import Preprocessing, Reconstruction
 
 
 def build_autoencoder(images: Preprocessing, settings: Reconstruction) -> Autoencoder:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ddad.networks.dcgan import ConvolutionalDecoder, ConvolutionalEncoder
 from ddad.networks.ssim import multi_scale_similarity, similarity_map
-from ddad.recipe import IGD, Preprocessing
+from ddad.recipe_sections import IGD, Preprocessing
 
 _RANGE = 2.0  # of pixels in [-1, 1]
 _LEAST_COORDINATE = 0.1

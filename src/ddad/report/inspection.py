@@ -16,7 +16,7 @@ from ddad.cohorts import find_images
 from ddad.errors import BlankSliceError, ImageError, writing_to
 from ddad.files import write_atomically
 from ddad.images import ALL, MedicalImage, Selection, find_warnings, normalise, read_image
-from ddad.recipe import Preprocessing
+from ddad.recipe_sections import Preprocessing
 from ddad.report.contact_sheet import ContactSheet
 from ddad.report.heatmaps import picture_name
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddad.recipe import CutPasteClassification
+from ddad.recipe_sections import CutPasteClassification
 
 
 @dataclass(frozen=True)

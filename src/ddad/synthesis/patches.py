@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddad.recipe import Synthesis
+from ddad.recipe_sections import Synthesis
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from ddad.augmentation import apply_augmentations, draw_augmentations
 from ddad.networks.cutpaste import CLASSES, CutPasteNetwork
-from ddad.recipe import Augmentation, Recipe
+from ddad.recipe import Recipe
+from ddad.recipe_sections import Augmentation
 from ddad.synthesis import apply_cutpaste, draw_cutpaste, draw_scars
 from ddad.training.device import Compute
 from ddad.training.epochs import epoch_batches, steps_in_epoch
