@@ -467,3 +467,17 @@ def test_few_normals_are_said_to_be_few(cohort: Cohort) -> None:
     progress = RecordedProgress()
     fit(cohort, tiny_recipe(), workers=0, progress=progress)
     assert "10 normal images are few: an epoch goes over them several times" in progress.messages
+
+
+def test_a_setting_that_is_not_read_is_said_to_have_no_effect(cohort: Cohort, tmp_path: Path) -> None:
+    def said(cohort: Cohort, **changes: object) -> list[str]:
+        progress = RecordedProgress()
+        fit(cohort, tiny_recipe(**changes), workers=0, progress=progress)
+        return [message for message in progress.messages if "has no effect" in message]
+
+    assert said(cohort) == []
+    unread = ["igd.epochs has no effect: a fit of ddad on these images does not read it"]
+    assert said(cohort, igd__epochs=3) == unread
+    assert len(said(cohort, trimming__rounds=1)) == 1
+    pile = Cohort.from_folders(unlabeled=write_images(tmp_path / "pile", 24)[0].parent)
+    assert said(pile, trimming__rounds=1) == []

@@ -310,3 +310,8 @@ def test_a_value_out_of_range_is_a_setting_error_wherever_it_is_given() -> None:
     ):
         with pytest.raises(SettingError, match=r"recipe: seed = -1: .* greater than or equal to 0"):
             make()
+
+
+def test_other_sections_take_the_values_of_the_preset() -> None:
+    recipe = Recipe.preset("paper").changed({"seed": 3, "igd.epochs": 7, "refinement.epochs": 9, "images.channels": 3})
+    assert recipe.keeping({"images", "igd"}).changes_from_preset() == {"seed": 3, "igd.epochs": 7, "images.channels": 3}

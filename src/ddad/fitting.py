@@ -80,6 +80,10 @@ def fit(
     if workers is None:
         workers = processor_cores()
     check_plan(cohort, recipe)
+    read = settings_read(cohort, recipe).changes_from_preset()
+    for setting in recipe.changes_from_preset():
+        if setting not in read:
+            progress.message(f"{setting} has no effect: a fit of {recipe.detector} on these images does not read it")
     plan = {
         # Training draws images by their place in the list, so another order is other work.
         "order": [path.name for role in _LEARNED_FROM for path in cohort.paths(role)],
@@ -113,6 +117,14 @@ def fit(
         model.save(target, overwrite=overwrite)
     workspace.remove()
     return model
+
+
+def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
+    """Return the recipe with the preset's values in all sections that a fit on this cohort does not read."""
+    sections = {"images", *DETECTORS[recipe.detector].sections}
+    if not cohort.paths(Role.NORMAL):
+        sections |= {"trimming", "reconstruction"}
+    return recipe.keeping(sections)
 
 
 def check_plan(cohort: Cohort, recipe: Recipe) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -149,6 +150,16 @@ class Recipe(Section):
         usual = dict(_flatten(self.preset(self.preset_name).model_dump(mode="json")))
         own = _flatten(self.model_dump(mode="json"))
         return {name: value for name, value in own if value != usual[name]}
+
+    def keeping(self, sections: Collection[str]) -> Self:
+        """Return a copy with the preset's values in all sections but these; fields outside sections stay."""
+        usual = self.preset(self.preset_name)
+        others = {
+            name: getattr(usual, name)
+            for name in type(self).model_fields
+            if isinstance(getattr(self, name), Section) and name not in sections
+        }
+        return self.model_copy(update=others)
 
     def describe(self) -> list[tuple[str, str, str]]:
         """Return (dotted name, value, meaning) of every field."""

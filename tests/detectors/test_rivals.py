@@ -100,6 +100,16 @@ def test_the_seed_decides_the_weights(name: str, tmp_path: Path) -> None:
     assert not same_tensors(states[0], states[2])
 
 
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+def test_no_other_section_of_the_recipe_is_read(name: str, tmp_path: Path) -> None:
+    tiny = recipe_of(name)
+    own = tiny.keeping({"images", *DETECTORS[name].sections})
+    assert own != tiny
+    expected = fitted(name) if name in RIVALS else fit_in(tmp_path, tiny)
+    (tmp_path / "own").mkdir()
+    assert same_tensors(fit_in(tmp_path / "own", own).state_dict(), expected.state_dict())
+
+
 @pytest.mark.parametrize(
     "name", sorted(name for name in RIVALS if not DETECTORS[name].needs_unlabeled and name != "ddad+")
 )

@@ -73,6 +73,17 @@ def test_a_grid_that_was_interrupted_goes_on(setting: Setting, tmp_path: Path, m
     assert len(stored(tmp_path / "b")) == 2  # no lock is left
 
 
+def test_a_setting_that_the_detector_does_not_read_makes_no_other_run(setting: Setting, tmp_path: Path) -> None:
+    (record,) = run_grid([Run(setting, tiny_recipe(**QUICK))], tmp_path / "b", workers=0)
+    (again,) = run_grid([Run(setting, tiny_recipe(**QUICK, igd__epochs=3))], tmp_path / "b", workers=0)
+    assert again == record
+    (file,) = stored(tmp_path / "b")
+    # As it was before a rival got another default.
+    file.write_text(json.dumps(record | {"recipe": record["recipe"] | {"igd": {"epochs": 3}}}))
+    run_grid([Run(setting, tiny_recipe(**QUICK))], tmp_path / "b", workers=0)
+    assert stored(tmp_path / "b") == [file]
+
+
 def test_every_run_is_checked_before_the_first_is_done(setting: Setting, tmp_path: Path) -> None:
     runs = [Run(setting, tiny_recipe(**QUICK)), Run(replace(setting, normals=5), tiny_recipe(**QUICK))]
     with pytest.raises(CohortError, match="normal: 5 images"):

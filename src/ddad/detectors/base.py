@@ -80,6 +80,8 @@ class Detector(ABC):
     sees_unlabeled: ClassVar[bool] = False
     """Whether unlabeled images have part in its one score."""
     takes_abnormal: ClassVar[bool] = False
+    sections: ClassVar[tuple[str, ...]]
+    """Sections of the recipe that it reads, beside `images`."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

@@ -26,6 +26,7 @@ class CutPaste(OneClassDetector):
     """
 
     name = "cutpaste"
+    sections = ("cutpaste",)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -36,6 +36,7 @@ class DDAD(Detector):
     """
 
     name = "ddad"
+    sections = ("reconstruction", "synthesis", "refinement")
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -129,6 +129,7 @@ class DDADPlus(Detector):
     """
 
     name = "ddad+"
+    sections = ("reconstruction", "synthesis", "refinement", "augmentation", "classification", "fusion")
     takes_abnormal = True
     sees_unlabeled = True
 

@@ -23,6 +23,7 @@ class DRAEM(OneClassDetector):
     """
 
     name = "draem"
+    sections = ("augmentation", "segmentation")
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

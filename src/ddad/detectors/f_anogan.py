@@ -21,6 +21,7 @@ class FAnoGAN(OneClassDetector):
     """
 
     name = "f-anogan"
+    sections = ("f_anogan",)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -21,6 +21,7 @@ class GANomaly(OneClassDetector):
     """
 
     name = "ganomaly"
+    sections = ("ganomaly",)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -21,6 +21,7 @@ class IGD(OneClassDetector):
     """
 
     name = "igd"
+    sections = ("igd",)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -25,6 +25,7 @@ class NormalVsUnlabeled(Detector):
     """
 
     name = "normal-vs-unlabeled"
+    sections = ("augmentation", "classification")
     needs_unlabeled = True
     sees_unlabeled = True
 

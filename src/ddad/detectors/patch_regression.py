@@ -21,6 +21,8 @@ class _PatchRegression(OneClassDetector):
     Unlabeled images are not looked at.
     """
 
+    sections = ("synthesis", "segmentation")
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.network: UNet = UNet(recipe.images.channels, 1, recipe.segmentation.width)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from ddad import discrepancy
-from ddad.detectors.base import Curves, Detector, FitContext, Scored
+from ddad.detectors.base import Curves, FitContext, Scored
+from ddad.detectors.one_class import OneClassDetector
 from ddad.networks.factory import build_autoencoder
 from ddad.recipe import Recipe
 from ddad.recipe_sections import Backbone
@@ -20,23 +20,19 @@ from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs
 
 
-class _ReconstructionBaseline(Detector):
+class _ReconstructionBaseline(OneClassDetector):
     """One reconstruction network; an image's score is the mean of A_rec (section 3.3).
 
     The network is the first of DDAD's NDM with the same seed. Unlabeled images are not looked at.
     """
 
     backbone: ClassVar[Backbone]
+    sections = ("reconstruction",)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self._own = recipe.changed({"reconstruction.backbone": self.backbone})
         self.network = build_autoencoder(recipe.images, self._own.reconstruction)
-
-    @property
-    def primary_score(self) -> str:
-        """The one score, `image`: the mean reconstruction error."""
-        return "image"
 
     @override
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
@@ -67,14 +63,6 @@ class _ReconstructionBaseline(Detector):
         sigma = None if log_variance is None else torch.exp(log_variance / 2)
         error = discrepancy.reconstruction_error(images, reconstruction, sigma).mean(dim=1)
         return Scored({"image": discrepancy.image_score(error)}, {"image": error})
-
-    def modules(self) -> dict[str, nn.Module]:
-        """Return the network."""
-        return {"network": self.network}
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state_dict` returned."""
-        self._load_modules(tensors)
 
 
 class AE(_ReconstructionBaseline):

@@ -22,7 +22,7 @@ from ddad.experiments.published import Benchmark
 from ddad.experiments.run import own_settings, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import locked, write_atomically
-from ddad.fitting import check_plan
+from ddad.fitting import check_plan, settings_read
 from ddad.progress import Progress, SilentProgress, Task
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
@@ -135,9 +135,10 @@ class _Planned:
     """A run, and the file that it ends in."""
 
     def __init__(self, recipe: Recipe, images: _Images, folder: Path) -> None:
-        self.recipe, self.images = recipe, images
+        # What the detector does not read makes no other run.
+        self.recipe, self.images = settings_read(images.cohort, recipe), images
         self.identity: dict[str, Any] = {
-            "recipe": recipe.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json"),
             "cohort": images.fingerprint,
             "ddad": __version__,
         }
@@ -184,8 +185,8 @@ class _Store:
     def find(self, planned: _Planned) -> dict[str, Any] | None:
         """Return the finished run of the same recipe on the same images by the same version, if there is one.
 
-        Recipes are compared as they are understood now, so that a field that was added since, with a default that
-        changes nothing, does not repeat hours of work.
+        Recipes are compared as they are understood now, and by what the detector reads: a field that was added since,
+        with a default that changes nothing, or another default of a rival, does not repeat hours of work.
         """
         images = planned.images
         wanted = (images.fingerprint, __version__, images.name, images.setting.split)
@@ -197,7 +198,7 @@ class _Store:
             if (record["cohort"], record["ddad"], cell["dataset"], cell["split"]) != wanted:
                 continue
             try:
-                if Recipe.model_validate(record["recipe"]) == planned.recipe:
+                if settings_read(images.cohort, Recipe.model_validate(record["recipe"])) == planned.recipe:
                     return record
             except (SettingError, ValueError):
                 continue  # of an earlier version, with fields that are gone

@@ -1,0 +1,121 @@
+"""Do the maps point at the lesion? Detectors on phantoms, whose lesions are known to the pixel.
+
+For each seed new phantoms are made and each method is fitted on them with the `fast` recipe. Pixel AP is the average
+precision over all pixels of all test images, against the masks. Every run is stored when it is done, and not
+repeated.
+
+    python benchmarks/phantom_maps.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ddad import Cohort, Recipe, __version__
+from ddad.cli.terminal import terminal_progress
+from ddad.cohorts.phantom import write_phantom
+from ddad.experiments.run import run_once
+from ddad.experiments.tables import to_markdown
+from ddad.files import write_atomically
+from ddad.progress import Progress
+
+COUNTS = {
+    "normals": 300,
+    "unlabeled_normals": 120,
+    "unlabeled_abnormals": 180,
+    "test_normals": 150,
+    "test_abnormals": 150,
+}
+METHODS = ("ddad", "normal-vs-unlabeled", "ddad+")
+FIRST_SEED = 10  # the map of ddad+ was designed on phantoms of the seeds 0 and 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--method", action="append", help="default: " + ", ".join(METHODS))
+    parser.add_argument("--set", action="append", default=[], help="recipe field, NAME=VALUE")
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/phantom-maps"))
+    options = parser.parse_args()
+
+    changes = {name: json.loads(value) for name, value in (text.split("=", 1) for text in options.set)}
+    (options.out / "runs").mkdir(parents=True, exist_ok=True)
+    with terminal_progress() as progress:
+        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                images = Path(folder) / "phantoms"
+                write_phantom(images, **COUNTS, seed=seed)
+                cohort = Cohort.from_manifest(images / "manifest.csv")
+                for method in options.method or METHODS:
+                    recipe = Recipe(seed=seed, holdout=0.0, detector=method).changed(changes)
+                    run(cohort, recipe, options, progress)
+    write_table(options.out)
+
+
+def run(cohort: Cohort, recipe: Recipe, options: argparse.Namespace, progress: Progress) -> None:
+    """Fit and evaluate, unless that is stored."""
+    identity: dict[str, Any] = {
+        "phantoms": COUNTS,
+        "recipe": recipe.model_dump(mode="json"),
+        "cohort": cohort.fingerprint(),
+        "ddad": __version__,
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    file = options.out / "runs" / f"phantoms-{recipe.detector}-seed{recipe.seed}-{key}.json"
+    if file.exists():
+        return
+    progress.message(f"{recipe.detector}, seed {recipe.seed}")
+    found = run_once(cohort, recipe, file.with_suffix(".model"), "auto", options.workers, progress)
+    record = identity | {"command": shlex.join(["python", "benchmarks/phantom_maps.py", *sys.argv[1:]])} | found
+    write_atomically(file, (json.dumps(record) + "\n").encode())
+
+
+def write_table(folder: Path) -> None:
+    """Write one table of everything that is stored in the folder."""
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "runs").glob("*.json"))]
+    rows = pd.DataFrame(
+        {
+            "method": record["recipe"]["detector"],
+            "score": score,
+            "seed": record["recipe"]["seed"],
+            "image AUC": 100 * record["evaluation"]["images"][score]["auc"]["estimate"],
+            "pixel AP": 100 * record["evaluation"]["pixels"][score]["ap"],
+        }
+        for record in records
+        for score in record["evaluation"]["images"]
+    )
+    plain = rows[rows["score"] == "rec"].set_index("seed")["pixel AP"]
+    rows["times A_rec"] = rows["pixel AP"] / rows["seed"].map(plain)
+    columns = ["image AUC", "pixel AP", "times A_rec"]
+    groups = rows.groupby(["method", "score"], sort=False)
+    table = pd.DataFrame(
+        {"method": method, "score": score, "seeds": len(group)} | {name: spread(group[name]) for name in columns}
+        for (method, score), group in groups
+    )
+    counts = ", ".join(f"{count} {name}" for name, count in COUNTS.items()).replace("_", " ")
+    text = (
+        "# Maps on phantoms\n\nImage AUC and pixel AP (over all pixels of all test images) in percent, mean ± standard "
+        f"deviation over seeds; each seed has phantoms of its own: {counts}. The last column is the pixel AP over that "
+        "of A_rec (the score `rec` of `ddad`) on the same phantoms. Written by `benchmarks/phantom_maps.py`.\n\n"
+        f"{to_markdown(table)}\nddad {records[0]['ddad']}, torch {records[0]['versions']['torch']}, "
+        f"{records[0]['compute']['precision']}; recipe, fingerprint and command of each run are in its file.\n"
+    )
+    (folder / "results.md").write_text(text, encoding="utf-8")
+
+
+def spread(values: pd.Series[float]) -> str:
+    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()
