@@ -139,8 +139,8 @@ class FAnoGAN(Section):
 
     width: int = Field(16, ge=4, le=256, description="channels of the layers nearest to the image")
     latent_size: int = Field(128, ge=1, le=4096, description="length of the generator's code")
-    gan_epochs: int = Field(30, ge=1, description="passes of the critic over the normal images")
-    encoder_epochs: int = Field(40, ge=1, description="passes of the encoder over the normal images")
+    gan_epochs: int = Field(100, ge=1, description="passes of the critic over the normal images")
+    encoder_epochs: int = Field(100, ge=1, description="passes of the encoder over the normal images")
     batch_size: int = Field(16, ge=2, description="images a step")
     least_steps: int = Field(16, ge=1, description="steps of an epoch at least; few images are gone over several times")
     critic_steps: int = Field(1, ge=1, description="steps of the critic for one of the generator")
@@ -170,7 +170,7 @@ class IGD(Section):
 
     width: int = Field(16, ge=4, le=256, description="channels of the layers nearest to the image")
     latent_size: int = Field(128, ge=1, le=4096, description="length of the code z")
-    epochs: int = Field(25, ge=1, description="passes over the normal images")
+    epochs: int = Field(100, ge=1, description="passes over the normal images")
     batch_size: int = Field(16, ge=2, description="images a step")
     least_steps: int = Field(16, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Adam's learning rate, from which it falls to zero")
@@ -183,7 +183,7 @@ class CutPasteClassification(Section):
     """The network of the detector `cutpaste`, and the patches that it learns to see."""
 
     width: int = Field(16, ge=4, le=256, description="channels of the first of four stages of ResNet-18")
-    epochs: int = Field(25, ge=1, description="passes over the normal images, in each of the three classes")
+    epochs: int = Field(100, ge=1, description="passes over the normal images, in each of the three classes")
     batch_size: int = Field(32, ge=2, description="normal images a step")
     least_steps: int = Field(8, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
