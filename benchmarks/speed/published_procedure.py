@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ddad.networks.autoencoder import Autoencoder
 from ddad.networks.ensemble import Ensemble, discrepancy_maps
 from ddad.networks.factory import build_autoencoder
 from ddad.recipe import Recipe
@@ -40,6 +41,15 @@ class _PlainASRNet(nn.Module):
         return difference
 
 
+def _reconstruction_network(recipe: Recipe) -> Autoencoder:
+    """Build the published network: its last layer as torch computes it, not by the project's faster way."""
+    network = build_autoencoder(recipe.images, recipe.reconstruction)
+    last = network.decoder[-1]
+    assert isinstance(last, nn.ConvTranspose2d)
+    network.decoder[-1] = nn.ConvTranspose2d(last.in_channels, last.out_channels, kernel_size=4, stride=2, padding=1)
+    return network
+
+
 def images_per_second(step: Callable[[], int], seconds: float) -> float:
     """Repeat `step`, which returns how many images it did, for about `seconds`, after one step to warm up."""
     step()
@@ -51,7 +61,7 @@ def images_per_second(step: Callable[[], int], seconds: float) -> float:
 
 def stage_1_rate(recipe: Recipe, images: Tensor, seconds: float) -> float:
     """Train one reconstruction network on images (N, C, S, S); return images a second."""
-    network = build_autoencoder(recipe.images, recipe.reconstruction).train()
+    network = _reconstruction_network(recipe).train()
     optimizer = _adam(network, recipe.reconstruction.learning_rate)
     order = torch.randperm(len(images))
     place = 0
@@ -73,9 +83,7 @@ def stage_1_rate(recipe: Recipe, images: Tensor, seconds: float) -> float:
 def untrained_modules(recipe: Recipe) -> tuple[Ensemble, Ensemble]:
     """Build NDM and UDM; for timing, what they learned does not matter."""
     count = recipe.reconstruction.members
-    ndm, udm = (
-        Ensemble([build_autoencoder(recipe.images, recipe.reconstruction) for _ in range(count)]) for _ in range(2)
-    )
+    ndm, udm = (Ensemble([_reconstruction_network(recipe) for _ in range(count)]) for _ in range(2))
     return ndm.eval(), udm.eval()
 
 
