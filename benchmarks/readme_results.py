@@ -10,25 +10,21 @@ import pandas as pd
 from ddad.experiments.tables import methods_table, scores_table, summary, to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
-BACKBONES = {
+TITLES = {
     "brain-tumor": "Brain Tumor, official split",
     "brain-tumor-leakfree": "Brain Tumor, leak-free split",
     "chest-xray": "Chest X-ray (Kermany et al.), patients never cross the split",
-}
-RIVALS = {
-    "ddad-plus-leakfree": "DDAD+ and its parts, Brain Tumor, leak-free split, anomaly rate 60 %",
-    "ddad-plus-chest": "DDAD+ and its parts, chest X-ray, anomaly rate 60 %",
 }
 
 
 def main() -> None:
     parts = []
-    for name, title in (BACKBONES | RIVALS).items():
+    for name, title in TITLES.items():
         file = ROOT / "benchmarks" / "results" / name / "results.csv"
         if file.exists():
             cells = pd.read_csv(file)
             rows = summary(cells.astype(object).where(cells.notna(), None).to_dict("records"))
-            tables = [methods_table(rows), scores_table(rows)] if name in BACKBONES else [methods_table(rows)]
+            tables = [methods_table(rows), scores_table(rows)]
             parts.append(f"**{title}**\n\n" + "\n".join(to_markdown(table) for table in tables))
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
