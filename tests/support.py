@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddad.errors import DdadError, OutputError
+from ddad.errors import DdadError, DivergenceError, OutputError
 from ddad.recipe import Recipe
 
 TESTS = Path(__file__).parent
@@ -246,6 +246,8 @@ def failing_job(*, into: str, kind: str, report: Callable[[str], None]) -> None:
             raise DdadError(f"{into}: the reason of the failure")
         case "output":
             raise OutputError(f"{into}: the disk is full")
+        case "diverged":
+            raise DivergenceError("training diverged: loss is nan")
         case "crash":
             raise ZeroDivisionError("a mistake in the program")
         case "killed":

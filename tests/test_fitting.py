@@ -22,7 +22,7 @@ from ddad import normals as normals_module
 from ddad.cohorts import Role
 from ddad.detectors.base import Curves, FitContext
 from ddad.detectors.ddad import DDAD
-from ddad.errors import CohortError, DdadError, OutputError, SettingError
+from ddad.errors import CohortError, DdadError, DivergenceError, OutputError, SettingError
 from ddad.files import Workspace
 from ddad.training import loop
 from ddad.training.checkpoint import load_tensors
@@ -443,6 +443,16 @@ def test_a_failing_network_is_an_error_and_the_finished_ones_are_kept(
     fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0, progress=progress)
     (stage_1,) = (task for task in progress.tasks if "reconstruction" in task.title)
     assert stage_1.notes == [""] * 4
+
+
+def test_a_network_that_diverges_is_named_and_the_fit_can_be_run_anew(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddad.training.loop.learning_rate", lambda *_: float("nan"))
+    with pytest.raises(DivergenceError, match=r"^UDM network 1 of .*diverged.*the recipe's section reconstruction"):
+        fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0)
+    monkeypatch.undo()
+    fit(cohort, tiny_recipe(seed=1), out=tmp_path / "m", workers=0)  # without --overwrite
 
 
 def test_abnormal_images_go_to_a_detector_that_takes_them(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ class BlankSliceError(ImageError):
     """A slice or frame of a file with several has no content, as at the ends of a volume: nothing is wrong."""
 
 
+class DivergenceError(DdadError):
+    """A network's losses, weights or scores are no numbers any more, and the same fit would end so again."""
+
+
 class ModelError(DdadError):
     """A model folder is missing, foreign, altered, or made by another version."""
 

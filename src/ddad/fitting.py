@@ -22,7 +22,7 @@ from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.rows import described
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
-from ddad.errors import CohortError, SettingError
+from ddad.errors import CohortError, DivergenceError, SettingError
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import estimate_prevalence
 from ddad.files import Stopwatch, Workspace, output_folder
@@ -71,6 +71,7 @@ def fit(
 
     Raises:
         CohortError: too few usable images.
+        DivergenceError: a network did not learn.
         SettingError: the device is not there, or the detector takes no abnormal images and there are some.
         OutputError: `out` exists, other unfinished work lies there, or the disk is full.
     """
@@ -111,8 +112,8 @@ def fit(
             progress.message(f"going on with the unfinished fit in {workspace.folder}")
         try:
             model = _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
-        except CohortError:
-            workspace.remove()  # nothing was learned from images that cannot be used
+        except (CohortError, DivergenceError):
+            workspace.remove()  # with these images and settings it would end so again
             raise
         model.save(target, overwrite=overwrite)
     workspace.remove()

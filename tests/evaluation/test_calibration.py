@@ -95,7 +95,7 @@ def test_a_rate_outside_0_and_1_is_refused(rate: float) -> None:
 
 def test_scores_must_be_there_and_finite() -> None:
     for values in ([], [1.0, float("nan")]):
-        with pytest.raises(CalibrationError, match="finite scores"):
+        with pytest.raises(CalibrationError, match=r"finite scores are needed\. Try --precision fp32"):
             Calibration.from_scores(values, [str(v) for v in values], of="", score="r_dual")
 
 

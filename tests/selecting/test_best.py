@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from ddad import Cohort, Model
 from ddad.detectors import FitContext
 from ddad.detectors.base import Detector
-from ddad.errors import CohortError, OutputError
+from ddad.errors import CohortError, DivergenceError, OutputError
 from ddad.selecting import Candidate, best
 from ddad.selecting.best import fit_best
 from ddad.training.device import Compute
@@ -34,8 +35,8 @@ def cohort(tmp_path: Path) -> Cohort:
 class Judge:
     """Stands for the training of candidates: says what each would score, and remembers who was tried on what."""
 
-    def __init__(self, shifts: dict[str, float], fails: str = "") -> None:
-        self.shifts, self.fails = shifts, fails
+    def __init__(self, shifts: dict[str, float], fails: str = "", diverges: tuple[str, ...] = ()) -> None:
+        self.shifts, self.fails, self.diverges = shifts, fails, diverges
         self.tried: list[str] = []
         self.images: dict[str, set[bytes]] = {}
 
@@ -48,6 +49,8 @@ class Judge:
         if name == self.fails:
             raise KeyboardInterrupt
         self.tried.append(name)
+        if name in self.diverges:
+            raise DivergenceError("loss is nan")
         for file in (normal, unlabeled):  # each image is of a patient of its own
             assert len(set(context.groups[file])) == len(np.load(file))
             assert all(file.stem in Path(name).parts for name in context.groups[file])
@@ -108,6 +111,33 @@ def test_no_candidate_is_begun_once_the_budget_is_spent(
     assert judge.tried == ["as given"]
     assert model.card["selection"]["not_tried"] == ["one network", "classifier"]
     assert any("2 candidates are not tried" in message for message in progress.messages)
+
+
+def test_candidates_that_diverge_are_left_out(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged_by(Judge({"one network": 4, "classifier": 0}, diverges=("as given",)), monkeypatch)
+    progress = RecordedProgress()
+    model = fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0, progress=progress)
+    assert "candidate as given is left out: loss is nan" in progress.messages
+    assert model.card["selection"]["chosen"] == "one network"
+    assert model.card["selection"]["diverged"] == ["as given"]
+    assert [row["name"] for row in model.card["selection"]["candidates"]] == ["one network", "classifier"]
+
+    judged_by(Judge({}, diverges=("as given", "one network", "classifier")), monkeypatch)
+    with pytest.raises(DivergenceError, match=r"no candidate learned\. The first: loss is nan"):
+        fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "other", workers=0)
+    assert not list(tmp_path.glob("other*"))
+
+
+def test_scores_that_are_no_numbers_do_not_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seed in (("normal", 0), ("unlabeled", 1)):
+        np.save(tmp_path / f"{name}.npy", random_images(16, seed=seed).numpy())
+    wrong = torch.tensor([0.0, torch.nan, 1.0])
+    monkeypatch.setattr(Detector, "image_scores", lambda *_: {"r_dual": wrong})
+    context = FitContext(tmp_path, Compute("cpu", "fp32"), workers=0, progress=RecordedProgress())
+    with pytest.raises(DivergenceError, match="r_dual: 1 of 3 are no numbers"):
+        best.score_held_out(
+            tiny_recipe(), tmp_path / "normal.npy", tmp_path / "unlabeled.npy", random_images(3).numpy(), context
+        )
 
 
 def test_what_selection_needs(tmp_path: Path) -> None:

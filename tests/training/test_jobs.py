@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ddad.errors import DdadError, OutputError
+from ddad.errors import DdadError, DivergenceError, OutputError
 from ddad.training.jobs import Job, run_jobs
 from support import TESTS, RecordedProgress, is_alive, wait_for
 
@@ -115,6 +115,12 @@ def test_a_failing_job_gives_its_own_words(job: Callable[..., Job], workers: int
 def test_a_full_disk_in_a_job_is_an_output_error(job: Callable[..., Job], workers: int) -> None:
     with pytest.raises(OutputError, match="the disk is full"):
         run([job("a", "failing_job", kind="output")], workers)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_network_that_diverged_is_named(job: Callable[..., Job], workers: int) -> None:
+    with pytest.raises(DivergenceError, match=r"^member 2: training diverged: loss is nan$"):
+        run([job("member 2", "failing_job", kind="diverged")], workers)
 
 
 def test_a_mistake_in_a_job_is_shown_with_the_jobs_title(job: Callable[..., Job]) -> None:

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ddad.errors import DivergenceError
 from ddad.networks.ensemble import Ensemble
 from ddad.networks.factory import build_autoencoder
 from ddad.recipe import Recipe
 from ddad.training import loop
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
-from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns
+from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns, train_together
 from ddad.training.pixels import ImagePool
 from ddad.training.reconstruction import train_members
 from ddad.training.refinement import train_refiner
@@ -74,7 +75,9 @@ def checkpoint_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_training_learns_and_writes_weights_and_curve(tmp_path: Path) -> None:
     lines: list[str] = []
-    network = train_line(tmp_path / "w.safetensors", lines.append, LoopSettings(30, 4, 0.02, "one-cycle", 0.5))
+    network = train_line(
+        tmp_path / "w.safetensors", lines.append, LoopSettings(30, 4, 0.02, "one-cycle", 0.5, section="line")
+    )
     weights, notes = load_tensors(tmp_path / "w.safetensors")
     assert same_tensors(weights, network.state_dict())
     assert len(notes["losses"]) == len(lines) == 30
@@ -86,7 +89,7 @@ def test_training_learns_and_writes_weights_and_curve(tmp_path: Path) -> None:
 @pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
 @pytest.mark.usefixtures("checkpoint_every_epoch")
 def test_interrupted_training_ends_with_the_same_weights(schedule: str, tmp_path: Path) -> None:
-    settings = LoopSettings(8, 3, 0.05, schedule, 0.9, weight_decay=0.01)  # type: ignore[arg-type]
+    settings = LoopSettings(8, 3, 0.05, schedule, 0.9, weight_decay=0.01, section="line")  # type: ignore[arg-type]
     train_line(tmp_path / "whole", ignore, settings)
     # A resumed run reports the epochs behind it, too: the bars count them.
     run_with_interruptions(lambda into, report: train_line(into, report, settings), tmp_path / "cut", [2, 5])
@@ -98,7 +101,7 @@ def test_interrupted_training_ends_with_the_same_weights(schedule: str, tmp_path
 
 @pytest.mark.usefixtures("checkpoint_every_epoch")
 def test_a_resumed_run_does_not_start_over_and_reports_every_epoch_once(tmp_path: Path) -> None:
-    settings = LoopSettings(6, 2, 0.05, "constant", 0.5)
+    settings = LoopSettings(6, 2, 0.05, "constant", 0.5, section="line")
     with pytest.raises(Interruption):
         train_line(tmp_path / "w", interrupt_after(4), settings)
     lines: list[str] = []
@@ -116,7 +119,7 @@ def test_a_resumed_run_does_not_start_over_and_reports_every_epoch_once(tmp_path
 
 
 def test_without_time_for_a_checkpoint_an_interrupted_run_starts_over(tmp_path: Path) -> None:
-    settings = LoopSettings(4, 2, 0.05, "constant", 0.5)
+    settings = LoopSettings(4, 2, 0.05, "constant", 0.5, section="line")
     train_line(tmp_path / "whole", ignore, settings)
     run_with_interruptions(lambda into, report: train_line(into, report, settings), tmp_path / "cut", [3])
     assert same_tensors(load_tensors(tmp_path / "whole")[0], load_tensors(tmp_path / "cut")[0])
@@ -131,7 +134,7 @@ def test_weight_decay_and_rate_are_those_of_the_settings(tmp_path: Path) -> None
     def batches(_: int) -> Iterator[Batch]:
         yield (torch.ones(1, 3),)
 
-    settings = LoopSettings(1, 1, 0.03, "constant", 0.5)
+    settings = LoopSettings(1, 1, 0.03, "constant", 0.5, section="line")
     train_epochs(network, batches, lambda x: network(x).sum(), settings, tmp_path / "w", CPU, ignore)
     for name, tensor in load_tensors(tmp_path / "w")[0].items():
         torch.testing.assert_close(before[name] - tensor, torch.full_like(tensor, 0.03), rtol=1e-4, atol=1e-6)
@@ -243,7 +246,7 @@ def train_pair(into: Path, report: Callable[[str], None], epochs: int = 6) -> Pa
             if step == 1:
                 yield Turn("first", pair.first, (pair.first(x) - 1).abs().mean(), speed=0.5)
 
-    settings = LoopSettings(epochs, 4, 0.05, "constant", 0.0, second_momentum=0.9)
+    settings = LoopSettings(epochs, 4, 0.05, "constant", 0.0, second_momentum=0.9, section="line")
     train_in_turns(pair, batch_turns, settings, into, CPU, report)
     return pair
 
@@ -282,3 +285,53 @@ def test_interrupted_turns_end_with_the_same_weights(tmp_path: Path) -> None:
     (whole, curves), (cut, cut_curves) = load_tensors(tmp_path / "whole"), load_tensors(tmp_path / "cut")
     assert same_tensors(whole, cut)
     assert curves == cut_curves
+
+
+def spoilt_in(epoch: int, wrong: float) -> Callable[[int], Iterator[Batch]]:
+    """Batches whose loss is `wrong` in one epoch."""
+
+    def batches(number: int) -> Iterator[Batch]:
+        yield (torch.full((2, 3), wrong if number == epoch else 1.0),)
+
+    return batches
+
+
+@pytest.mark.usefixtures("checkpoint_every_epoch")
+def test_training_ends_where_a_loss_is_no_number(tmp_path: Path) -> None:
+    settings, batches = LoopSettings(5, 1, 0.05, "constant", 0.0, section="igd"), spoilt_in(2, float("nan"))
+    said = r"nan after epoch 3 of 5\. Lower the learning rate in the recipe's section igd \(it is 0\.05\)\.$"
+    alone, one, other, turning = (nn.Linear(3, 1) for _ in range(4))
+
+    with pytest.raises(DivergenceError, match=f"loss is {said}"):
+        train_epochs(alone, batches, lambda x: alone(x).mean(), settings, tmp_path / "alone", CPU, ignore)
+    with pytest.raises(DivergenceError, match=f"loss 2 is {said}"):
+        train_together(
+            [one, other], batches, lambda x: [one(torch.ones(1, 3)).mean(), other(x).mean()],
+            settings, [tmp_path / "a", tmp_path / "b"], CPU, ignore,
+        )  # fmt: skip
+    with pytest.raises(DivergenceError, match=f"second is {said}"):
+        train_in_turns(
+            turning, lambda epoch: (Turn("second", turning, turning(x).mean()) for (x,) in batches(epoch)),
+            settings, tmp_path / "turns", CPU, ignore,
+        )  # fmt: skip
+
+    checkpoints = sorted(tmp_path.iterdir())
+    assert [file.name for file in checkpoints] == ["a.checkpoint", "alone.checkpoint", "turns.checkpoint"]
+    for file in checkpoints:
+        tensors, notes = load_tensors(file)
+        assert all(tensor.isfinite().all() for tensor in tensors.values())
+        assert all(len(curve) == 2 for curve in notes["curves"].values())
+
+
+def test_training_ends_where_the_last_step_spoilt_the_weights(tmp_path: Path) -> None:
+    network = nn.Linear(3, 1)
+    bf16 = Compute("cpu", "bf16")
+
+    def loss(x: Tensor) -> Tensor:
+        zero: Tensor = network(x).mean() * 0
+        return zero.sqrt()  # the root of zero has no slope
+
+    settings = LoopSettings(1, 1, 0.05, "constant", 0.0, section="line")
+    with pytest.raises(DivergenceError, match=r"a weight is no number after epoch 1 of 1.*--precision fp32"):
+        train_epochs(network, spoilt_in(-1, 0), loss, settings, tmp_path / "w", bf16, ignore)
+    assert list(tmp_path.iterdir()) == []

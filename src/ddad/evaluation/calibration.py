@@ -77,7 +77,10 @@ class Calibration(BaseModel):
         """
         values, names = np.asarray(scores, dtype=float), np.asarray(groups, dtype=str)
         if not len(values) or not np.isfinite(values).all():
-            raise CalibrationError(f"calibration: {score} of {len(values)} normal images; finite scores are needed.")
+            raise CalibrationError(
+                f"calibration: {score} of {len(values)} normal images; finite scores are needed. Try "
+                "--precision fp32; if that does not help, fit the model anew with a lower learning rate."
+            )
         by_group = tuple(tuple(np.sort(values[names == name]).tolist()) for name in np.unique(names))
         rate = FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate
         return cls(of=of, score=score, groups=by_group).at(rate)

@@ -19,7 +19,7 @@ from ddad.cohorts import Cohort, Role, decode, hold_out_unseen
 from ddad.cohorts.pixels import save_rows
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
-from ddad.errors import CohortError
+from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
 from ddad.files import Workspace, output_folder, write_atomically
 from ddad.fitting import fit
@@ -65,6 +65,7 @@ def fit_best(
 
     Raises:
         CohortError: there are too few normal or unlabeled images, or images known to be abnormal.
+        DivergenceError: no candidate learned.
         SettingError: a candidate is not valid, or the device is not there.
         OutputError: `out` exists, other unfinished work lies there, or the disk is full.
     """
@@ -97,7 +98,7 @@ def fit_best(
         context = FitContext(folder, compute, processor_cores() if workers is None else workers, progress)
         try:
             chosen, notes = _select(cohort, recipe, recipes, budget, context)
-        except CohortError:
+        except (CohortError, DivergenceError):
             workspace.remove()
             raise
         progress.message(f"chosen: {chosen}; now it is fitted on all images")
@@ -120,11 +121,17 @@ def score_held_out(
         unlabeled: the same of unlabeled images.
         images: (N, C, S, S) in [-1, 1].
         context: where and with what.
+
+    Raises:
+        DivergenceError: a network did not learn, or a score is no number.
     """
     detector = DETECTORS[recipe.detector](recipe)
     detector.fit(normal, unlabeled, context)
     scores = detector.image_scores(torch.from_numpy(np.array(images)), context.compute)
-    return scores[detector.primary_score].double().numpy()
+    main = scores[detector.primary_score].double().numpy()
+    if not np.isfinite(main).all():
+        raise DivergenceError(f"{detector.primary_score}: {np.sum(~np.isfinite(main))} of {len(main)} are no numbers.")
+    return main
 
 
 def _select(
@@ -147,13 +154,22 @@ def _select(
             own.mkdir(exist_ok=True)
             started = time.monotonic()
             inner = FitContext(own, context.compute, context.workers, progress, groups=groups)
-            scores = score_held_out(candidate, folder / "normal.npy", folder / "unlabeled.npy", images, inner)
-            entry = {"seconds": round(time.monotonic() - started, 1), "scores": scores.tolist()}
+            found: dict[str, Any]
+            try:
+                scores = score_held_out(candidate, folder / "normal.npy", folder / "unlabeled.npy", images, inner)
+                found = {"scores": scores.tolist()}
+            except DivergenceError as error:
+                progress.message(f"candidate {name} is left out: {error}")
+                found = {"diverged": str(error)}
+            entry = {"seconds": round(time.monotonic() - started, 1), **found}
             write_atomically(stored, json.dumps(entry).encode())
             shutil.rmtree(own)
         tried[name] = json.loads(stored.read_text(encoding="utf-8"))
     is_unlabeled = np.repeat([0, 1], [held_normal, held_unlabeled])
-    choice = choose(is_unlabeled, {name: entry["scores"] for name, entry in tried.items()})
+    diverged = [name for name, entry in tried.items() if "diverged" in entry]
+    if len(diverged) == len(tried):
+        raise DivergenceError(f"selection: no candidate learned. The first: {tried[diverged[0]]['diverged']}")
+    choice = choose(is_unlabeled, {name: entry["scores"] for name, entry in tried.items() if "scores" in entry})
     rows = [
         {
             "name": judged.name,
@@ -172,6 +188,7 @@ def _select(
         "rule": RULE,
         "held_out": {"normal": held_normal, "unlabeled": held_unlabeled},
         "not_tried": [name for name in recipes if name not in tried],
+        "diverged": diverged,
         "candidates": rows,
     }
 

@@ -103,6 +103,12 @@ def train_classifier(
         return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
     loop = LoopSettings(
-        settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
+        settings.epochs,
+        steps_in_epoch(*epoch_shape),
+        settings.learning_rate,
+        "one-cycle",
+        0.9,
+        settings.weight_decay,
+        section="classification",
     )
     train_epochs(network, batches, loss, loop, into, compute, report)

@@ -71,6 +71,12 @@ def train_cutpaste(
         return functional.cross_entropy(logits, labels)
 
     loop = LoopSettings(
-        settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9, settings.weight_decay
+        settings.epochs,
+        steps_in_epoch(*epoch_shape),
+        settings.learning_rate,
+        "one-cycle",
+        0.9,
+        settings.weight_decay,
+        section="cutpaste",
     )
     train_epochs(network, batches, loss, loop, into, compute, report)

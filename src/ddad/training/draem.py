@@ -67,5 +67,7 @@ def train_draem(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute,
         error = functional.mse_loss(reconstruction, images)
         return error + (1 - similarity) + focal_loss(logits, masks, _FOCAL_GAMMA)
 
-    loop = LoopSettings(settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9)
+    loop = LoopSettings(
+        settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9, section="segmentation"
+    )
     train_epochs(network, batches, loss, loop, into, compute, report)

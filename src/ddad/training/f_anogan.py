@@ -70,7 +70,13 @@ def train_gan(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
                 yield Turn("generator", gan.generator, loss, speed)
 
     loop = LoopSettings(
-        settings.gan_epochs, critic_steps, settings.critic_learning_rate, "constant", 0.0, second_momentum=0.9
+        settings.gan_epochs,
+        critic_steps,
+        settings.critic_learning_rate,
+        "constant",
+        0.0,
+        second_momentum=0.9,
+        section="f_anogan",
     )
     train_in_turns(gan, batch_turns, loop, into, compute, report)
 
@@ -117,5 +123,7 @@ def train_encoder(
         return error
 
     steps = steps_in_epoch(*epoch_shape)
-    loop = LoopSettings(settings.encoder_epochs, steps, settings.encoder_learning_rate, "one-cycle", 0.9)
+    loop = LoopSettings(
+        settings.encoder_epochs, steps, settings.encoder_learning_rate, "one-cycle", 0.9, section="f_anogan"
+    )
     train_epochs(network.encoder, batches, loss, loop, into, compute, report)

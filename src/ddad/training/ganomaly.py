@@ -62,5 +62,7 @@ def train_ganomaly(
             loss = loss + settings.encoder_weight * functional.mse_loss(second_code, code)
             yield Turn("generator", generator, loss)
 
-    loop = LoopSettings(settings.epochs, 2 * steps_in_epoch(*epoch_shape), settings.learning_rate, "constant", 0.5)
+    loop = LoopSettings(
+        settings.epochs, 2 * steps_in_epoch(*epoch_shape), settings.learning_rate, "constant", 0.5, section="ganomaly"
+    )
     train_in_turns(network, batch_turns, loop, into, compute, report)

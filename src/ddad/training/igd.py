@@ -68,7 +68,9 @@ def train_igd(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
             yield Turn("critic", network.critic, ((guess - share) ** 2).mean() + (none**2).mean())
 
     steps = 2 * steps_in_epoch(*epoch_shape)
-    loop = LoopSettings(settings.epochs, steps, settings.learning_rate, "polynomial", 0.0, 1e-6, second_momentum=0.9)
+    loop = LoopSettings(
+        settings.epochs, steps, settings.learning_rate, "polynomial", 0.0, 1e-6, second_momentum=0.9, section="igd"
+    )
     train_in_turns(network, batch_turns, loop, into, compute, report)
 
 

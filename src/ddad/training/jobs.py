@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from ddad.errors import DdadError, OutputError
+from ddad.errors import DdadError, DivergenceError, OutputError
 from ddad.progress import Progress, Task
 
 
@@ -69,6 +69,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
 
     Raises:
         OutputError: the disk is full.
+        DivergenceError: a network did not learn.
         DdadError: a job failed; the other jobs are stopped, their checkpoints stay.
     """
     with progress.task(title, sum(job.steps for job in jobs)) as bar:
@@ -82,6 +83,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
             for job in waiting:
                 try:
                     call(job, partial(_advance, bar, job))
+                except DivergenceError as error:
+                    raise DivergenceError(f"{job.title}: {error}") from error
                 except RuntimeError as error:  # a GPU's memory, e.g.
                     raise DdadError(f"{job.title}: {error}") from error
         else:
@@ -160,6 +163,8 @@ def _listen(process: subprocess.Popen[str], tell: Callable[[_Message], None], nu
 def _error(job: Job, content: dict[str, Any]) -> DdadError:
     if content["type"] == "OutputError":
         return OutputError(content["text"])
+    if content["type"] == "DivergenceError":
+        return DivergenceError(f"{job.title}: {content['text']}")
     if content["type"] == "crash" and content["code"] == -9:
         return DdadError(f"{job.title}: the process was killed (out of memory?). Run the same command again to go on.")
     return DdadError(f"{job.title}: {content['text']}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ddad.errors import DivergenceError
 from ddad.training.adam import Adam
 from ddad.training.checkpoint import load_tensors, restore_training_state, save_tensors, training_state
 from ddad.training.device import Compute
@@ -26,7 +28,10 @@ _Move = Callable[[float], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how fast a network learns; `steps_per_epoch` counts the losses that an epoch yields."""
+    """How long and how fast a network learns; `steps_per_epoch` counts the losses that an epoch yields.
+
+    `section` is the recipe's that these settings come from.
+    """
 
     epochs: int
     steps_per_epoch: int
@@ -35,6 +40,7 @@ class LoopSettings:
     momentum: float
     weight_decay: float = 0.0
     second_momentum: float = 0.999
+    section: str = field(kw_only=True)
 
 
 class Turn(NamedTuple):
@@ -76,6 +82,9 @@ def train_epochs(
         into: the safetensors file to write.
         compute: the device.
         report: called after each epoch with a line about it.
+
+    Raises:
+        DivergenceError: a loss or a weight is no number after an epoch; the checkpoint is from before it.
     """
     train_together([network], batches, lambda *batch: [loss(*batch)], settings, [into], compute, report)
 
@@ -131,6 +140,9 @@ def train_in_turns(
         into: the safetensors file to write.
         compute: the device.
         report: called after each epoch with a line about it.
+
+    Raises:
+        DivergenceError: a loss or a weight is no number after an epoch; the checkpoint is from before it.
     """
     optimizer = _optimizer(network, settings)
 
@@ -199,13 +211,30 @@ def _train(
                 for curve, loss in move(learning_rate(settings.schedule, settings.learning_rate, step, steps)).items():
                     losses.setdefault(curve, []).append(loss)
                 step += 1
-            for curve, values in losses.items():
-                curves.setdefault(curve, []).append(float(torch.stack(values).mean()))
+            means = {curve: float(torch.stack(values).mean()) for curve, values in losses.items()}
+            _check_finite(means, network, epoch, settings, compute)
+            for curve, mean in means.items():
+                curves.setdefault(curve, []).append(mean)
             if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS and epoch + 1 < settings.epochs:
                 save_tensors(checkpoint, training_state(network, optimizer), {"curves": curves})
                 saved_at = time.monotonic()
             report(_line(curves, epoch))
     return curves
+
+
+def _check_finite(
+    losses: Mapping[str, float], network: nn.Module, epoch: int, settings: LoopSettings, compute: Compute
+) -> None:
+    wrong = [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
+    # The last step of an epoch can spoil the weights after the last loss was taken.
+    if not wrong and not torch.stack([weight.isfinite().all() for weight in network.parameters()]).all():
+        wrong = ["a weight is no number"]
+    if wrong:
+        exactly = "" if compute.precision == "fp32" else ", or compute exactly with --precision fp32"
+        raise DivergenceError(
+            f"training diverged: {wrong[0]} after epoch {epoch + 1} of {settings.epochs}. Lower the learning rate in "
+            f"the recipe's section {settings.section} (it is {settings.learning_rate:g}){exactly}."
+        )
 
 
 def _checkpoint(into: Path) -> Path:

@@ -62,5 +62,7 @@ def train_patch_regression(
         # As published: the cross-entropy with α itself as a soft label.
         return functional.binary_cross_entropy_with_logits(logits, target)
 
-    loop = LoopSettings(settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9)
+    loop = LoopSettings(
+        settings.epochs, steps_in_epoch(*epoch_shape), settings.learning_rate, "one-cycle", 0.9, section="segmentation"
+    )
     train_epochs(network, batches, loss, loop, into, compute, report)

@@ -85,7 +85,9 @@ def train_members(
 
     epochs = settings.udm_epochs if module == "udm" else settings.ndm_epochs
     steps = steps_in_epoch(*epoch_shape)
-    loop = LoopSettings(epochs, steps, settings.learning_rate, settings.schedule, settings.momentum)
+    loop = LoopSettings(
+        epochs, steps, settings.learning_rate, settings.schedule, settings.momentum, section="reconstruction"
+    )
     train_together(networks, batches, losses, loop, into, compute, report)
 
 

@@ -118,5 +118,6 @@ def train_refiner(
         settings.schedule,
         settings.momentum,
         settings.weight_decay,
+        section="refinement",
     )
     train_epochs(network, batches, loss, loop, into, compute, report)
