@@ -42,6 +42,12 @@ def trust(folder: Path, images: NDArray[np.float32], groups: list[str], recipe=R
     return trust_likely_normals(folder / "pile.npy", groups, recipe, context)
 
 
+@pytest.mark.usefixtures("networks_compute_exactly")
+def test_images_are_judged_as_exactly_as_scores(tmp_path: Path) -> None:
+    recipe = RECIPE.changed({"reconstruction.ndm_epochs": 1})
+    assert trust(tmp_path, contaminated(20, 4), [str(number) for number in range(20)], recipe).trusted.any()
+
+
 def test_images_that_are_unlike_most_are_not_trusted(tmp_path: Path) -> None:
     found = trust(tmp_path, contaminated(40, 8), [str(number) for number in range(40)])
     assert found.trusted.sum() == 20

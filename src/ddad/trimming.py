@@ -190,7 +190,7 @@ def _errors(
     """
     ensemble = compute.place(load_ensemble(recipe, [network]))
     found = []
-    with torch.inference_mode():
+    with compute.inference():
         for start in range(0, len(rows), _BATCH):
             block = compute.send(torch.from_numpy(images[rows[start : start + _BATCH]]))
             error = (block - ensemble(block)[0][0]).square().flatten(1).mean(dim=1)

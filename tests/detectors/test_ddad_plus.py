@@ -55,6 +55,11 @@ def test_the_score_is_the_mean_of_the_map_and_joins_the_three_parts(tmp_path: Pa
     torch.testing.assert_close(scored.scores["image"], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("networks_compute_exactly")
+def test_statistics_are_computed_as_exactly_as_scores(tmp_path: Path) -> None:
+    assert fit_in(tmp_path).classifiers
+
+
 def test_scores_are_the_same_without_the_map(tmp_path: Path) -> None:
     detector = fit_in(tmp_path)
     images = random_images(5, seed=3)

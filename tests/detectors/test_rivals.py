@@ -49,6 +49,12 @@ def fitted(name: str, channels: int = 1) -> Detector:
         return fit_in(Path(folder), recipe_of(name, images__channels=channels), channels)
 
 
+@pytest.mark.parametrize("name", ["ddad", *RIVALS])
+@pytest.mark.usefixtures("networks_compute_exactly")
+def test_statistics_are_computed_as_exactly_as_scores(name: str, tmp_path: Path) -> None:
+    fit_in(tmp_path, recipe_of(name)).score(random_images(2), FP32)
+
+
 def assert_close(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6 * max(1.0, float(tensor.abs().max())))

@@ -133,7 +133,7 @@ class Detector(ABC):
 
         def score(images: Tensor) -> Scored:
             filled = compute.send(functional.pad(images, (0, 0, 0, 0, 0, 0, 0, size - len(images))))
-            with torch.inference_mode(), compute.exactly():
+            with compute.inference():
                 scored = self._score_block(filled, compute) if maps else Scored(self._block_scores(filled, compute), {})
             return Scored(_first(scored.scores, len(images)), _first(scored.maps, len(images)))
 

@@ -42,7 +42,7 @@ class CutPaste(OneClassDetector):
         network = context.compute.place(self.network.eval())
         pool, size = ImagePool.open([normal]), block_size(self.recipe.images.image_size)
         places = np.arange(len(pool))
-        with torch.inference_mode(), context.compute.autocast():
+        with context.compute.inference(), context.compute.autocast():
             blocks = [
                 network.embed(context.compute.send(pool.batch(places[start : start + size])))
                 for start in range(0, len(places), size)

@@ -252,7 +252,7 @@ class DDADPlus(Detector):
 
         def logits(places: Places) -> NDArray[np.float64]:
             batch = compute.send(division.images.batch(places))
-            with torch.inference_mode(), compute.autocast():
+            with compute.inference(), compute.autocast():
                 each = torch.stack([classifier(batch) for classifier in self.classifiers]).float().cpu().numpy()
             own: NDArray[np.float64] = each[division.folds[places], np.arange(len(places))].astype(np.float64)
             return own
@@ -270,7 +270,7 @@ class DDADPlus(Detector):
             compute.place(network.eval())
         some = np.linspace(0, len(normal) - 1, min(len(normal), _IMAGES_FOR_LOCATION)).round().astype(int)
         size = block_size(self.recipe.images.image_size)
-        with torch.inference_mode():
+        with compute.inference():
             self.location.fit(
                 self._local_evidence(compute.send(normal.batch(some[start : start + size])), compute)[0]
                 for start in range(0, len(some), size)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -79,6 +79,12 @@ class Compute:
         if self.device != "cuda":
             return nullcontext()
         return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Read networks as scoring does, wherever they are read: exactly, and without gradients."""
+        with torch.inference_mode(), self.exactly():
+            yield
 
     def autocast(self) -> AbstractContextManager[None]:
         """Run matrix products in the chosen precision."""
