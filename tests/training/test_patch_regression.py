@@ -26,7 +26,7 @@ def test_the_label_of_pii_leaves_the_rim_out(tmp_path: Path, monkeypatch: pytest
     compute = Compute("cpu", "fp32")
 
     patch_regression.train_patch_regression(
-        recipe, method, pool, tmp_path / "network.safetensors", compute, lambda _: None
+        recipe, pool, tmp_path / "network.safetensors", compute, lambda _: None, method=method
     )
 
     first = min(int(draw.rows[:, 0].min()) for draw in labelled)

@@ -36,7 +36,7 @@ class CutPaste(OneClassDetector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train the classifier, which goes on from its checkpoint in the workspace, then fit the Gaussian."""
         curves = self._train(
-            self.network, "cutpaste:train_cutpaste_job", context.workspace / "network.safetensors", normal, context,
+            self.network, "cutpaste:train_cutpaste", context.workspace / "network.safetensors", normal, context,
             title="CutPaste classifier", steps=self.recipe.cutpaste.epochs,
         )  # fmt: skip
         network = context.compute.place(self.network.eval())

@@ -33,7 +33,7 @@ class DRAEM(OneClassDetector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train both networks together; they go on from their checkpoint in the workspace."""
         return self._train(
-            self.network, "draem:train_draem_job", context.workspace / "network.safetensors", normal, context,
+            self.network, "draem:train_draem", context.workspace / "network.safetensors", normal, context,
             title="DRAEM networks", steps=self.recipe.segmentation.epochs,
         )  # fmt: skip
 

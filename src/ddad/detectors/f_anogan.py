@@ -35,11 +35,11 @@ class FAnoGAN(OneClassDetector):
         """Train the GAN, then the encoder; both go on from their checkpoints in the workspace."""
         settings, gan = self.recipe.f_anogan, context.workspace / "gan.safetensors"
         curves = self._train(
-            self.network.gan, "f_anogan:train_gan_job", gan, normal, context,
+            self.network.gan, "f_anogan:train_gan", gan, normal, context,
             title="GAN", steps=settings.gan_epochs,
         )  # fmt: skip
         encoder = self._train(
-            self.network.encoder, "f_anogan:train_encoder_job", context.workspace / "encoder.safetensors", normal,
+            self.network.encoder, "f_anogan:train_encoder", context.workspace / "encoder.safetensors", normal,
             context, title="encoder", steps=settings.encoder_epochs, gan=str(gan),
         )  # fmt: skip
         return curves | {"encoder": encoder["network"]}

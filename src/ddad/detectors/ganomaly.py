@@ -34,7 +34,7 @@ class GANomaly(OneClassDetector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train all networks together; they go on from their checkpoint in the workspace."""
         return self._train(
-            self.network, "ganomaly:train_ganomaly_job", context.workspace / "network.safetensors", normal, context,
+            self.network, "ganomaly:train_ganomaly", context.workspace / "network.safetensors", normal, context,
             title="GANomaly networks", steps=self.recipe.ganomaly.epochs,
         )  # fmt: skip
 

@@ -31,7 +31,7 @@ class IGD(OneClassDetector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train all networks together; they go on from their checkpoint in the workspace."""
         return self._train(
-            self.network, "igd:train_igd_job", context.workspace / "network.safetensors", normal, context,
+            self.network, "igd:train_igd", context.workspace / "network.safetensors", normal, context,
             title="IGD networks", steps=self.recipe.igd.epochs,
         )  # fmt: skip
 

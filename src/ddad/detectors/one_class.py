@@ -36,30 +36,30 @@ class OneClassDetector(Detector):
         self._load_modules(tensors)
 
     def _train(
-        self, part: nn.Module, function: str, into: Path, normal: Path, context: FitContext,
+        self, part: nn.Module, train: str, into: Path, normal: Path, context: FitContext,
         *, title: str, steps: int, **arguments: Any,
     ) -> Curves:  # fmt: skip
         """Run a training function as a job and take what it wrote into `part`.
 
         Args:
             part: of the network.
-            function: `module:function` within `ddad.training`; its job's arguments are the recipe, `normal`, `into`,
-                the device and `arguments`.
+            train: `module:function` within `ddad.training`, as `training.one_class.train_job` calls it.
             into: file for the weights.
             normal: file of the normal images.
             context: workspace, device, workers and progress.
             title: of the progress bar.
             steps: epochs.
-            arguments: of this function alone.
+            arguments: of this function alone, JSON-serialisable.
 
         Returns:
             Training curves by name.
         """
         job = Job(
             title=self.name,
-            function=f"ddad.training.{function}",
+            function="ddad.training.one_class:train_job",
             arguments={
                 **arguments,
+                "train": train,
                 "recipe": self.recipe.model_dump(mode="json"),
                 "normal": str(normal),
                 "into": str(into),

@@ -31,7 +31,7 @@ class _PatchRegression(OneClassDetector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train the network on synthetic anomalies; it goes on from its checkpoint in the workspace."""
         return self._train(
-            self.network, "patch_regression:train_patch_regression_job", context.workspace / "network.safetensors",
+            self.network, "patch_regression:train_patch_regression", context.workspace / "network.safetensors",
             normal, context, title="segmentation network", steps=self.recipe.segmentation.epochs, method=self.name,
         )  # fmt: skip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,13 +20,6 @@ from ddad.training.loop import LoopSettings, train_epochs
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
 from ddad.training.steps import Batch
-
-
-def train_cutpaste_job(
-    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
-) -> None:
-    """Do `train_cutpaste` with arguments that travel as JSON."""
-    train_cutpaste(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
 
 
 def train_cutpaste(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,13 +23,6 @@ from ddad.training.seeds import derived_seed, torch_generator
 from ddad.training.steps import Batch
 
 _FOCAL_GAMMA = 2.0
-
-
-def train_draem_job(
-    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
-) -> None:
-    """Do `train_draem` with arguments that travel as JSON."""
-    train_draem(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
 
 
 def train_draem(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]) -> None:

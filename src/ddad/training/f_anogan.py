@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +17,6 @@ from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
 from ddad.training.steps import Batch
-
-
-def train_gan_job(
-    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
-) -> None:
-    """Do `train_gan` with arguments that travel as JSON."""
-    train_gan(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
 
 
 def train_gan(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]) -> None:
@@ -81,32 +73,23 @@ def train_gan(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, r
     train_in_turns(gan, batch_turns, loop, into, compute, report)
 
 
-def train_encoder_job(
-    *, recipe: dict[str, Any], normal: str, gan: str, into: str,
-    compute: dict[str, Any], report: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Do `train_encoder` with arguments that travel as JSON."""
-    pool = ImagePool.open([normal])
-    train_encoder(Recipe.model_validate(recipe), pool, Path(gan), Path(into), Compute(**compute), report)
-
-
 def train_encoder(
-    recipe: Recipe, normal: ImagePool, gan: Path, into: Path, compute: Compute, report: Callable[[str], None]
+    recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None], *, gan: str
 ) -> None:
     """Train the encoder from image to image and back to the critic's features (izi_f); the GAN stays as it is.
 
     Args:
         recipe: its `f_anogan` section is followed.
         normal: D_n.
-        gan: weights that `train_gan` wrote.
         into: the safetensors file to write, with the encoder alone; its notes hold the training curve.
         compute: device and precision.
         report: called after each epoch with a line about it.
+        gan: file of the weights that `train_gan` wrote.
     """
     settings, images = recipe.f_anogan, recipe.images
     torch.manual_seed(derived_seed(recipe.seed, "f-anogan", "encoder", "weights"))
     network = FAnoGANNetwork(images.image_size, images.channels, settings.width, settings.latent_size)
-    network.gan.load_state_dict(load_tensors(gan)[0])
+    network.gan.load_state_dict(load_tensors(Path(gan))[0])
     network = compute.place(network)
     network.gan.eval().requires_grad_(requires_grad=False)
     epoch_shape = (len(normal), settings.batch_size, settings.least_steps)

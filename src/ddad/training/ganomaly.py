@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional
@@ -16,13 +15,6 @@ from ddad.training.epochs import epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, Turn, train_in_turns
 from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
-
-
-def train_ganomaly_job(
-    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
-) -> None:
-    """Do `train_ganomaly` with arguments that travel as JSON."""
-    train_ganomaly(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
 
 
 def train_ganomaly(

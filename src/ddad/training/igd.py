@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +18,6 @@ from ddad.training.seeds import derived_seed, torch_generator
 
 _ESTIMATION_BATCH = 64
 _SHARE_OF_REAL = 0.2  # γ: what the critic must call uninterpolated is a reconstruction drawn towards its image
-
-
-def train_igd_job(
-    *, recipe: dict[str, Any], normal: str, into: str, compute: dict[str, Any], report: Callable[[str], None]
-) -> None:
-    """Do `train_igd` with arguments that travel as JSON."""
-    train_igd(Recipe.model_validate(recipe), ImagePool.open([normal]), Path(into), Compute(**compute), report)
 
 
 def train_igd(recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]) -> None:

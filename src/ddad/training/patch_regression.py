@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,27 +20,18 @@ from ddad.training.seeds import derived_seed, torch_generator
 from ddad.training.steps import Batch
 
 
-def train_patch_regression_job(
-    *, recipe: dict[str, Any], method: str, normal: str, into: str,
-    compute: dict[str, Any], report: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Do `train_patch_regression` with arguments that travel as JSON."""
-    pool = ImagePool.open([normal])
-    train_patch_regression(Recipe.model_validate(recipe), method, pool, Path(into), Compute(**compute), report)
-
-
 def train_patch_regression(
-    recipe: Recipe, method: str, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None]
+    recipe: Recipe, normal: ImagePool, into: Path, compute: Compute, report: Callable[[str], None], *, method: str
 ) -> None:
     """Train one network on synthetic anomalies and write its weights to `into`; go on from a checkpoint beside it.
 
     Args:
         recipe: its `segmentation` and `synthesis` sections are followed.
-        method: `fpi` mixes pixels (Tan et al. 2020), `pii` mixes gradients (Tan et al. 2021).
         normal: D_n, at least two images.
         into: the safetensors file to write; its notes hold the training curve.
         compute: device and precision.
         report: called after each epoch with a line about it.
+        method: `fpi` mixes pixels (Tan et al. 2020), `pii` mixes gradients (Tan et al. 2021).
     """
     settings, size = recipe.segmentation, recipe.images.image_size
     torch.manual_seed(derived_seed(recipe.seed, method, "weights"))
