@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from ddad.files import write_atomically
 
@@ -20,6 +22,10 @@ COLOURS = (ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", 
 """Those of Okabe and Ito (2008)."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "-", "--", "--", ":", "-.", "-", ":")
+HEAT_COLOURS = "inferno"
+"""Of score maps, from the lower end of their scale to the upper one."""
+STRONGEST_OVERLAY = 0.65
+"""Opacity of a score map over its image where it is at the upper end of its scale."""
 COLUMN_INCHES, PAGE_INCHES = 3.5, 7.2
 """Widths of one column and of a whole page in print."""
 
@@ -41,6 +47,13 @@ def style() -> Iterator[None]:
     """Draw in the project's style within the block, whatever the caller's settings are."""
     with mpl.rc_context(_STYLE):
         yield
+
+
+def relative_to_scale(score_map: NDArray[np.float32], scale: tuple[float, float]) -> NDArray[np.float32]:
+    """Return a map in [0, 1], 0 at the lower end of the scale and 1 at the upper end and beyond."""
+    low, high = scale
+    relative: NDArray[np.float32] = np.clip((score_map - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    return relative
 
 
 def save(figure: Figure, out: Path, stem: str) -> list[Path]:

@@ -23,8 +23,6 @@ from ddad.model import Finding, Model
 from ddad.training.device import DeviceName
 
 _MAPS = ("rec", "a_intra", "a_inter", "r_dual")  # those of Fig. 7; the main score is drawn, too
-_COLOURS = "inferno"
-_STRONGEST_OVERLAY = 0.65
 _ROW_INCHES = 1.3
 
 
@@ -128,13 +126,25 @@ def draw_score_maps(shown: Sequence[Shown], scales: dict[str, tuple[float, float
             score_map = one.finding.placement.to_source(one.finding.maps[name], fill=low)
             extent = _extent(one)
             draw = partial(
-                Axes.imshow, X=score_map, cmap=_COLOURS, vmin=low, vmax=high, extent=extent, interpolation="bilinear"
+                Axes.imshow,
+                X=score_map,
+                cmap=drawing.HEAT_COLOURS,
+                vmin=low,
+                vmax=high,
+                extent=extent,
+                interpolation="bilinear",
             )
             drawn = draw(above)
             below.imshow(_colours(one.picture), extent=extent)
-            opacity = _STRONGEST_OVERLAY * np.clip((score_map - low) / max(high - low, 1e-12), 0, 1)
+            opacity = drawing.STRONGEST_OVERLAY * drawing.relative_to_scale(score_map, (low, high))
             below.imshow(
-                score_map, _COLOURS, vmin=low, vmax=high, extent=extent, alpha=opacity, interpolation="bilinear"
+                score_map,
+                drawing.HEAT_COLOURS,
+                vmin=low,
+                vmax=high,
+                extent=extent,
+                alpha=opacity,
+                interpolation="bilinear",
             )
             _outline(above, one)
             _outline(below, one)

@@ -8,6 +8,7 @@ from ddad.images.patient import Shown, read_shown
 from ddad.images.placement import Placement
 from ddad.images.prepare import find_warnings, normalise, prepare, range_warning, size_warning
 from ddad.images.reader import IMAGE_SUFFIXES, decode_file, expand, is_image, read_image
+from ddad.images.robust_range import robust_range
 
 __all__ = [
     "ALL",
@@ -29,5 +30,6 @@ __all__ = [
     "read_acquisition",
     "read_image",
     "read_shown",
+    "robust_range",
     "size_warning",
 ]

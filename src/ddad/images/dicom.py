@@ -38,9 +38,11 @@ from ddad.images.address import Frame
 from ddad.images.codecs import plugin_for
 from ddad.images.codestream import check_codestream
 from ddad.images.decoding import LARGEST_BYTE_COUNT, check_size, decoding
+from ddad.images.functional_groups import FUNCTIONAL_GROUPS, elements_in, groups_of_frame
 from ddad.images.lookup import apply_palette, table_of
 from ddad.images.medical_image import MedicalImage
 from ddad.images.orientation import plane_of
+from ddad.images.robust_range import robust_range
 
 _ELEMENTS: list[Any] = [
     *("SOPClassUID", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
@@ -49,7 +51,7 @@ _ELEMENTS: list[Any] = [
     *(f"{kind}PixelPadding{name}" for kind in ("", "Float", "DoubleFloat") for name in ("Value", "RangeLimit")),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *("PixelSpacing", "ImagerPixelSpacing", "ImageOrientationPatient"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *FUNCTIONAL_GROUPS,
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
     *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
@@ -57,9 +59,8 @@ _ELEMENTS: list[Any] = [
     "BurnedInAnnotation",
 ]
 _PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_PERCENTILES = (0.5, 99.5)
 # Each functional group that is of use here, and what lies in it (PS3.3 C.7.6.16.2).
-_FUNCTIONAL_GROUPS = {
+_OF_A_FRAME = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
     "PixelMeasuresSequence": ("PixelSpacing",),
@@ -181,20 +182,14 @@ def _frame_count(header: pydicom.Dataset) -> int:
 
 def _settings_of_frame(header: pydicom.Dataset, index: int) -> pydicom.Dataset:
     """Return the header with what an enhanced object says of this frame in its place."""
-    groups = [*header.get("SharedFunctionalGroupsSequence", [])[:1]]
-    groups += header.get("PerFrameFunctionalGroupsSequence", [])[index : index + 1]
     settings = pydicom.Dataset()
     settings.file_meta = header.file_meta
     settings.set_original_encoding(*header.original_encoding)
     for element in header:
-        if element.keyword not in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        if element.keyword not in FUNCTIONAL_GROUPS:
             settings.add(element)
-    for group in groups:
-        for sequence, keywords in _FUNCTIONAL_GROUPS.items():
-            for item in group.get(sequence, [])[:1]:
-                for keyword in keywords:
-                    if keyword in item:
-                        settings[keyword] = item[keyword]
+    for element in elements_in(groups_of_frame(header, index), _OF_A_FRAME):
+        settings.add(element)
     return settings
 
 
@@ -274,7 +269,7 @@ def _grey(
     with np.errstate(over="ignore"):
         pixels = values.astype(np.float32)[..., None]
     shown = pixels if padding is None else pixels[~padding]
-    value_range = value_range or _robust_range(shown)
+    value_range = value_range or robust_range(shown)
     if settings.PhotometricInterpretation == "MONOCHROME1":
         pixels = np.float32(sum(value_range)) - pixels
         shown = np.float32(sum(value_range)) - shown
@@ -303,13 +298,6 @@ def _linear_range(centre: float, width: float, function: str) -> tuple[float, fl
     low = centre - 0.5 - (width - 1) / 2
     # A width of 1 is a threshold.
     return low, low + max(width - 1, 1e-3)
-
-
-def _robust_range(pixels: NDArray[np.float32]) -> tuple[float, float]:
-    if not pixels.size:
-        return 0.0, 1.0
-    low, high = (float(level) for level in np.percentile(pixels, _PERCENTILES))
-    return (low, high) if high > low else (float(pixels.min()), float(pixels.max()))
 
 
 def _padding(stored: NDArray[Any], settings: pydicom.Dataset) -> NDArray[np.bool_] | None:

@@ -32,8 +32,8 @@ from ddad.images.address import Frame
 from ddad.images.decoding import LARGEST_BYTE_COUNT, check_size, decoding
 from ddad.images.medical_image import MedicalImage
 from ddad.images.nifti_axes import CanonicalAxes
+from ddad.images.robust_range import robust_range
 
-_PERCENTILES = (0.5, 99.5)
 _HEADER_LENGTH = 352
 _one_at_a_time = threading.Lock()
 # What nibabel says of odd headers goes to the application's log if it has one, not to the terminal.
@@ -214,8 +214,4 @@ def _range(image: Any, pixels: NDArray[np.float32]) -> tuple[tuple[float, float]
     low, high = float(image.header["cal_min"]), float(image.header["cal_max"])
     if np.isfinite([low, high]).all() and low < high:
         return (low, high), "header"
-    finite = pixels[np.isfinite(pixels)]
-    if not finite.size:
-        return (0.0, 1.0), "percentiles"
-    low, high = (float(level) for level in np.percentile(finite, _PERCENTILES))
-    return ((low, high) if high > low else (float(finite.min()), float(finite.max()))), "percentiles"
+    return robust_range(pixels[np.isfinite(pixels)]), "percentiles"

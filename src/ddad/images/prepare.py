@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from ddad.images.medical_image import MedicalImage
 from ddad.images.placement import Placement
+from ddad.images.robust_range import robust_range
 from ddad.recipe_sections import Preprocessing
 
 _SMALLEST_SIZE = 16
@@ -102,7 +103,5 @@ def _limits(pixels: NDArray[np.float32], value_range: tuple[float, float], inten
     if intensity == "window":
         return value_range
     if intensity == "percentile":
-        low, high = (float(level) for level in np.percentile(pixels, (0.5, 99.5)))
-        if high > low:
-            return low, high
+        return robust_range(pixels)
     return float(pixels.min()), float(pixels.max())

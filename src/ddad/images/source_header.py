@@ -21,6 +21,7 @@ from ddad.images.address import Address
 from ddad.images.archive import unpacked
 from ddad.images.decoding import decoding
 from ddad.images.dicom import is_dicom
+from ddad.images.functional_groups import FUNCTIONAL_GROUPS, elements_in, groups_of_frame
 from ddad.images.reader import on_disk
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
@@ -44,8 +45,6 @@ IDENTIFIERS = {
     "instance_uid": "SOPInstanceUID",
 }
 """Columns that say whose image it is, and the elements that they hold."""
-
-_OF_SEVERAL_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames")
 
 
 @dataclass(frozen=True)
@@ -141,20 +140,14 @@ def _read(address: Address, file: Path) -> SourceHeader | None:
         raise ImageError(str(file), f"the source lacks {', '.join(missing)}")
     several = int(data.get("NumberOfFrames") or 1) > 1
     frame = (address.frame.number if address.frame else 1) if several else None
-    groups = [*data.get("SharedFunctionalGroupsSequence", [])[:1]]
-    index = (frame or 1) - 1
-    groups += data.get("PerFrameFunctionalGroupsSequence", [])[index : index + 1]
+    groups = groups_of_frame(data, (frame or 1) - 1)
     if several and not groups:
         # Where its frames lie, an object without functional groups does not say in one place.
         for keyword in _GEOMETRY[:2]:
             data.pop(keyword, None)
-    for group in groups:
-        for sequence, keywords in _FRAME_GEOMETRY.items():
-            for item in group.get(sequence, [])[:1]:
-                for keyword in keywords:
-                    if keyword in item:
-                        data[keyword] = item[keyword]
-    for keyword in _OF_SEVERAL_FRAMES:
+    for element in elements_in(groups, _FRAME_GEOMETRY):
+        data.add(element)
+    for keyword in (*FUNCTIONAL_GROUPS, "NumberOfFrames"):
         data.pop(keyword, None)
     if not all(data.get(keyword) for keyword in _GEOMETRY):
         for keyword in ("FrameOfReferenceUID", *_GEOMETRY[:2]):

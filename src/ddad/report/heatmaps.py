@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddad.errors import ImageError, writing_to
+from ddad.experiments.drawing import HEAT_COLOURS, STRONGEST_OVERLAY, relative_to_scale
 from ddad.images import Address, Placement, normalise, read_image
 from ddad.model import Finding
 
-_COLOURS = colormaps["inferno"]
 _SHORTEST_SIDE = 256  # small images are enlarged, so that a person sees something
-_STRONGEST_OVERLAY = 0.65
 
 
 def picture_name(number: int, path: str) -> str:
@@ -55,18 +54,11 @@ def draw(
     """
     placement = Placement.of(size, finding.preprocessing.aspect)
     strength = placement.to_source(relative_to_scale(finding.maps[name], scale), fill=0)
-    colours = _COLOURS(strength)[..., :3]
+    colours = colormaps[HEAT_COLOURS](strength)[..., :3]
     source = _source(finding)
     image = _from_input(finding.pixels, placement) if source is None else _resized(source, size)
-    opacity = (_STRONGEST_OVERLAY * strength)[..., None]
+    opacity = (STRONGEST_OVERLAY * strength)[..., None]
     return colours, (1 - opacity) * image + opacity * colours
-
-
-def relative_to_scale(score_map: NDArray[np.float32], scale: tuple[float, float]) -> NDArray[np.float32]:
-    """Return a map in [0, 1], 0 at the lower end of the scale and 1 at the upper end and beyond."""
-    low, high = scale
-    relative: NDArray[np.float32] = np.clip((score_map - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
-    return relative
 
 
 def _source(finding: Finding) -> NDArray[np.float32] | None:

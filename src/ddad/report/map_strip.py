@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddad.errors import writing_to
+from ddad.experiments.drawing import relative_to_scale
 from ddad.images import Placement
 from ddad.model import Finding
-from ddad.report.heatmaps import relative_to_scale
 
 MAPS = "maps"
 """Folder of the strips within a scoring folder; a strip is named as the finding's heat map."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddad.errors import ImageError
-from ddad.images import MedicalImage, read_image
+from ddad.images import MedicalImage, read_image, robust_range
 
 
 def read_visible(path: str) -> NDArray[np.uint8] | None:
@@ -22,10 +22,8 @@ def read_visible(path: str) -> NDArray[np.uint8] | None:
 
 
 def visible_levels(image: MedicalImage) -> NDArray[np.uint8]:
-    """Stretch an image from its 0.5th to its 99.5th percentile, so that a person sees something."""
-    low, high = np.percentile(image.pixels, (0.5, 99.5))
-    if high <= low:
-        low, high = image.value_range
-    scaled = np.clip((image.pixels - low) / max(high - low, 1e-12), 0, 1)
+    """Stretch an image over its `robust_range`, so that a person sees something."""
+    low, high = robust_range(image.pixels)
+    scaled = np.clip((image.pixels.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
     levels: NDArray[np.uint8] = (scaled * 255).round().astype(np.uint8)
     return levels if levels.shape[2] == 3 else levels[..., 0]
