@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from ddad.errors import ImageError
-from ddad.images import MedicalImage, read_image
+from ddad.images import MedicalImage, decode_file, read_image
 
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (30, 40), dtype=np.uint8)
@@ -29,11 +29,11 @@ def saved(path: Path, array: np.ndarray[Any, Any], mode: str | None = None, **op
     return read_image(path)
 
 
-def png_bytes(width: int, height: int, depth: int, colour: int, raw: bytes) -> bytes:
+def png_bytes(width: int, height: int, depth: int, colour: int, raw: bytes, *, interlaced: bool = False) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -116,12 +116,53 @@ def test_16_bit_colour_tiff_keeps_all_bits(tmp_path: Path, options: dict[str, An
     assert (read_image(tmp_path / "b.tif").pixels == COLOUR16).all()
 
 
-def test_16_bit_colour_png_says_that_it_loses_bits(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(png_bytes(2, 1, 16, 2, b"\0" + bytes(range(12))))
+def rows16(samples: np.ndarray[Any, Any]) -> bytes:
+    """Return 16-bit samples (H, W, ...) as rows of a PNG, each without a filter."""
+    return b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+
+
+def test_16_bit_colour_png_keeps_all_bits(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_bytes(40, 30, 16, 2, rows16(COLOUR16)))
     image = read_image(tmp_path / "a.png")
-    assert image.pixels.ravel().tolist() == [0, 2, 4, 6, 8, 10]
-    assert (image.value_range, image.bits) == ((0, 255), 8)
-    assert "8 bits a sample" in image.warnings[0]
+    assert (image.pixels == COLOUR16).all()
+    assert (image.value_range, image.bits, image.warnings) == ((0, 65535), 16, ())
+    assert image.file_format == "png"
+
+
+def test_interlaced_16_bit_colour_png_keeps_all_bits(tmp_path: Path) -> None:
+    adam7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    passes = b"".join(rows16(COLOUR16[row::down, column::right]) for row, column, down, right in adam7)
+    (tmp_path / "a.png").write_bytes(png_bytes(40, 30, 16, 2, passes, interlaced=True))
+    assert (read_image(tmp_path / "a.png").pixels == COLOUR16).all()
+
+
+@pytest.mark.parametrize(("channels", "colour_type"), [(1, 4), (3, 6)])
+def test_16_bit_png_with_alpha_is_set_on_black(tmp_path: Path, channels: int, colour_type: int) -> None:
+    colours = COLOUR16[..., :channels]
+    alpha = np.full((30, 40, 1), 65535, np.uint16)
+    (tmp_path / "a.png").write_bytes(png_bytes(40, 30, 16, colour_type, rows16(np.dstack([colours, alpha]))))
+    image = read_image(tmp_path / "a.png")
+    assert (image.pixels == colours).all()
+    assert (image.bits, image.warnings) == (16, ())
+    alpha[:10], alpha[10:20] = 0, 13107
+    (tmp_path / "a.png").write_bytes(png_bytes(40, 30, 16, colour_type, rows16(np.dstack([colours, alpha]))))
+    image = read_image(tmp_path / "a.png")
+    np.testing.assert_allclose(image.pixels, colours * (alpha / 65535), rtol=1e-6)
+    assert "set on black" in image.warnings[0]
+
+
+def test_16_bit_colour_png_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    whole = png_bytes(40, 30, 16, 2, rows16(COLOUR16))
+    for count in (60, len(whole) // 2, len(whole) - 30):
+        (tmp_path / "a.png").write_bytes(whole[:count])
+        with pytest.raises(ImageError, match="truncated or damaged PNG"):
+            read_image(tmp_path / "a.png")
+
+
+def test_one_bit_png_whose_clear_level_is_nowhere_runs_from_0_to_1(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((8, 8), bool)).save(tmp_path / "a.png", transparency=0)
+    image = decode_file(tmp_path / "a.png")
+    assert (image.pixels.max(), image.value_range) == (1, (0, 1))
 
 
 def test_floats_take_0_to_1_or_their_own_range(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -49,12 +50,18 @@ def read_png(path: Path) -> MedicalImage:
         with _quietly():
             image = PngImagePlugin.PngImageFile(file)
         notes = _frame_notes(getattr(image, "n_frames", 1), "frames")
-        image.load()
         if depth == 16 and image.mode in ("RGB", "RGBA", "LA"):
-            # Pillow has no 16-bit colour: it keeps the upper byte.
-            notes += ("16-bit colour PNG is read with 8 bits a sample; a 16-bit TIFF keeps them all",)
-            depth = 8
+            return _read_deep_png(path, notes)
+        image.load()
         return _from_pillow(image, path, "png", notes, bits=depth)
+
+
+def _read_deep_png(path: Path, notes: tuple[str, ...]) -> MedicalImage:
+    """Read 16 bits of colour or beside transparency, of which Pillow keeps the upper byte."""
+    samples = imagecodecs.png_decode(path.read_bytes()).astype(np.float32)
+    opaque = float(2**16 - 1)
+    pixels, alpha_notes = (samples, ()) if samples.shape[2] == 3 else _on_black(samples, opaque)
+    return MedicalImage(pixels, (0.0, opaque), str(path), "png", bits=16, warnings=notes + alpha_notes)
 
 
 def read_jpeg(path: Path) -> MedicalImage:
@@ -227,13 +234,18 @@ def _pillow_pixels(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.f
         return np.asarray(image, np.uint8)[..., :-1].astype(np.float32), (_TRANSPARENT,)
     if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         raise ImageError(path, f"colour mode {mode} is not read: save it as grey or RGB")
-    layers = np.asarray(image.convert("LA" if mode in ("1", "L", "LA") else "RGBA"))
-    colours, alpha = layers[..., :-1].astype(np.float32), layers[..., -1:]
-    if (alpha == 255).all():
-        return colours, ()
+    layers = np.asarray(image.convert("LA" if mode in ("1", "L", "LA") else "RGBA")).astype(np.float32)
     if mode == "1":
-        colours = colours / np.float32(255)
-    return colours * (alpha.astype(np.float32) / np.float32(255)), (_TRANSPARENT,)
+        layers[..., :-1] /= np.float32(255)
+    return _on_black(layers, 255.0)
+
+
+def _on_black(layers: NDArray[np.float32], opaque: float) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Set colours on black where the last layer, alpha, is not `opaque`, and say so."""
+    colours, alpha = layers[..., :-1], layers[..., -1:]
+    if (alpha == opaque).all():
+        return np.ascontiguousarray(colours), ()
+    return colours * (alpha / np.float32(opaque)), (_TRANSPARENT,)
 
 
 def _upright(pixels: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:

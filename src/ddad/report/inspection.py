@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -125,19 +124,9 @@ def inspect_images(
 
 
 def encode_png16(pixels: NDArray[np.float32]) -> bytes:
-    """Return an image (H, W, 1 or 3) in [0, 1] as PNG of 16 bits a sample, which Pillow cannot write in colour.
-
-    The form is that of the PNG specification (W3C, third edition), every row unfiltered.
-    """
-    height, width, channels = pixels.shape
-    samples = np.rint(np.clip(pixels, 0, 1) * 65535).astype(">u2")
-    rows = np.zeros((height, 1 + 2 * width * channels), np.uint8)
-    rows[:, 1:] = samples.reshape(height, -1).view(np.uint8)
-    header = struct.pack(">IIBBBBB", width, height, 16, 0 if channels == 1 else 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
+    """Return an image (H, W, 1 or 3) in [0, 1] as PNG of 16 bits a sample, which Pillow cannot write in colour."""
+    samples = np.rint(np.clip(pixels, 0, 1) * 65535).astype(np.uint16)
+    return bytes(imagecodecs.png_encode(samples if samples.shape[2] == 3 else samples[..., 0]))
 
 
 def _described(path: Path, image: MedicalImage, warnings: tuple[str, ...], file: Path | None) -> Inspected:
