@@ -140,13 +140,6 @@ def test_fingerprint_follows_content_and_roles_not_places(tmp_path: Path, folder
     assert Cohort.from_folders(**moved).fingerprint() != first
 
 
-def test_require_says_how_many_are_lacking(folders: dict[str, Path]) -> None:
-    cohort = Cohort.from_folders(normal=folders["normal"])
-    cohort.require("normal", 3, "to fit")
-    with pytest.raises(CohortError, match="3 normal images, at least 4 are needed to fit"):
-        cohort.require("normal", 4, "to fit")
-
-
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [

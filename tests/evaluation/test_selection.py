@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from ddad.errors import CohortError, SettingError
 from ddad.evaluation.delong import delong_test
-from ddad.evaluation.selection import auc_from_guide, choose, guide_from_auc
+from ddad.evaluation.selection import choose
 
 SIDES = np.repeat([0, 1], 50)
 
@@ -16,21 +14,6 @@ SIDES = np.repeat([0, 1], 50)
 def scores(shift: float, seed: int = 0) -> np.ndarray:
     drawn = np.random.default_rng(seed).normal(size=100)
     return drawn + shift * SIDES
-
-
-@given(share=st.floats(0, 0.9), normal=st.integers(5, 30), abnormal=st.integers(1, 30), seed=st.integers(0, 50))
-def test_the_guide_of_a_mixture_is_that_of_the_formula(share: float, normal: int, abnormal: int, seed: int) -> None:
-    """Exactly, where the mixture's normals are the held-out normals themselves, each counted in its share."""
-    rng = np.random.default_rng(seed)
-    healthy, ill = rng.normal(size=normal), rng.normal(1, size=abnormal)
-    labels = np.repeat([0, 1, 1], [normal, abnormal, normal])
-    weights = np.concatenate(
-        [np.ones(normal), np.full(abnormal, (1 - share) / abnormal), np.full(normal, share / normal)]
-    )
-    mixed = roc_auc_score(labels, np.concatenate([healthy, ill, healthy]), sample_weight=weights)
-    auc = roc_auc_score(labels[: normal + abnormal], np.concatenate([healthy, ill]))
-    assert guide_from_auc(auc, share) == pytest.approx(mixed)
-    assert auc_from_guide(mixed, share) == pytest.approx(auc)
 
 
 def test_the_best_is_taken_if_it_is_clearly_ahead() -> None:
@@ -64,7 +47,3 @@ def test_what_cannot_be_chosen_from_is_refused() -> None:
         choose(SIDES, {})
     with pytest.raises(CohortError, match="two normal"):
         choose([0, 1, 1], {"a": [1, 2, 3]})
-    with pytest.raises(SettingError, match="says nothing"):
-        auc_from_guide(0.5, 1)
-    with pytest.raises(SettingError, match=r"normal_share is 1\.5"):
-        guide_from_auc(0.5, 1.5)

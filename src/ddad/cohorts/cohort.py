@@ -175,18 +175,6 @@ class Cohort:
             **({"abnormal": abnormal} if abnormal else {}),
         }
 
-    def require(self, role: Role | str, least: int, purpose: str) -> None:
-        """Make sure that a role has enough images for `purpose`, e.g. "to fit with batches of 64".
-
-        Raises:
-            CohortError: there are fewer than `least`.
-        """
-        count = len(self.of(role))
-        if count < least:
-            raise CohortError(
-                f"{self.name}: {count} {Role(role).value} images, at least {least} are needed {purpose}. Add some."
-            )
-
     def validate(self, *, allow_torn: bool = False) -> None:
         """Check that the table is whole and consistent; every constructor does.
 

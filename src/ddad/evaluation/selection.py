@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import numpy.typing as npt
 
 from ddad.errors import SettingError
@@ -72,26 +71,3 @@ def choose(is_unlabeled: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike]) -> 
     behind = {name: delong_test(is_unlabeled, scores[best], scores[name]) for name in scores}
     chosen = next(name for name in scores if behind[name].difference <= behind[name].standard_error)
     return Choice(chosen, best, tuple(Judged(name, guides[name], behind[name]) for name in scores))
-
-
-def guide_from_auc(auc: npt.ArrayLike, normal_share: float) -> npt.NDArray[np.float64]:
-    """Return AUC' of a detector whose true AUC is `auc`, if `normal_share` of the unlabeled images are normal."""
-    _check_share(normal_share)
-    return (1 - normal_share) * np.asarray(auc, float) + normal_share / 2
-
-
-def auc_from_guide(guide: npt.ArrayLike, normal_share: float) -> npt.NDArray[np.float64]:
-    """Return the true AUC that belongs to AUC'; it may leave [0, 1], for AUC' is known only so well.
-
-    Raises:
-        SettingError: the share is not in [0, 1).
-    """
-    _check_share(normal_share)
-    if normal_share == 1:
-        raise SettingError("normal_share is 1: where every unlabeled image is normal, the guide says nothing.")
-    return (np.asarray(guide, float) - normal_share / 2) / (1 - normal_share)
-
-
-def _check_share(normal_share: float) -> None:
-    if not 0 <= normal_share <= 1:
-        raise SettingError(f"normal_share is {normal_share:g}; it is a share between 0 and 1.")
