@@ -22,7 +22,7 @@ import pandas as pd
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
-from ddad.cohorts.phantom import write_phantom
+from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.experiments.run import run_once
 from ddad.experiments.tables import to_markdown
 from ddad.files import write_atomically

@@ -20,7 +20,7 @@ from PIL import Image
 
 import ddad
 from ddad import Cohort, Model, Recipe, recalibration
-from ddad.cohorts.phantom import write_phantom
+from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.detectors import DETECTORS
 from ddad.detectors import ddad as detector_module
 from ddad.errors import CohortError

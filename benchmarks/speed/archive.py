@@ -28,7 +28,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ddad import Cohort, Recipe, __version__
-from ddad.cohorts.phantom import draw_phantom, render_phantom, write_phantom
+from ddad.cohorts.phantom import draw_phantom, render_phantom
+from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.experiments.drawing import PAGE_INCHES, save, style
 from ddad.experiments.tables import to_markdown
 from ddad.fitting import fit

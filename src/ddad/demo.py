@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from ddad.cohorts import Cohort, Role
-from ddad.cohorts.phantom import write_phantom
+from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.errors import writing_to
 from ddad.experiments.evaluation import Evaluation, evaluate, write_evaluation
 from ddad.experiments.tables import evaluation_table, to_markdown

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddad.detectors import DETECTORS, FitContext
 from ddad.detectors.ddad import DDAD
-from ddad.detectors.ddad_plus import DDADPlus, _Division
+from ddad.detectors.ddad_plus import DDADPlus
 from ddad.errors import ModelError
 from ddad.evaluation.suspicion import Suspicion
 from ddad.networks.fusion import Fusion
@@ -64,34 +64,6 @@ def test_scores_are_the_same_without_the_map(tmp_path: Path) -> None:
     detector = fit_in(tmp_path)
     images = random_images(5, seed=3)
     assert torch.equal(detector.image_scores(images, FP32)["image"], detector.score(images, FP32).scores["image"])
-
-
-def files_of(folder: Path, normal: torch.Tensor, unlabeled: torch.Tensor) -> list[Path]:
-    files = [folder / "normal.npy", folder / "unlabeled.npy"]
-    for file, images in zip(files, (normal, unlabeled), strict=True):
-        np.save(file, images.numpy())
-    return files
-
-
-def test_where_all_images_are_alike_some_are_held_out_all_the_same(tmp_path: Path) -> None:
-    alike = random_images(1).repeat(30, 1, 1, 1) + 0.01 * random_images(30, seed=1)
-    division = _Division.of(files_of(tmp_path, alike[:12], alike[12:]), tiny_recipe(), {})
-    assert len(np.unique(division.groups)) == 30
-    assert len(division.held)
-
-
-def test_a_patient_is_never_divided(tmp_path: Path) -> None:
-    """Not among the normal images, not among the unlabeled ones, and not where both sides have images of one."""
-    files = files_of(tmp_path, random_images(60), random_images(60, seed=1))
-    patients = np.arange(120) // 2 % 30
-    given = {file: [f"patient {who}" for who in patients[60 * place :][:60]] for place, file in enumerate(files)}
-    division = _Division.of(files, tiny_recipe(fusion__folds=2), given)
-    assert len(division.folds) == 120
-    assert 0 < len(division.held) < 120
-    for who in range(30):
-        own = np.flatnonzero(patients == who)
-        assert len(set(division.folds[own])) == 1
-        assert np.isin(own, division.held).all() or np.isin(own, division.kept).all()
 
 
 def test_without_unlabeled_images_it_is_r_intra(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import ddad
 from ddad import Cohort
-from ddad.cohorts.phantom import write_phantom
+from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.errors import CohortError, OutputError
 from ddad.experiments import score_maps
 from ddad.experiments.histograms import Histogram, distinct_names, draw_histograms, histogram, write_histograms

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ddad.cohorts.rows import Role, Row
 from ddad.errors import ImageError
-from ddad.images import Address, Shown, read_shown
+from ddad.images import Address, Identity, read_identity
 
 
 def find_groups(rows: Sequence[Row]) -> tuple[list[str], dict[str, str], list[str]]:
@@ -21,12 +21,12 @@ def find_groups(rows: Sequence[Row]) -> tuple[list[str], dict[str, str], list[st
     an identifier may be made up.
     """
     containers = [Address.parse(row.path).container for row in rows]
-    shown = {box: _shown(box) for row, box in zip(rows, containers, strict=True) if row.group is None}
-    by_patient = _distinct(one.patient for one in shown.values()) > 1
+    identities = {box: _identity(box) for row, box in zip(rows, containers, strict=True) if row.group is None}
+    by_patient = _distinct(one.patient for one in identities.values()) > 1
     first: dict[tuple[str, bool], str] = {}
     groups: list[str] = []
     for row, box in zip(rows, containers, strict=True):
-        who = _who(shown[box], by_patient) if row.group is None else ""
+        who = _who(identities[box], by_patient) if row.group is None else ""
         own = first.setdefault((who, row.role == Role.TEST), box) if who else box
         groups.append(row.group or own)
     torn = sorted(who for who, is_test in first if is_test and (who, False) in first)
@@ -41,16 +41,16 @@ def find_groups(rows: Sequence[Row]) -> tuple[list[str], dict[str, str], list[st
     return groups, {first[who, True]: first[who, False] for who in torn}, [note]
 
 
-def _shown(container: str) -> Shown:
+def _identity(container: str) -> Identity:
     try:
-        return read_shown(container)
+        return read_identity(container)
     except ImageError:
-        return Shown()  # reading the image will say what is wrong
+        return Identity()  # reading the image will say what is wrong
 
 
 def _distinct(values: Iterable[str]) -> int:
     return len(set(values) - {""})
 
 
-def _who(shown: Shown, by_patient: bool) -> str:
-    return (shown.patient if by_patient else "") or shown.study
+def _who(identity: Identity, by_patient: bool) -> str:
+    return (identity.patient if by_patient else "") or identity.study

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ddad.cohorts import hold_out
-from ddad.cohorts.held_out import groups_with_copies
-from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.pixels import save_rows
-from ddad.cohorts.split import group_folds
 from ddad.detectors.base import Curves, Detector, FitContext, Scored, block_size
 from ddad.detectors.ddad import DDAD
+from ddad.detectors.division import Division, Places
 from ddad.detectors.normal_vs_unlabeled import classifier_job
 from ddad.errors import ModelError
-from ddad.evaluation.suspicion import LEAST_GROUPS, Suspicion, suspicion
+from ddad.evaluation.suspicion import Suspicion, suspicion
 from ddad.files import write_atomically
 from ddad.networks.classifier import Classifier, enlarge
 from ddad.networks.ensemble import discrepancy_maps
-from ddad.networks.fusion import LEAST_TO_WEIGH, Fusion
+from ddad.networks.fusion import Fusion
 from ddad.networks.location import Location
 from ddad.recipe import Recipe
 from ddad.training.checkpoint import load_tensors
@@ -36,73 +32,7 @@ from ddad.training.side_by_side import side_by_side
 
 _EVIDENCE = ("r_dual", "r_intra", "rec_ensemble")
 _KINDS = len(_EVIDENCE) + 1  # with the classifiers
-_GROUPS_FOR_A_FOLD = 10
 _IMAGES_FOR_LOCATION = 256
-
-Places = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Division:
-    """The images that are learned from, and how they are divided.
-
-    Attributes:
-        sources: `.npy` files of normal, unlabeled and, if there are any, known abnormal images.
-        images: of all files, N.
-        source: (N,) number of the file of each image.
-        groups: (N,) number of its group of near copies.
-        folds: (N,) number of the fold that its classifier is trained without; empty if there are too few groups.
-        kept: places of the normal and unlabeled images that DDAD is fitted on.
-        held: places of those that the weights are found on.
-    """
-
-    sources: Sequence[Path]
-    images: ImagePool
-    source: Places
-    groups: Places
-    folds: Places
-    kept: Places
-    held: Places
-
-    @classmethod
-    def of(cls, sources: Sequence[Path], recipe: Recipe, given: Mapping[Path, Sequence[str]]) -> _Division:
-        images = ImagePool.open(sources)
-        source = np.repeat(range(len(sources)), [len(array) for array in images.arrays])
-        names: list[str] = []
-        for path, array in zip(sources, images.arrays, strict=True):
-            names += given.get(path) or [f"{path.name}#{place}" for place in range(len(array))]
-        # Named for its first image, a group is drawn into the same part wherever the files lie.
-        _, first, member = np.unique(names, return_index=True, return_inverse=True)
-        joined = groups_with_copies(small_images(images.arrays), [str(place) for place in first[member]])
-        groups = np.unique(joined, return_inverse=True)[1]
-        least = min(len(np.unique(groups[source == kind])) for kind in (0, 1))
-        count = min(recipe.fusion.folds, least // _GROUPS_FOR_A_FOLD)
-        folds = group_folds(groups, source > 0, count, recipe.seed) if count > 1 else np.empty(0, np.int64)
-        known = np.flatnonzero(source < 2)
-        kept, held = hold_out([str(group) for group in groups[known]], recipe.fusion.holdout, recipe.seed)
-        return cls(sources, images, source, groups, folds, known[kept], known[held])
-
-    @property
-    def is_large_enough(self) -> bool:
-        """Whether every part has enough images of both kinds to say something."""
-        if not len(self.folds):
-            return False
-        in_folds = [
-            len(np.unique(self.groups[(self.folds == fold) & (self.source == kind)]))
-            for fold in self.fold_numbers
-            for kind in (0, 1)
-        ]
-        in_parts = [len(self.within(part, kind)) for part in (self.kept, self.held) for kind in (0, 1)]
-        return min(in_folds) >= LEAST_GROUPS and min(in_parts) >= LEAST_TO_WEIGH
-
-    @property
-    def fold_numbers(self) -> range:
-        return range(int(self.folds.max()) + 1)
-
-    def within(self, places: Places, number: int) -> Places:
-        """Return those of the places that lie in file `number`, counted within it."""
-        here: Places = places[self.source[places] == number] - int(np.searchsorted(self.source, number))
-        return here
 
 
 class DDADPlus(Detector):
@@ -150,7 +80,7 @@ class DDADPlus(Detector):
         if unlabeled is None:
             return self._fit_ddad_alone(normal, None, context)
         sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
-        division = _Division.of(sources, self.recipe, context.groups)
+        division = Division.of(sources, self.recipe, context.groups)
         if not division.is_large_enough:
             unused = "" if context.abnormal is None else ", and the known abnormal images are not used"
             context.progress.message(
@@ -171,7 +101,7 @@ class DDADPlus(Detector):
         curves |= self._fit_classifiers(division, "second classifier", context, found.of_each)
         return curves | self._fit_ddad_and_weights(division, logits, found, context)
 
-    def _first_logits(self, division: _Division, context: FitContext) -> NDArray[np.float64]:
+    def _first_logits(self, division: Division, context: FitContext) -> NDArray[np.float64]:
         """Return the logits of unseen images; a fit that goes on, maybe on another processor, takes those it had."""
         file = context.workspace / "first-logits.npy"
         if not file.exists():
@@ -182,7 +112,7 @@ class DDADPlus(Detector):
         return logits
 
     def _fit_ddad_and_weights(
-        self, division: _Division, first_logits: NDArray[np.float64], found: Suspicion, context: FitContext
+        self, division: Division, first_logits: NDArray[np.float64], found: Suspicion, context: FitContext
     ) -> Curves:
         source, groups = division.source, division.groups
         normal, unlabeled = context.workspace / "kept-normal.npy", context.workspace / "kept-unlabeled.npy"
@@ -215,7 +145,7 @@ class DDADPlus(Detector):
         return curves
 
     def _fit_classifiers(
-        self, division: _Division, name: str, context: FitContext, suspected: NDArray[np.float64] | None = None
+        self, division: Division, name: str, context: FitContext, suspected: NDArray[np.float64] | None = None
     ) -> Curves:
         """Fit a classifier for each fold, on the others; `suspected` are labels of unlabeled images, None for 1."""
         paths = [context.workspace / f"{name.replace(' ', '-')}-{fold}.safetensors" for fold in division.fold_numbers]
@@ -245,7 +175,7 @@ class DDADPlus(Detector):
             curves[f"{name}s.{fold}"] = notes["losses"]
         return curves
 
-    def _unseen_logits(self, division: _Division, compute: Compute) -> NDArray[np.float64]:
+    def _unseen_logits(self, division: Division, compute: Compute) -> NDArray[np.float64]:
         """Return for each image the logit of the classifier that was not trained on it, (N,)."""
         for classifier in self.classifiers:
             compute.place(classifier.eval())

@@ -4,7 +4,7 @@ from ddad.images.acquisition import Acquisition, read_acquisition
 from ddad.images.address import ALL, Address, Selection
 from ddad.images.archive import list_members
 from ddad.images.medical_image import MedicalImage
-from ddad.images.patient import Shown, read_shown
+from ddad.images.patient import Identity, read_identity
 from ddad.images.placement import Placement
 from ddad.images.prepare import find_warnings, normalise, prepare, range_warning, size_warning
 from ddad.images.reader import IMAGE_SUFFIXES, decode_file, expand, is_image, read_image
@@ -15,10 +15,10 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Acquisition",
     "Address",
+    "Identity",
     "MedicalImage",
     "Placement",
     "Selection",
-    "Shown",
     "decode_file",
     "expand",
     "find_warnings",
@@ -28,8 +28,8 @@ __all__ = [
     "prepare",
     "range_warning",
     "read_acquisition",
+    "read_identity",
     "read_image",
-    "read_shown",
     "robust_range",
     "size_warning",
 ]

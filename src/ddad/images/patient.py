@@ -15,7 +15,7 @@ _PATIENT = ["PatientID", "IssuerOfPatientID"]
 
 
 @dataclass(frozen=True)
-class Shown:
+class Identity:
     """Whom and what a DICOM file shows; equal digests mean the same, and nothing else follows from them.
 
     Attributes:
@@ -27,7 +27,7 @@ class Shown:
     study: str = ""
 
 
-def read_shown(path: str | Path) -> Shown:
+def read_identity(path: str | Path) -> Identity:
     """Read whom and what a file shows; empty for other formats than DICOM.
 
     Raises:
@@ -35,12 +35,12 @@ def read_shown(path: str | Path) -> Shown:
     """
     with on_disk(path) as (file, file_format):
         if file_format != "dicom":
-            return Shown()
+            return Identity()
         with decoding(file, "DICOM"):
             tags = [*_PATIENT, "StudyInstanceUID"]
             header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(tags))
             identifier, issuer, study = (str(header.get(tag) or "").strip() for tag in tags)
-    return Shown(_digest(f"{identifier}\n{issuer}") if identifier else "", _digest(study) if study else "")
+    return Identity(_digest(f"{identifier}\n{issuer}") if identifier else "", _digest(study) if study else "")
 
 
 def _digest(text: str) -> str:
