@@ -89,7 +89,7 @@ def fit(
         # Training draws images by their place in the list, so another order is other work.
         "order": [path.name for role in _LEARNED_FROM for path in cohort.paths(role)],
         "recipe": recipe.model_dump(mode="json"),
-        "cohort": cohort.fingerprint(),
+        "cohort": cohort.fingerprint(progress),
         "compute": compute.to_json(),
         "ddad": __version__,
         "torch": torch.__version__,

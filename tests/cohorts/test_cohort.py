@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 from ddad.cohorts import Cohort, Role, read_mask
 from ddad.errors import CohortError, ImageError
+from support import RecordedProgress
 
 
 def write_images(folder: Path, *names: str) -> Path:
@@ -125,6 +128,35 @@ def test_copies_between_roles_are_warned_of_not_refused(folders: dict[str, Path]
     assert overlap.startswith("1 unlabeled images have an exact copy among the normal images")
     del folders["test_normal"], folders["unlabeled"]
     assert Cohort.from_folders(**folders).warnings == ()
+
+
+def test_listing_and_reading_are_seen(folders: dict[str, Path]) -> None:
+    progress = RecordedProgress()
+    cohort = Cohort.from_folders(normal=folders["normal"], unlabeled=folders["unlabeled"], progress=progress)
+    cohort.fingerprint(progress)
+    cohort.fingerprint(progress)
+    assert [task.title for task in progress.tasks] == [
+        "listing normal", "listing unlabeled", "grouping by patient", "fingerprinting files"
+    ]  # fmt: skip
+    assert all(task.done == task.total > 0 for task in progress.tasks)
+    assert progress.tasks[-1].total == len(cohort)
+
+
+def test_a_file_of_many_slices_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "n"
+    folder.mkdir()
+    pages = np.random.default_rng(0).integers(0, 255, (5, 16, 16), dtype=np.uint8)
+    tifffile.imwrite(folder / "stack.tif", pages, photometric="minisblack")
+    progress = RecordedProgress()
+    cohort = Cohort.from_folders(normal=folder, progress=progress)
+    assert len(cohort) == 5
+    opened: list[str] = []
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: opened.append(file.name) or file_digest(file, name))
+    cohort.fingerprint(progress)
+    assert opened == [str(folder / "stack.tif")]
+    assert len(set(cohort.digests(Role.NORMAL))) == 5
+    assert [task.total for task in progress.tasks] == [1, 1, 1]
 
 
 def test_fingerprint_follows_content_and_roles_not_places(tmp_path: Path, folders: dict[str, Path]) -> None:

@@ -12,6 +12,7 @@ from ddad.errors import CohortError, SettingError
 
 if TYPE_CHECKING:
     from ddad.cohorts import Cohort
+    from ddad.progress import Progress
     from ddad.recipe import Recipe
 
 _IMAGES = "Images"
@@ -257,10 +258,11 @@ def build_cohort(
     slices: str = "all",
     volume: int = 1,
     allow_torn: bool = False,
+    progress: Progress | None = None,
 ) -> Cohort:
     """Assemble the cohort from whichever of the three forms was given.
 
-    With `allow_torn`, a group of a manifest may be in both training and test.
+    With `allow_torn`, a group of a manifest may be in both training and test. `progress` is told of each file.
 
     Raises:
         CohortError: no form, or more than one, was given; or the images cannot be assembled.
@@ -281,9 +283,9 @@ def build_cohort(
     if anomaly_rate is not None and data is None:
         raise SettingError("--anomaly-rate: goes with --data, whose lists say which unlabeled images are abnormal.")
     if manifest is not None:
-        return Cohort.from_manifest(manifest, allow_torn=allow_torn)
+        return Cohort.from_manifest(manifest, allow_torn=allow_torn, progress=progress)
     if data is not None:
-        return Cohort.from_benchmark(data, split=split, anomaly_rate=anomaly_rate)
+        return Cohort.from_benchmark(data, split=split, anomaly_rate=anomaly_rate, progress=progress)
     return Cohort.from_folders(
         normal=normal,
         unlabeled=unlabeled,
@@ -292,4 +294,5 @@ def build_cohort(
         test_abnormal=test_abnormal,
         test_masks=test_masks,
         selection=selection,
+        progress=progress,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +14,18 @@ from typing import Self
 import pandas as pd
 
 from ddad.cohorts.benchmark_folder import read_benchmark
+from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.folders import Folders, read_folders
 from ddad.cohorts.manifest import read_manifest
 from ddad.cohorts.patients import find_groups
 from ddad.cohorts.rows import Role, Row, SkippedImage, listed, printable
 from ddad.errors import CohortError
 from ddad.images import ALL, Address, Selection
+from ddad.progress import Progress
 
 __all__ = ["COLUMNS", "Cohort", "Role"]
 
+_UNREADABLE = "unreadable"
 COLUMNS = ("path", "role", "label", "group", "mask")
 
 
@@ -60,6 +63,7 @@ class Cohort:
         test_abnormal: Folders = None,
         test_masks: Folders = None,
         selection: Selection = ALL,
+        progress: Progress | None = None,
     ) -> Self:
         """Take all images in folders, in folders and ZIP archives within them, and all slices of files with several.
 
@@ -74,17 +78,18 @@ class Cohort:
             test_abnormal: abnormal images to evaluate on.
             test_masks: masks of abnormal images, each named as its image but for the suffix.
             selection: which slices of files with several.
+            progress: told of each file that is looked at.
 
         Raises:
             CohortError: a folder is missing, empty or a file, a file has two roles, or a mask is ambiguous.
         """
         rows, skipped, notes, name = read_folders(
-            normal, unlabeled, test_normal, test_abnormal, test_masks, selection, abnormal
+            normal, unlabeled, test_normal, test_abnormal, test_masks, selection, abnormal, progress
         )
-        return replace(cls._checked(rows, notes, name), skipped=tuple(skipped))
+        return replace(cls._checked(rows, notes, name, progress), skipped=tuple(skipped))
 
     @classmethod
-    def from_manifest(cls, csv: str | Path, *, allow_torn: bool = False) -> Self:
+    def from_manifest(cls, csv: str | Path, *, allow_torn: bool = False, progress: Progress | None = None) -> Self:
         """Read a CSV file with the columns path and role, and optionally label, group and mask.
 
         Relative paths are relative to the manifest's folder.
@@ -92,12 +97,13 @@ class Cohort:
         Args:
             csv: the manifest.
             allow_torn: whether a group may be in both training and test, as an audit wants it, to say so.
+            progress: told of each file that is looked at.
 
         Raises:
             CohortError: a column is missing, a row is wrong (its line is named), or a file is missing.
         """
         rows, notes = read_manifest(Path(csv))
-        return cls._checked(rows, notes, Path(csv).stem, allow_torn=allow_torn)
+        return cls._checked(rows, notes, Path(csv).stem, progress, allow_torn=allow_torn)
 
     @classmethod
     def from_benchmark(
@@ -109,6 +115,7 @@ class Cohort:
         unlabeled_total: int | None = None,
         unseen: str | None = None,
         normals: tuple[int, int] | None = None,
+        progress: Progress | None = None,
     ) -> Self:
         """Read a folder as the paper's authors publish it: `images/` and a JSON file with the split.
 
@@ -122,20 +129,29 @@ class Cohort:
             unseen: pattern of names, such as `*-me_*`: a class of anomaly that is kept out of the unlabeled
                 images; the abnormal test images are then of this class alone.
             normals: how many normal images to take, and the seed that draws them; all if None.
+            progress: told of each file that is looked at.
 
         Raises:
             CohortError: the folder, the split or an image is missing, the split is malformed or names an
                 image twice, or the anomaly rate, unseen class or number of normals cannot be had.
         """
         rows, notes = read_benchmark(Path(folder), Path(split), anomaly_rate, unlabeled_total, unseen, normals)
-        return cls._checked(rows, notes, Path(folder).resolve().name)
+        return cls._checked(rows, notes, Path(folder).resolve().name, progress)
 
     @classmethod
-    def _checked(cls, rows: Sequence[Row], notes: Sequence[str], name: str, *, allow_torn: bool = False) -> Self:
+    def _checked(
+        cls,
+        rows: Sequence[Row],
+        notes: Sequence[str],
+        name: str,
+        progress: Progress | None,
+        *,
+        allow_torn: bool = False,
+    ) -> Self:
         for row in rows:
             if (shown := printable(row.path)) != row.path:
                 raise CohortError(f"{shown} ({row.origin}): its name is not UTF-8. Rename the file, or its folder.")
-        groups, torn, doubts = find_groups(rows)
+        groups, torn, doubts = find_groups(rows, progress)
         table = pd.DataFrame(
             {
                 "path": pd.array([str(row.path) for row in rows], "string"),
@@ -202,8 +218,12 @@ class Cohort:
         """The notes, and files of different roles that are the same byte for byte (reads files once)."""
         return self.notes + tuple(self._copies_between_roles())
 
-    def fingerprint(self) -> str:
-        """Return a SHA-256 of all images, roles, labels and groups, the same wherever the files lie."""
+    def fingerprint(self, progress: Progress | None = None) -> str:
+        """Return a SHA-256 of all images, roles, labels and groups, the same wherever the files lie.
+
+        Every file is read, the first time; `progress` is told of each.
+        """
+        self._read([*self.table["path"], *self.table["mask"].dropna()], progress)
         containers = {Address.parse(path).container for path in self.table["path"]}
         rows = sorted(
             [
@@ -220,28 +240,32 @@ class Cohort:
 
     def digests(self, *roles: Role) -> list[str]:
         """Return the first 16 hexadecimal digits of the SHA-256 of each file of some roles, sorted."""
-        return sorted(self.digest(str(path))[:16] for role in roles for path in self.paths(role))
+        paths = [path for role in roles for path in self.of(role)["path"]]
+        self._read(paths)
+        return sorted(self.digest(path)[:16] for path in paths)
 
     @cached_property
-    def _digests(self) -> dict[str, str]:
+    def _digests(self) -> dict[Path, str]:
+        """Of the files that were read so far."""
         return {}
+
+    def _read(self, paths: Iterable[str], progress: Progress | None = None) -> None:
+        """Read the files of images that were not read before, each once however many images it holds."""
+        files = [
+            file for file in dict.fromkeys(Address.parse(path).file for path in paths) if file not in self._digests
+        ]
+        self._digests.update(zip(files, file_by_file(_digest, files, "fingerprinting files", progress), strict=True))
 
     def digest(self, path: str) -> str:
         """Return the SHA-256 of an image's file, and of its place there if the file holds several."""
-        if path not in self._digests:
-            try:
-                address = Address.parse(path)
-                with address.file.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                if str(address.file) != path:
-                    # One of several images in a file: its own digest is that of the file and its place in it.
-                    place = path.removeprefix(str(address.file))
-                    digest = hashlib.sha256(f"{digest}{place}".encode()).hexdigest()
-                self._digests[path] = digest
-            except OSError as error:
-                # Decoding will report it; a fingerprint is due all the same.
-                self._digests[path] = f"unreadable: {error.strerror}"
-        return self._digests[path]
+        self._read([path])
+        file = Address.parse(path).file
+        digest = self._digests[file]
+        if str(file) == path or digest.startswith(_UNREADABLE):
+            return digest
+        # One of several images in a file: its own digest is that of the file and its place in it.
+        place = path.removeprefix(str(file))
+        return hashlib.sha256(f"{digest}{place}".encode()).hexdigest()
 
     def _where(self, index: int) -> str:
         path = str(self.table["path"].iloc[index])
@@ -313,11 +337,11 @@ class Cohort:
         for index, path in enumerate(paths):
             by_size[Address.parse(path).file.stat().st_size].append(index)
         by_content: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for same_size in by_size.values():
-            # Files of a size that is found in one role only need not be read.
-            if len({roles[index] for index in same_size}) > 1:
-                for index in same_size:
-                    by_content[self.digest(paths[index])][roles[index]].append(index)
+        # Files of a size that is found in one role only need not be read.
+        alike = [same for same in by_size.values() if len({roles[index] for index in same}) > 1]
+        self._read(paths[index] for same in alike for index in same)
+        for index in (index for same in alike for index in same):
+            by_content[self.digest(paths[index])][roles[index]].append(index)
         warnings = []
         for role, other in (
             (Role.TEST, Role.NORMAL),
@@ -335,6 +359,15 @@ class Cohort:
                     + (": what is measured on them is memory." if role == Role.TEST else ".")
                 )
         return warnings
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        # Decoding will report it; a fingerprint is due all the same.
+        return f"{_UNREADABLE}: {error.strerror}"
 
 
 def _named(path: str, group: str, containers: set[str]) -> str:

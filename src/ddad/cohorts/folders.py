@@ -10,6 +10,7 @@ from ddad.cohorts.listing import list_images
 from ddad.cohorts.rows import Role, Row, SkippedImage, listed
 from ddad.errors import CohortError
 from ddad.images import Address, Selection
+from ddad.progress import Progress
 
 Folders = str | Path | Sequence[str | Path] | None
 
@@ -22,6 +23,7 @@ def read_folders(
     test_masks: Folders,
     selection: Selection,
     abnormal: Folders = None,
+    progress: Progress | None = None,
 ) -> tuple[list[Row], list[SkippedImage], list[str], str]:
     """List the images of each role; return rows, files that cannot be taken, notes and a name for the cohort.
 
@@ -35,7 +37,7 @@ def read_folders(
         ("test_normal", test_normal, Role.TEST, 0),
         ("test_abnormal", test_abnormal, Role.TEST, 1),
     )
-    masks_of = _Masks(test_masks, selection) if _several(test_masks) else None
+    masks_of = _Masks(test_masks, selection, progress) if _several(test_masks) else None
     rows: list[Row] = []
     skipped = masks_of.skipped if masks_of else []
     notes: list[str] = []
@@ -43,7 +45,7 @@ def read_folders(
     for argument, folders, role, label in plan:
         for folder in _several(folders):
             first = first or folder
-            found = list_images(folder, argument, selection)
+            found = list_images(folder, argument, selection, progress)
             skipped += found.skipped
             if found.passed_over:
                 notes.append(f"{folder}: {len(found.passed_over)} files left out, hidden or no image.")
@@ -76,13 +78,13 @@ def _place(path: Path, folder: Path) -> Path:
 class _Masks:
     """Masks by the name of their image: at the same place within its folder, else anywhere."""
 
-    def __init__(self, folders: Folders, selection: Selection) -> None:
+    def __init__(self, folders: Folders, selection: Selection, progress: Progress | None) -> None:
         self._by_place: dict[Path, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         self._used: set[Path] = set()
         self.skipped: list[SkippedImage] = []
         for folder in _several(folders):
-            found = list_images(folder, "test_masks", selection)
+            found = list_images(folder, "test_masks", selection, progress)
             self.skipped += found.skipped
             for path in found.images:
                 place = _place(path, folder)

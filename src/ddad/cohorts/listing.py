@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.rows import SkippedImage, printable
 from ddad.errors import CohortError, ImageError
 from ddad.images import ALL, IMAGE_SUFFIXES, Selection, expand, is_image, list_members
+from ddad.progress import Progress
 
 
 @dataclass
@@ -33,11 +35,17 @@ class Listing:
         self.skipped += other.skipped
 
 
-def list_images(folder: Path, argument: str, selection: Selection = ALL) -> Listing:
+def list_images(folder: Path, argument: str, selection: Selection = ALL, progress: Progress | None = None) -> Listing:
     """List the images in a folder and in all folders and archives within it, sorted.
 
     A file is taken by its suffix, and without a suffix that says so by its first bytes, as DICOM files often have
     none. Links to folders are not followed.
+
+    Args:
+        folder: to search through and through.
+        argument: what named it, for messages.
+        selection: which slices of files with several.
+        progress: told of each file.
 
     Raises:
         CohortError: the folder is missing, a file, unreadable, or holds no image.
@@ -47,10 +55,14 @@ def list_images(folder: Path, argument: str, selection: Selection = ALL) -> List
     if not folder.is_dir():
         raise CohortError(f"{argument}: {folder} is a file. Name the folder that holds it.")
     listing = Listing()
+
+    def look(path: Path) -> Listing:
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        return Listing(passed_over=[SkippedImage(path, "hidden")]) if hidden else _look_at(path, selection)
+
     try:
-        for path in sorted(_files_in(folder, listing)):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            listing.add(Listing(passed_over=[SkippedImage(path, "hidden")]) if hidden else _look_at(path, selection))
+        for found in file_by_file(look, sorted(_files_in(folder, listing)), f"listing {argument}", progress):
+            listing.add(found)
         listing.passed_over = [file._replace(path=printable(file.path)) for file in listing.passed_over]
     except OSError as error:
         raise CohortError(f"{argument}: {folder} cannot be listed ({error.strerror}).") from error

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.rows import Role, Row
 from ddad.errors import ImageError
 from ddad.images import Address, Identity, read_identity
+from ddad.progress import Progress
 
 
-def find_groups(rows: Sequence[Row]) -> tuple[list[str], dict[str, str], list[str]]:
-    """Return the group of each row, torn patients, and notes on them.
+def find_groups(rows: Sequence[Row], progress: Progress | None = None) -> tuple[list[str], dict[str, str], list[str]]:
+    """Return the group of each row, torn patients, and notes on them; `progress` is told of each file.
 
     A torn patient is in training and test, and is a group in each: the dictionary tells the one in training by that
     in test.
@@ -21,7 +23,8 @@ def find_groups(rows: Sequence[Row]) -> tuple[list[str], dict[str, str], list[st
     an identifier may be made up.
     """
     containers = [Address.parse(row.path).container for row in rows]
-    identities = {box: _identity(box) for row, box in zip(rows, containers, strict=True) if row.group is None}
+    unknown = list(dict.fromkeys(box for row, box in zip(rows, containers, strict=True) if row.group is None))
+    identities = dict(zip(unknown, file_by_file(_identity, unknown, "grouping by patient", progress), strict=True))
     by_patient = _distinct(one.patient for one in identities.values()) > 1
     first: dict[tuple[str, bool], str] = {}
     groups: list[str] = []

@@ -77,7 +77,7 @@ def fit_best(
     plan = {
         "order": [path.name for role in (Role.NORMAL, Role.UNLABELED) for path in cohort.paths(role)],
         "recipes": {name: each.model_dump(mode="json") for name, each in recipes.items()},
-        "cohort": cohort.fingerprint(),
+        "cohort": cohort.fingerprint(progress),
         "compute": compute.to_json(),
         "ddad": __version__,
         "torch": torch.__version__,

@@ -56,27 +56,28 @@ def audit(
     from ddad.report.audit_page import write_audit_page
     from ddad.report.page import check_target
 
-    cohort = options.build_cohort(
-        normal=normal,
-        unlabeled=unlabeled,
-        abnormal=abnormal,
-        test_normal=test_normal,
-        test_abnormal=test_abnormal,
-        manifest=manifest,
-        data=data,
-        split=split,
-        anomaly_rate=anomaly_rate,
-        slices=slices,
-        volume=volume,
-        allow_torn=True,
-    )
-    if out is not None:
-        check_target(out, overwrite=overwrite)
-    if write_split is not None:
-        output_file(write_split, "--write-split")
-        if write_split.exists() and not overwrite:
-            raise OutputError(f"{write_split}: exists already. Choose another --write-split, or pass --overwrite.")
     with terminal_progress() as progress:
+        cohort = options.build_cohort(
+            normal=normal,
+            unlabeled=unlabeled,
+            abnormal=abnormal,
+            test_normal=test_normal,
+            test_abnormal=test_abnormal,
+            manifest=manifest,
+            data=data,
+            split=split,
+            anomaly_rate=anomaly_rate,
+            slices=slices,
+            volume=volume,
+            allow_torn=True,
+            progress=progress,
+        )
+        if out is not None:
+            check_target(out, overwrite=overwrite)
+        if write_split is not None:
+            output_file(write_split, "--write-split")
+            if write_split.exists() and not overwrite:
+                raise OutputError(f"{write_split}: exists already. Choose another --write-split, or pass --overwrite.")
         found = audit_cohort(cohort, workers=workers, progress=progress)
         if out is not None:
             write_audit_page(found, out, overwrite=overwrite, progress=progress)

@@ -29,10 +29,12 @@ def calibrate(
     from ddad.cli.terminal import say, terminal_progress
     from ddad.recalibration import recalibrate
 
-    cohort = None
-    if normal or manifest:
-        cohort = options.build_cohort(normal=normal, manifest=manifest, slices=slices, volume=volume)
     with terminal_progress() as progress:
+        cohort = None
+        if normal or manifest:
+            cohort = options.build_cohort(
+                normal=normal, manifest=manifest, slices=slices, volume=volume, progress=progress
+            )
         calibration, skipped, warnings = recalibrate(
             model,
             cohort,

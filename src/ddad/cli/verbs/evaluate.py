@@ -36,18 +36,19 @@ def evaluate(
 
     if out is not None:
         output_folder(out, overwrite=overwrite)
-    cohort = options.build_cohort(
-        test_normal=test_normal,
-        test_abnormal=test_abnormal,
-        test_masks=test_masks,
-        manifest=manifest,
-        data=data,
-        split=split,
-        slices=slices,
-        volume=volume,
-    )
-    fitted = Model.load(model)
     with terminal_progress() as progress:
+        cohort = options.build_cohort(
+            test_normal=test_normal,
+            test_abnormal=test_abnormal,
+            test_masks=test_masks,
+            manifest=manifest,
+            data=data,
+            split=split,
+            slices=slices,
+            volume=volume,
+            progress=progress,
+        )
+        fitted = Model.load(model)
         evaluation = evaluate_model(fitted, cohort, device=device, precision=precision, progress=progress)
     if out is not None:
         write_evaluation(evaluation, out, model_name=model.resolve().name, overwrite=overwrite)

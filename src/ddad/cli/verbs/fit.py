@@ -69,20 +69,21 @@ def fit(
         seed=seed,
         precision=precision,
     )
-    cohort = options.build_cohort(
-        normal=normal,
-        unlabeled=unlabeled,
-        abnormal=abnormal,
-        test_normal=test_normal,
-        test_abnormal=test_abnormal,
-        manifest=manifest,
-        data=data,
-        split=split,
-        slices=slices,
-        volume=volume,
-        anomaly_rate=anomaly_rate,
-    )
     with terminal_progress() as progress:
+        cohort = options.build_cohort(
+            normal=normal,
+            unlabeled=unlabeled,
+            abnormal=abnormal,
+            test_normal=test_normal,
+            test_abnormal=test_abnormal,
+            manifest=manifest,
+            data=data,
+            split=split,
+            slices=slices,
+            volume=volume,
+            anomaly_rate=anomaly_rate,
+            progress=progress,
+        )
         if candidates is None:
             model = fit_model(
                 cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress
