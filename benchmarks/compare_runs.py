@@ -42,7 +42,7 @@ def row(score: str, first: Scores, second: Scores) -> dict[str, str]:
     fits = [
         next(found for one, found in scores.by_contender.items() if one.score == score) for scores in (first, second)
     ]
-    tested = delong_test(first.labels, *reversed(fits))
+    tested = delong_test(first.labels, fits[1], fits[0], first.groups or second.groups)
     by_seed = np.array([[roc_auc_score(first.labels, scores) for scores in fit] for fit in fits])
     means, differences = by_seed.mean(axis=1), by_seed[1] - by_seed[0]
     reach = _HALF_WIDTH * tested.standard_error

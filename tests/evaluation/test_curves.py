@@ -55,3 +55,16 @@ def test_the_band_holds_the_curve_and_narrows_with_more_images() -> None:
         assert ((roc.low <= roc.y + 0.1) & (roc.y <= roc.high + 0.1)).all()
         widths.append(float((roc.high - roc.low).mean()))
     assert widths[1] < widths[0] / 2
+
+
+def test_bands_over_groups_are_those_of_the_groups() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 20)
+    scores, places = labels + rng.normal(size=40), np.repeat(np.arange(40), 5)
+    for once, slices in zip(
+        roc_and_pr(labels, scores, resamples=40),
+        roc_and_pr(labels[places], scores[places], places, resamples=40),
+        strict=True,
+    ):
+        np.testing.assert_allclose(slices.low, once.low, atol=1e-9)
+        np.testing.assert_allclose(slices.high, once.high, atol=1e-9)

@@ -54,6 +54,71 @@ def test_hand_computed() -> None:
     assert found.standard_error == pytest.approx((1 / 8) ** 0.5)
 
 
+def by_obuchowski(
+    labels: list[int], first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], groups: list[str]
+) -> float:
+    """Standard error of a difference in AUC by the formulas of Obuchowski 1997, cluster by cluster."""
+    abnormal = [index for index, label in enumerate(labels) if label]
+    normal = [index for index, label in enumerate(labels) if not label]
+    kernel = sum(
+        sign * np.array([[(s[i] > s[j]) + 0.5 * (s[i] == s[j]) for j in normal] for i in abnormal])
+        for sign, s in ((1, first), (-1, second))
+    )
+    m, n, theta = len(abnormal), len(normal), kernel.mean()
+    names = sorted(set(groups))
+    tens = [sum(kernel[k].mean() - theta for k, i in enumerate(abnormal) if groups[i] == name) for name in names]
+    ones = [sum(kernel[:, k].mean() - theta for k, j in enumerate(normal) if groups[j] == name) for name in names]
+    count = len(names)
+    count_10, count_01 = (len({groups[index] for index in side}) for side in (abnormal, normal))
+    s_10 = count_10 / ((count_10 - 1) * m) * sum(ten**2 for ten in tens)
+    s_01 = count_01 / ((count_01 - 1) * n) * sum(one**2 for one in ones)
+    s_11 = count / (count - 1) * sum(ten * one for ten, one in zip(tens, ones, strict=True))
+    return float(np.sqrt(s_10 / m + s_01 / n + 2 * s_11 / (m * n)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_agree_with_the_formulas_of_obuchowski(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation([0] * 23 + [1] * 17).tolist()
+    groups = [f"patient {number}" for number in rng.integers(0, 9, 40)]  # some have images of both kinds
+    first, second = (np.round(rng.normal(size=40) + np.array(labels), 1) for _ in range(2))
+    found = delong_test(labels, first, second, groups)
+    assert found.difference == delong_test(labels, first, second).difference
+    assert found.standard_error == pytest.approx(by_obuchowski(labels, first, second, groups))
+
+
+def test_groups_of_one_image_each_change_nothing() -> None:
+    rng = np.random.default_rng(3)
+    labels, scores = [0] * 9 + [1] * 8, rng.normal(size=(2, 17))
+    alone = delong_test(labels, *scores)
+    assert delong_test(labels, *scores, groups=list(range(17))) == alone
+    named = delong_test(labels, *scores, groups=[f"p{number}" for number in rng.permutation(17)])
+    assert named.standard_error == pytest.approx(alone.standard_error)
+    assert delong_interval(labels, scores[0], list(range(17))) == delong_interval(labels, scores[0])
+
+
+def test_groups_by_hand() -> None:
+    # Components less their mean: abnormal (1/4, -1/4), normal (-1/4, 1/4); 2 groups of a normal and an abnormal image.
+    labels, first, second = [0, 0, 1, 1], [1, 2, 3, 4], [1, 3, 2, 4]
+    # Images 0 and 3, 1 and 2: within a group the components are alike. 1/16 + 1/16 + 2 · 2 · (1/8 + 1/8) / 8 · 1 = 1/4.
+    assert delong_test(labels, first, second, ["a", "b", "b", "a"]).standard_error == pytest.approx(0.5)
+    # Images 0 and 2, 1 and 3: they cancel out.
+    assert delong_test(labels, first, second, ["a", "b", "a", "b"]).standard_error == pytest.approx(0)
+
+
+def test_slices_of_few_patients_are_no_independent_images() -> None:
+    """Of ten patients a side with thirty slices each, p-values are uniform with groups, and far too small without."""
+    rng = np.random.default_rng(5)
+    labels, patients = np.repeat([0, 1], 300), np.repeat(np.arange(20), 30)
+    p_values: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(200):
+        first, second = (rng.normal(size=20)[patients] + 0.3 * rng.normal(size=600) for _ in range(2))
+        for grouped, found in p_values.items():
+            found.append(delong_test(labels, first, second, patients if grouped else None).p_value)
+    assert np.mean(np.array(p_values[True]) < 0.05) < 0.12
+    assert np.mean(np.array(p_values[False]) < 0.05) > 0.5
+
+
 def test_fits_are_averaged_before_the_comparison() -> None:
     rng = np.random.default_rng(0)
     labels = [0] * 10 + [1] * 10
@@ -105,3 +170,10 @@ def test_the_interval_of_an_auc_comes_from_its_components() -> None:
     assert found.estimate == pytest.approx(13 / 16)
     assert found.low == pytest.approx(13 / 16 - 1.959964 * variance**0.5)
     assert found.high == 1.0
+
+
+def test_groups_that_cannot_be_used_are_named() -> None:
+    with pytest.raises(CohortError, match="two normal and two abnormal groups of images; there are 1 and 2"):
+        delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3, 4], ["a", "a", "b", "c"])
+    with pytest.raises(CohortError, match=r"4 labels, but groups of shape \(3,\)"):
+        delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3, 4], ["a", "b", "c"])

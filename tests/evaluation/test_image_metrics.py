@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import warnings
 
 import numpy as np
@@ -10,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ddad.errors import CohortError, SettingError
-from ddad.evaluation import Interval, image_metrics
-from ddad.evaluation.image_metrics import ap_from_counts, auc_from_counts
+from ddad.evaluation import Interval, image_metrics, paired_bootstrap, resampling
+from ddad.evaluation.paired_bootstrap import ap_from_counts, auc_from_counts
 
 scored = st.lists(st.integers(-20, 20), min_size=1, max_size=25)
 
@@ -57,10 +56,20 @@ def test_interval_agrees_with_a_plain_bootstrap() -> None:
         assert [interval.low, interval.high] == pytest.approx(np.quantile(values, (0.05, 0.95)), abs=0.015)
 
 
+def test_intervals_are_those_of_the_one_bootstrap() -> None:
+    rng = np.random.default_rng(2)
+    labels, groups = np.repeat([0, 1], 60), np.repeat(np.arange(30), 4)
+    scores = labels + rng.normal(size=30)[groups]
+    found = image_metrics(labels, scores, groups, resamples=300, seed=3)
+    measured = paired_bootstrap(labels, {"": scores[None]}, groups, resamples=300, seed=3)[""]
+    assert (found.auc, found.ap) == (measured["auc"].interval(), measured["ap"].interval())
+    alone = image_metrics(labels, scores, resamples=300, seed=3)
+    assert found.auc.high - found.auc.low > 1.5 * (alone.auc.high - alone.auc.low)
+
+
 def test_chunks_cover_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, scores = [0] * 10 + [1] * 10, list(range(20))
-    # The package exports a function of the module's name, so the module is taken from `sys.modules`.
-    monkeypatch.setattr(sys.modules[image_metrics.__module__], "_CELLS_PER_CHUNK", 60)
+    monkeypatch.setattr(resampling, "_CELLS_PER_CHUNK", 60)
     assert image_metrics(labels, scores, resamples=7).auc == Interval(1.0, 1.0, 1.0)
 
 

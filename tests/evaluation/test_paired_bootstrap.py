@@ -50,3 +50,42 @@ def test_a_method_does_not_differ_from_itself() -> None:
 def test_both_classes_are_needed() -> None:
     with pytest.raises(CohortError, match="both classes"):
         paired_bootstrap([1, 1], {"a": np.ones((1, 2))})
+
+
+def test_a_patient_with_many_slices_counts_once() -> None:
+    """Repeating every image three times changes nothing where the copies are drawn together."""
+    fits = scores(4, 1.0)
+    once = paired_bootstrap(LABELS, {"one": fits}, resamples=50)["one"]
+    places = np.repeat(np.arange(160), 3)
+    slices = paired_bootstrap(LABELS[places], {"one": fits[:, places]}, places, resamples=50)["one"]
+    for measure in ("auc", "ap"):
+        assert slices[measure].samples == pytest.approx(once[measure].samples)
+    alone = paired_bootstrap(LABELS[places], {"one": fits[:, places]}, resamples=500)["one"]["auc"]
+    assert alone.samples.std() < 0.7 * once["auc"].samples.std()
+
+
+def test_the_bootstrap_over_groups_agrees_with_obuchowski() -> None:
+    rng = np.random.default_rng(6)
+    patients = np.repeat(np.arange(60), 10)
+    labels = np.where(patients < 20, 0, np.where(patients < 40, 1, np.tile([0, 1], 300)))  # 20 patients with both
+    first, second = (labels + rng.normal(size=60)[patients] + 0.5 * rng.normal(size=600) for _ in range(2))
+    found = paired_bootstrap(labels, {1: first[None], 2: second[None]}, patients, resamples=2000)
+    test, _ = found[1]["auc"].against(found[2]["auc"])
+    exact = delong_test(labels, first, second, patients)
+    assert test.difference == pytest.approx(exact.difference)
+    assert test.standard_error == pytest.approx(exact.standard_error, rel=0.15)
+
+
+def test_groups_of_one_image_each_change_nothing() -> None:
+    fits = scores(7, 1.0)
+    alone = paired_bootstrap(LABELS, {"one": fits}, resamples=30)["one"]["ap"]
+    grouped = paired_bootstrap(LABELS, {"one": fits}, [f"{number:03d}" for number in range(160)], resamples=30)
+    np.testing.assert_array_equal(grouped["one"]["ap"].samples, alone.samples)
+
+
+def test_neither_class_vanishes_from_a_resample_of_few_groups() -> None:
+    labels, groups = [0, 0, 1, 0, 1], ["a", "a", "b", "c", "c"]  # one group of each kind
+    found = paired_bootstrap(labels, {"one": np.array([[1.0, 2.0, 3.0, 2.5, 2.0]])}, groups, resamples=20)["one"]
+    assert np.isfinite(found["auc"].samples).all()
+    with pytest.raises(CohortError, match=r"5 labels, but groups of shape \(4,\)"):
+        paired_bootstrap(labels, {"one": np.ones((1, 5))}, groups[1:])

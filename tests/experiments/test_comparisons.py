@@ -75,6 +75,41 @@ def test_runs_on_other_images_are_left_out_and_named(records: list[dict[str, Any
     assert "fpi" not in {one.method for one in scores.by_contender}
 
 
+def test_groups_of_the_records_stand_behind_every_test(records: list[dict[str, Any]]) -> None:
+    groups = [place // 6 for place in range(120)]
+    alone = pooled_scores(records)
+    assert alone.groups is None
+    records[1]["groups"] = groups  # the others are of an earlier version
+    scores = pooled_scores(records)
+    assert scores.groups == groups
+    assert scores.independent() == (10, 10)
+    row, before = (
+        next(
+            pair
+            for pair in comparisons(some, resampled(some)).to_dict("records")
+            if (pair["first"], pair["second"]) == ("AE", "DDAD (AE-U) R_intra")
+        )
+        for some in (scores, alone)
+    )
+    exact = delong_test(
+        LABELS,
+        *(
+            np.array([one["scores"][score] for one in some])
+            for some, score in ((records[2:4], "image"), (records[:2], "r_intra"))
+        ),
+        groups=groups,
+    )
+    assert row["auc_p"] == pytest.approx(exact.p_value)
+    assert row["auc_difference"] == before["auc_difference"]
+    assert (row["auc_low"], row["auc_p_bootstrap"]) != (before["auc_low"], before["auc_p_bootstrap"])
+
+
+def test_images_of_one_patient_are_not_tested(records: list[dict[str, Any]]) -> None:
+    records[0]["groups"] = [*range(60), *[60] * 60]
+    scores = pooled_scores(records)
+    assert comparisons(scores, resampled(scores)).empty
+
+
 def test_one_abnormal_image_gives_tables_without_tests(tmp_path: Path) -> None:
     labels = [0] * 6 + [1]
     few = [record(method, 0, {"image": 1.0}, labels) for method in ("ae", "fpi")]

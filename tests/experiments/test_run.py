@@ -1,9 +1,20 @@
-"""What a run's title says of its recipe."""
+"""What a run's title says of its recipe, and what its record keeps."""
 
 from __future__ import annotations
 
-from ddad.experiments.run import own_settings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ddad.cohorts import Cohort
+from ddad.experiments import run
+from ddad.experiments.evaluation import Evaluation
+from ddad.experiments.run import own_settings, run_once
+from ddad.progress import SilentProgress
 from ddad.recipe import Recipe
+from support import write_images
 
 
 def test_a_title_names_what_makes_a_run_unlike_others_of_its_preset() -> None:
@@ -16,3 +27,23 @@ def test_a_title_names_what_makes_a_run_unlike_others_of_its_preset() -> None:
 def test_a_share_held_out_is_named() -> None:
     assert own_settings(Recipe.preset("paper").changed({"holdout": 0.2})) == {"holdout": 0.2}
     assert own_settings(Recipe()) == own_settings(Recipe.preset("paper")) == {}
+
+
+@pytest.mark.parametrize("groups", [None, [0, 0, 1]])
+def test_a_record_has_groups_only_where_images_share_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: list[int] | None
+) -> None:
+    counts = {"normal": 4, "held_out_normal": 0, "unlabeled": 0, "skipped": [], "blank": [], "warnings": []}
+    card = {"ddad": "0", "versions": {}, "compute": {}, "cohort": counts, "seconds": 1.0}
+
+    def fit(*_: Any, out: Path, **__: Any) -> Any:
+        out.mkdir()
+        return SimpleNamespace(card=card)
+
+    evaluation = Evaluation({}, {}, ["a", "b", "c"], [0, 0, 1], {"image": [0.1, 0.2, 0.3]}, groups)
+    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(run, "evaluate", lambda *_, **__: evaluation)
+    write_images(tmp_path / "normal", 4)
+    cohort = Cohort.from_folders(normal=tmp_path / "normal")
+    record = run_once(cohort, Recipe(), tmp_path / "model", "cpu", 1, SilentProgress())
+    assert record.get("groups") == groups

@@ -175,6 +175,21 @@ def test_an_evaluation_has_curves_with_intervals(tmp_path: Path) -> None:
     assert "no run.json" in page
 
 
+def test_bands_of_an_evaluation_are_over_its_groups(tmp_path: Path) -> None:
+    folder = evaluation_folder(tmp_path / "e", [f"{n}.png" for n in range(8)])
+    alone = write_report(folder).read_text()
+    table = pd.read_csv(folder / "scores.csv")
+    table.insert(2, "group", [0, 1, 0, 1, 2, 3, 2, 3])
+    table.to_csv(folder / "scores.csv", index=False)
+
+    results = read_results(folder)
+    assert results.runs[0].groups == [0, 1, 0, 1, 2, 3, 2, 3]
+    assert results.score_names == ["r_dual"]
+    (folder / "report.html").unlink()
+    band = re.compile(r'class="band"[^>]*')
+    assert band.findall(write_report(folder).read_text()) != band.findall(alone)
+
+
 def test_a_demo_folder_joins_findings_with_labels(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 8)
     scoring_folder(tmp_path / "scores", images)

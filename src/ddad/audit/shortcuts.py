@@ -18,7 +18,7 @@ from sklearn.preprocessing import OneHotEncoder
 from ddad.audit.look import CATEGORIES, NUMBERS, THUMBNAIL, Look
 from ddad.cohorts.near_copies import Indices
 from ddad.evaluation.delong import delong_interval
-from ddad.evaluation.image_metrics import Interval
+from ddad.evaluation.intervals import Interval
 
 SHORTCUT_AUC = 0.7
 """A feature is a shortcut if the lower end of its AUC's interval reaches this."""

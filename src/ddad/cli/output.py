@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ddad.audit import Audit
-    from ddad.evaluation.image_metrics import Interval
+    from ddad.evaluation.intervals import Interval
     from ddad.experiments.evaluation import Evaluation
 
 EXIT_SKIPPED = 3

@@ -2,7 +2,8 @@
 
 from ddad.evaluation.delong import PairedTest, delong_test
 from ddad.evaluation.holm import holm
-from ddad.evaluation.image_metrics import ImageMetrics, Interval, image_metrics
+from ddad.evaluation.image_metrics import ImageMetrics, image_metrics
+from ddad.evaluation.intervals import Interval
 from ddad.evaluation.mask_grid import mask_on_grid
 from ddad.evaluation.paired_bootstrap import Resampled, paired_bootstrap
 from ddad.evaluation.pixel_metrics import PixelMetrics, pixel_metrics

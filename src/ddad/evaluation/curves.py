@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ddad.evaluation.resampling import Resamples
+
 _POINTS = 101
-_CELLS_PER_CHUNK = 2_000_000
 _Floats = npt.NDArray[np.float64]
 
 
@@ -23,36 +24,36 @@ class Curve:
 
 
 def roc_and_pr(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, *, resamples: int = 300, confidence: float = 0.95, seed: int = 0
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+    *,
+    resamples: int = 300,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> tuple[Curve, Curve]:
     """Return sensitivity over the false positive rate, and precision over recall.
 
-    The bands are pointwise percentiles; normals and abnormals are resampled apart from each other.
+    The bands are pointwise percentiles of a bootstrap over groups (`Resamples`).
 
     Args:
         labels: 0 for a normal image, 1 for an abnormal one; both must be there.
         scores: finite, one an image, higher for more unusual.
+        groups: of each image, such as the patient; None where each image is a group of its own.
         resamples: bootstrap resamples behind the bands.
         confidence: share of the resampled curves that a band encloses at each x.
         seed: of the resampling.
+
+    Raises:
+        CohortError: there is not one group an image.
     """
-    abnormal = np.asarray(labels).astype(bool)
-    levels, ranks = np.unique(np.asarray(scores), return_inverse=True)
-    ranks = len(levels) - 1 - ranks  # level 0 is the highest score
-    classes = (ranks[~abnormal], ranks[abnormal])
     grid = np.linspace(0, 1, _POINTS)
-    normal, hits = (np.bincount(own, minlength=len(levels))[None] for own in classes)
-    roc, pr = _curves(normal, hits, grid)
-    rng = np.random.default_rng(seed)
-    roc_samples, pr_samples = [], []
-    chunk = max(1, _CELLS_PER_CHUNK // len(levels))
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        drawn = [_resampled(own, len(levels), rows, rng) for own in classes]
-        sampled = _curves(drawn[0], drawn[1], grid)
-        roc_samples.append(sampled[0])
-        pr_samples.append(sampled[1])
-    return _with_band(grid, roc[0], roc_samples, confidence), _with_band(grid, pr[0], pr_samples, confidence)
+    drawn = Resamples.draw(labels, groups, resamples, seed)
+    blocks = [
+        _curves(normal[:, ::-1], abnormal[:, ::-1], grid) for normal, abnormal in drawn.counts(np.asarray(scores))
+    ]
+    roc, pr = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return _with_band(grid, roc, confidence), _with_band(grid, pr, confidence)
 
 
 def _curves(normal: npt.NDArray[np.int64], abnormal: npt.NDArray[np.int64], grid: _Floats) -> tuple[_Floats, _Floats]:
@@ -85,14 +86,8 @@ def _interpolated(grid: _Floats, false_rate: _Floats, recall: _Floats) -> _Float
     return result
 
 
-def _resampled(
-    ranks: npt.NDArray[np.intp], level_count: int, rows: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    drawn = ranks[rng.integers(len(ranks), size=(rows, len(ranks)))] + level_count * np.arange(rows)[:, None]
-    return np.bincount(drawn.ravel(), minlength=rows * level_count).reshape(rows, level_count)
-
-
-def _with_band(grid: _Floats, y: _Floats, samples: list[_Floats], confidence: float) -> Curve:
+def _with_band(grid: _Floats, curves: _Floats, confidence: float) -> Curve:
+    """Make a curve of the first row and its band of the others."""
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(samples), (tail, 1 - tail), axis=0)
-    return Curve(grid, y, low, high)
+    low, high = np.quantile(curves[1:], (tail, 1 - tail), axis=0)
+    return Curve(grid, curves[0], low, high)

@@ -1,16 +1,20 @@
-"""Bootstrap over test images, the same resamples for every method: intervals, and paired differences."""
+"""Bootstrap over test patients, the same resamples for every method: intervals, and paired differences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ddad.errors import CohortError
 from ddad.evaluation.delong import PairedTest, two_sided_p
-from ddad.evaluation.image_metrics import Interval, ap_from_counts, auc_from_counts
+from ddad.evaluation.intervals import Interval, percentile_interval
+from ddad.evaluation.resampling import Resamples
+
+Method = TypeVar("Method", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Resampled:
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Return the percentile interval."""
-        return _interval(self.estimate, self.samples, confidence)
+        return percentile_interval(self.estimate, self.samples, confidence)
 
     def against(self, other: Resampled, confidence: float = 0.95) -> tuple[PairedTest, Interval]:
         """Compare with another method on the same resamples.
@@ -37,22 +41,27 @@ class Resampled:
         differences = self.samples - other.samples
         difference = self.estimate - other.estimate
         error = float(differences.std(ddof=1))
-        return PairedTest(difference, error, two_sided_p(difference, error)), _interval(
-            difference, differences, confidence
-        )
+        test = PairedTest(difference, error, two_sided_p(difference, error))
+        return test, percentile_interval(difference, differences, confidence)
 
 
 def paired_bootstrap(
-    labels: npt.ArrayLike, scores: Mapping[str, npt.NDArray[np.float64]], *, resamples: int = 2000, seed: int = 0
-) -> dict[str, dict[str, Resampled]]:
+    labels: npt.ArrayLike,
+    scores: Mapping[Method, npt.NDArray[np.float64]],
+    groups: npt.ArrayLike | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[Method, dict[str, Resampled]]:
     """Resample the images, and measure every method on the same resamples.
 
-    Normals and abnormals are drawn apart from each other. What is measured of a method with several fits is the mean
-    over them.
+    Whole groups are drawn (`Resamples`); where each image is a group of its own, normals and abnormals are drawn apart
+    from each other. What is measured of a method with several fits is the mean over them.
 
     Args:
         labels: (N,), 0 for a normal image, 1 for an abnormal one.
-        scores: by method, (fits, N), higher for more unusual.
+        scores: by method, (fits, N), finite, higher for more unusual.
+        groups: (N,), of each image, such as the patient; None where each image is a group of its own.
         resamples: how many.
         seed: of the resampling.
 
@@ -60,36 +69,52 @@ def paired_bootstrap(
         `{"auc": …, "ap": …}`, both in [0, 1], for each method.
 
     Raises:
-        CohortError: a class is missing.
+        CohortError: a class is missing, or there is not one group an image.
     """
     abnormal = np.asarray(labels).astype(bool)
     if abnormal.all() or not abnormal.any():
         raise CohortError("AUC and AP need both classes: normal and abnormal images.")
-    rng = np.random.default_rng(seed)
-    weights = np.ones((resamples + 1, len(abnormal)), dtype=np.int64)  # the first row: the images themselves
-    for side in (~abnormal, abnormal):
-        count = int(side.sum())
-        weights[1:, side] = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return {name: _measured(abnormal, fits, weights) for name, fits in scores.items()}
+    drawn = Resamples.draw(abnormal, groups, resamples, seed)
+    return {name: _measured(fits, drawn) for name, fits in scores.items()}
 
 
-def _measured(
-    abnormal: npt.NDArray[np.bool_], fits: npt.NDArray[np.float64], weights: npt.NDArray[np.int64]
-) -> dict[str, Resampled]:
+def _measured(fits: npt.NDArray[np.float64], drawn: Resamples) -> dict[str, Resampled]:
     found: dict[str, list[npt.NDArray[np.float64]]] = {"auc": [], "ap": []}
     for scores in fits:
-        order = np.argsort(scores, kind="stable")
-        starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-        ordered, side = weights[:, order], abnormal[order]
-        normal = np.add.reduceat(ordered * ~side, starts, axis=1)
-        positive = np.add.reduceat(ordered * side, starts, axis=1)
-        found["auc"].append(auc_from_counts(normal, positive))
-        found["ap"].append(ap_from_counts(normal, positive))
+        blocks = [
+            (auc_from_counts(normal, abnormal), ap_from_counts(normal, abnormal))
+            for normal, abnormal in drawn.counts(scores)
+        ]
+        for name, parts in zip(found, zip(*blocks, strict=True), strict=True):
+            found[name].append(np.concatenate(parts))
     means = {name: np.mean(values, axis=0) for name, values in found.items()}
+    # The first row is that of the images themselves.
     return {name: Resampled(float(values[0]), values[1:]) for name, values in means.items()}
 
 
-def _interval(estimate: float, samples: npt.NDArray[np.float64], confidence: float) -> Interval:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, (tail, 1 - tail))
-    return Interval(estimate, float(low), float(high))
+def auc_from_counts(normal: npt.NDArray[np.int64], abnormal: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """AUC of many weighted samples at once; ties count half.
+
+    Args:
+        normal: (samples, levels), how often normals have each score, from the lowest score to the highest.
+        abnormal: The same for abnormals.
+    """
+    below = np.cumsum(normal, axis=1) - normal
+    wins = np.sum(abnormal * (below + 0.5 * normal), axis=1)
+    result: npt.NDArray[np.float64] = wins / (normal.sum(axis=1) * abnormal.sum(axis=1))
+    return result
+
+
+def ap_from_counts(normal: npt.NDArray[np.int64], abnormal: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Average precision of many weighted samples at once: precision at each score, weighted by recall gained.
+
+    Args:
+        normal: (samples, levels), how often normals have each score, from the lowest score to the highest.
+        abnormal: The same for abnormals.
+    """
+    hits = np.cumsum(abnormal[:, ::-1], axis=1)
+    alarms = hits + np.cumsum(normal[:, ::-1], axis=1)
+    # Above the highest score that was drawn there are no alarms and no hits: that precision weighs nothing.
+    precision = hits / np.maximum(alarms, 1)
+    result: npt.NDArray[np.float64] = np.sum(abnormal[:, ::-1] * precision, axis=1) / hits[:, -1]
+    return result

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ddad.errors import SettingError
 from ddad.evaluation.delong import PairedTest, delong_interval, delong_test
-from ddad.evaluation.image_metrics import Interval
+from ddad.evaluation.intervals import Interval
 
 RULE = "one standard error"
 """The name of the rule by which `choose` decides."""

@@ -104,20 +104,22 @@ def _title(record: dict[str, Any]) -> str:
 
 
 def _significance(scores: Scores, pairs: pd.DataFrame) -> str:
-    normal, abnormal = scores.labels.count(0), scores.labels.count(1)
+    normal, abnormal = scores.independent()
     if min(normal, abnormal) < LEAST:
+        what = "test images" if scores.groups is None else "groups of test images (patients)"
         return (
-            f"Differences are not tested: that takes {LEAST} normal and {LEAST} abnormal test images at least, and "
+            f"Differences are not tested: that takes {LEAST} normal and {LEAST} abnormal {what} at least, and "
             f"there are {normal} and {abnormal}.\n"
         )
     if pairs.empty:
         return ""
+    clustered = "" if scores.groups is None else " with the variance of Obuchowski (1997)"
     parts = [
         "## Which differences are significant\n\n"
         f"AUC on the same {len(scores.labels)} test images, each method by the mean over its seeds: paired test of "
-        "DeLong et al. (1988), 5 %,\nwith Holm's correction over the pairs of a table. The fits are taken as they are: "
-        "the tests ask about other test\nimages, the ± above about other seeds. `comparisons.csv` has every pair, with "
-        "average precision and bootstrap tests.\n"
+        f"DeLong et al. (1988){clustered}, 5 %,\nwith Holm's correction over the pairs of a table. The fits are taken "
+        "as they are: the tests ask about other test\nimages, the ± above about other seeds. `comparisons.csv` has every "
+        "pair, with average precision and bootstrap tests.\n"
     ]
     parts += [
         f"{family[0].upper()}{family[1:]}:\n\n{to_markdown(significance_table(pairs, family))}"

@@ -19,7 +19,7 @@ METHODS = "methods"
 """The family of tests between the rows of Table 2; each backbone's six scores are a family of their own."""
 LEVEL = 0.05
 LEAST = 2
-"""Fewest normal and fewest abnormal test images that methods are compared on: of one image there is no variance."""
+"""Fewest groups of normal and of abnormal test images that methods are compared on: of one there is no variance."""
 
 
 class Contender(NamedTuple):
@@ -69,33 +69,41 @@ class Scores(NamedTuple):
         labels: (N,), 0 normal, 1 abnormal.
         by_contender: (seeds, N) scores.
         left_out: runs that scored other images, in words; they cannot be compared.
+        groups: (N,), numbers of the images' groups (patients); None where each image is a group of its own.
     """
 
     labels: list[int]
     by_contender: dict[Contender, NDArray[np.float64]]
     left_out: list[str]
+    groups: list[int] | None = None
+
+    def independent(self) -> tuple[int, int]:
+        """Count what is independent, groups or else images, of normal and of abnormal images."""
+        groups = range(len(self.labels)) if self.groups is None else self.groups
+        of_label = [{group for group, own in zip(groups, self.labels, strict=True) if own == label} for label in (0, 1)]
+        return len(of_label[0]), len(of_label[1])
 
 
 def pooled_scores(records: Sequence[dict[str, Any]]) -> Scores:
     """Collect the scores of stored runs, as far as they are of the same images as the first run's."""
     first = records[0]
     fits: dict[Contender, list[list[float]]] = defaultdict(list)
-    left_out = []
+    left_out, groups = [], None
     for record in records:
         cell = record["cells"][0]
         if (record["cohort"], record["labels"]) != (first["cohort"], first["labels"]):
             left_out.append(f"{METHOD_TITLES.get(cell['method'], cell['method'])}, seed {cell['seed']}")
             continue
+        # Only records of images that share groups have them, and those of earlier versions never.
+        groups = groups or record.get("groups")
         for score, values in record["scores"].items():
             fits[Contender(cell["method"], cell["backbone"], score)].append(values)
-    return Scores(first["labels"], {one: np.array(fits[one]) for one in in_order(fits)}, left_out)
+    return Scores(first["labels"], {one: np.array(fits[one]) for one in in_order(fits)}, left_out, groups)
 
 
 def resampled(scores: Scores) -> dict[Contender, dict[str, Resampled]]:
-    """Measure every contender on the same bootstrap resamples of the test images."""
-    names = {"/".join(map(str, one)): one for one in scores.by_contender}
-    found = paired_bootstrap(scores.labels, {name: scores.by_contender[one] for name, one in names.items()})
-    return {names[name]: measures for name, measures in found.items()}
+    """Measure every contender on the same bootstrap resamples of the test images' groups."""
+    return paired_bootstrap(scores.labels, scores.by_contender, scores.groups)
 
 
 def comparisons(scores: Scores, measures: dict[Contender, dict[str, Resampled]]) -> pd.DataFrame:
@@ -104,10 +112,10 @@ def comparisons(scores: Scores, measures: dict[Contender, dict[str, Resampled]])
     Returns:
         A row for each pair, measures in percent: AUC by DeLong's test (`auc_p`, corrected `auc_p_holm`) and by the
         bootstrap (`auc_p_bootstrap`, interval `auc_low` to `auc_high`), average precision by the bootstrap; and
-        whether each difference is significant at 5 % after correction. No row with fewer than `LEAST` normal or
-        abnormal images.
+        whether each difference is significant at 5 % after correction. No row with fewer than `LEAST` groups of normal
+        or of abnormal images.
     """
-    if min(scores.labels.count(0), scores.labels.count(1)) < LEAST:
+    if min(scores.independent()) < LEAST:
         return pd.DataFrame()
     families: dict[str, list[Contender]] = defaultdict(list, {METHODS: []})
     for one in scores.by_contender:
@@ -126,7 +134,7 @@ def _family(
 ) -> pd.DataFrame:
     rows = []
     for first, second in combinations(contenders, 2):
-        exact = delong_test(scores.labels, scores.by_contender[first], scores.by_contender[second])
+        exact = delong_test(scores.labels, scores.by_contender[first], scores.by_contender[second], scores.groups)
         auc, auc_interval = measures[first]["auc"].against(measures[second]["auc"])
         ap, ap_interval = measures[first]["ap"].against(measures[second]["ap"])
         rows.append(

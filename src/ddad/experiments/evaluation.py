@@ -21,6 +21,8 @@ from ddad.model import Model
 from ddad.progress import Progress
 from ddad.training.device import DeviceName, Precision
 
+_FEW_GROUPS = 10
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -32,6 +34,8 @@ class Evaluation:
         paths: of the scored test images.
         labels: 0 normal, 1 abnormal, in the order of `paths`.
         scores: by score, in the order of `paths`.
+        groups: numbers of the images' groups (patients, volumes), in the order of `paths`; None where each image is a
+            group of its own.
         skipped: test images that could not be scored.
         warnings: what is doubtful about the whole evaluation.
         model: what `Model.summary` says, for `run.json`.
@@ -42,6 +46,7 @@ class Evaluation:
     paths: list[str]
     labels: list[int]
     scores: dict[str, list[float]]
+    groups: list[int] | None = None
     skipped: list[SkippedImage] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     model: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +56,7 @@ class Evaluation:
         return {
             "test_normal": self.labels.count(0),
             "test_abnormal": self.labels.count(1),
+            "test_groups": len(self.labels) if self.groups is None else len(set(self.groups)),
             "images": {name: asdict(metrics) for name, metrics in self.images.items()},
             "pixels": {name: asdict(metrics) for name, metrics in self.pixels.items()},
             **described(self.skipped),
@@ -68,8 +74,8 @@ def evaluate(
 ) -> Evaluation:
     """Score the labelled test images of `cohort` and measure every score and map.
 
-    Pixel metrics are taken over all test images at the size of the network's input, if every abnormal
-    image has a mask.
+    Intervals ask about other patients: the bootstrap draws the cohort's groups. Pixel metrics are taken over all test
+    images at the size of the network's input, if every abnormal image has a mask.
 
     Raises:
         CohortError: there are no normal, or no abnormal, test images.
@@ -105,14 +111,16 @@ def evaluate(
             for name, score_map in finding.maps.items():
                 maps.setdefault(name, []).append(score_map)
     labels = [label_of[path] for path in scored_paths]
+    groups = _shared_groups(cohort, scored_paths)
     return Evaluation(
-        images={name: image_metrics(labels, values) for name, values in scores.items()},
+        images={name: image_metrics(labels, values, groups) for name, values in scores.items()},
         pixels={name: pixel_metrics(grids, values) for name, values in maps.items()},
         paths=scored_paths,
         labels=labels,
         scores=scores,
+        groups=groups,
         skipped=skipped,
-        warnings=warnings,
+        warnings=[*warnings, *_few_groups(labels, groups)],
         model=model.summary(),
     )
 
@@ -151,6 +159,28 @@ def _readable_masks(cohort: Cohort, warnings: list[str]) -> dict[str, NDArray[np
     return masks
 
 
+def _shared_groups(cohort: Cohort, paths: list[str]) -> list[int] | None:
+    """Number the groups of test images, which may be named for patients; None where each image is its own."""
+    group_of = cohort.of(Role.TEST).set_index("path")["group"]
+    numbers, names = pd.factorize(group_of.loc[paths])
+    return None if len(names) == len(paths) else numbers.tolist()
+
+
+def _few_groups(labels: list[int], groups: list[int] | None) -> list[str]:
+    """Say where so few groups stand behind a class that resampling them shows too little of what others would do."""
+    if groups is None:
+        return []
+    warnings = []
+    for label, name in ((0, "normal"), (1, "abnormal")):
+        own = [group for group, other in zip(groups, labels, strict=True) if other == label]
+        if len(set(own)) < _FEW_GROUPS:
+            warnings.append(
+                f"the {len(own)} {name} test images are of {len(set(own))} groups (patients, volumes): with fewer than "
+                f"{_FEW_GROUPS}, intervals are too narrow."
+            )
+    return warnings
+
+
 def _seen_in_training(model: Model, cohort: Cohort) -> list[str]:
     trained = set(model.card["cohort"].get("digests", ()))
     seen = sum(digest in trained for digest in cohort.digests(Role.TEST))
@@ -160,7 +190,9 @@ def _seen_in_training(model: Model, cohort: Cohort) -> list[str]:
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, *, model_name: str = "", overwrite: bool = False) -> None:
-    """Write `evaluation.json`, `scores.csv` (path, label, every score) and `run.json` into a new folder.
+    """Write `evaluation.json`, `scores.csv` and `run.json` into a new folder.
+
+    Columns of the scores: path, label, `group` where a group has several images, and every score.
 
     Raises:
         OutputError: the folder exists and `overwrite` is False.
@@ -168,5 +200,6 @@ def write_evaluation(evaluation: Evaluation, out: Path, *, model_name: str = "",
     with whole_folder(out, overwrite=overwrite) as folder, writing_to(out):
         write_run(folder, evaluation.model | {"name": model_name})
         (folder / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
-        columns = {"path": evaluation.paths, "label": evaluation.labels, **evaluation.scores}
+        groups = {} if evaluation.groups is None else {"group": evaluation.groups}
+        columns = {"path": evaluation.paths, "label": evaluation.labels, **groups, **evaluation.scores}
         pd.DataFrame(columns).to_csv(folder / "scores.csv", index=False)

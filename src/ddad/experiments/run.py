@@ -68,6 +68,7 @@ def run_once(
         "peak_memory_mb": round(memory.peak_bytes / 1e6),
         "evaluation": metrics,
         "labels": evaluation.labels,
+        **({"groups": evaluation.groups} if evaluation.groups else {}),
         "scores": {name: [round(s, 6) for s in values] for name, values in evaluation.scores.items()},
         **({"trusted": trusted} if trusted else {}),
     }

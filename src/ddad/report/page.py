@@ -144,8 +144,9 @@ def _panels(results: Results, number: int, notes: list[str]) -> Iterator[Panel]:
             continue
         values = [scores[index] for index in finite]
         labels = None if run.labels is None else [run.labels[index] for index in finite]
+        groups = None if run.groups is None else [run.groups[index] for index in finite]
         threshold, note, strictly = _threshold(results, name)
-        roc, pr = _curves(name, values, labels)
+        roc, pr = _curves(name, values, labels, groups)
         yield Panel(
             run=number,
             score=name,
@@ -194,10 +195,12 @@ def _threshold(results: Results, name: str) -> tuple[float | None, str, bool]:
     return None, "There is no threshold: no image is flagged by this score, and no held-out normals are known.", False
 
 
-def _curves(name: str, values: Sequence[float], labels: Sequence[int] | None) -> tuple[Markup | None, Markup | None]:
+def _curves(
+    name: str, values: Sequence[float], labels: Sequence[int] | None, groups: Sequence[int] | None
+) -> tuple[Markup | None, Markup | None]:
     if labels is None or len(set(labels)) < 2:
         return None, None
-    roc, pr = roc_and_pr(labels, values)
+    roc, pr = roc_and_pr(labels, values, groups)
     return (
         Markup(
             curve(

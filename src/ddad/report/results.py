@@ -16,7 +16,7 @@ from ddad.images.source_header import IDENTIFIERS
 from ddad.report.map_strip import MAPS
 
 _FIXED = (
-    *("path", "score", "p_value", "flagged", "rows", "columns", "warnings", "heatmap", "overlay", "label"),
+    *("path", "score", "p_value", "flagged", "rows", "columns", "warnings", "heatmap", "overlay", "label", "group"),
     *IDENTIFIERS,  # never shown, and no scores, though they may be numbers
 )
 
@@ -30,12 +30,14 @@ class ScoredRun:
         scores: by name, in one order of the images.
         labels: 0 normal, 1 abnormal, in the same order; None where nobody knows.
         metrics: by score, as `images` in `evaluation.json`.
+        groups: numbers of the images' groups (patients), in the same order; None where each image is its own.
     """
 
     title: str
     scores: dict[str, list[float]]
     labels: list[int] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
+    groups: list[int] | None = None
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Results:
         model: what `run.json` says of the model; empty without it.
         metrics: `evaluation.json`; empty without it.
         cells: the table of a benchmark, or None.
+        records: the stored runs of a benchmark, each as its JSON file has it.
         strips: by path of the image, its strip of maps.
         skipped: files that could not be scored.
         blank_or_no_image: blank slices, and files that are no images.
@@ -157,8 +160,9 @@ def _take_findings(found: Results, table: pd.DataFrame, primary: str) -> None:
     chosen = str(found.model.get("primary_score", primary))
     found.primary = chosen if chosen in found.score_names else found.score_names[-1]
     labels = [int(label) for label in table["label"]] if "label" in table else None
+    groups = [int(group) for group in table["group"]] if "group" in table else None
     scores = {name: [float(score) for score in table[name]] for name in found.score_names}
-    found.runs = [ScoredRun("", scores, labels, found.metrics.get("images", {}))]
+    found.runs = [ScoredRun("", scores, labels, found.metrics.get("images", {}), groups)]
 
 
 def _joined(scored: Results, measured: Results) -> Results:
@@ -186,7 +190,7 @@ def _benchmark(folder: Path) -> Results:
         title = " · ".join([*(str(part) for part in parts if part), f"seed {settings.get('seed', '?')}"])
         if record.get("scores") and record.get("labels"):
             images = record.get("evaluation", {}).get("images", {})
-            found.runs.append(ScoredRun(title, record["scores"], record["labels"], images))
+            found.runs.append(ScoredRun(title, record["scores"], record["labels"], images, record.get("groups")))
     if table is not None:
         found.cells = _table(table, ("dataset", "score", "auc"))
     else:

@@ -1,0 +1,69 @@
+"""Which test images are scored, whose slices they are, and what is doubtful about the whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from ddad.cohorts import Cohort, Role
+from ddad.evaluation import image_metrics
+from ddad.experiments.evaluation import evaluate, write_evaluation
+from support import write_images
+
+
+def stand_in(digests: list[str] | None = None) -> Any:
+    """Return what `evaluate` needs of a model: it scores an image by its place."""
+
+    def score(paths: list[Path], **_: object) -> Any:
+        for place, path in enumerate(paths):
+            yield SimpleNamespace(path=str(path), scores={"image": float((7 * place) % 11) + place / 20}, maps={})
+
+    card = {"cohort": {"digests": digests or []}}
+    return SimpleNamespace(card=card, score=score, summary=dict)
+
+
+def patients(folder: Path, of_normal: int, of_abnormal: int) -> Cohort:
+    """Return a cohort of 24 normal and 24 abnormal test images of so many patients each."""
+    rows = [
+        f"{path},test,{label},{label}-{place % count}"
+        for label, count in ((0, of_normal), (1, of_abnormal))
+        for place, path in enumerate(write_images(folder, 24, seed=label))
+    ]
+    manifest = folder / "manifest.csv"
+    manifest.write_text("\n".join(["path,role,label,group", *rows]) + "\n")
+    return Cohort.from_manifest(manifest)
+
+
+def test_intervals_are_over_patients_and_say_so(tmp_path: Path) -> None:
+    cohort = patients(tmp_path / "images", 12, 6)
+    found = evaluate(stand_in(), cohort)
+
+    group_of = cohort.of(Role.TEST).set_index("path")["group"]
+    assert len({(group_of[path], group) for path, group in zip(found.paths, found.groups or (), strict=True)}) == 18
+    assert found.images["image"] == image_metrics(found.labels, found.scores["image"], found.groups)
+    assert found.images["image"] != image_metrics(found.labels, found.scores["image"])
+    assert found.to_json()["test_groups"] == 18
+    assert found.warnings == [
+        "the 24 abnormal test images are of 6 groups (patients, volumes): with fewer than 10, intervals are too narrow."
+    ]
+
+    write_evaluation(found, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert list(table) == ["path", "label", "group", "image"]
+    assert table["group"].nunique() == 18  # numbers: a group may be named for a patient
+    assert table["group"].tolist() == found.groups
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["test_groups"] == 18
+
+
+def test_images_of_their_own_have_no_groups(tmp_path: Path) -> None:
+    found = evaluate(stand_in(), patients(tmp_path / "images", 24, 24))
+    assert found.groups is None
+    assert found.images["image"] == image_metrics(found.labels, found.scores["image"])
+    assert found.to_json()["test_groups"] == 48
+    assert found.warnings == []
+    write_evaluation(found, tmp_path / "out")
+    assert list(pd.read_csv(tmp_path / "out" / "scores.csv")) == ["path", "label", "image"]
