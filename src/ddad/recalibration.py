@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddad.cohorts import Cohort, Role, SkippedImage, decode
+from ddad.cohorts import Cohort, Role, SkippedImage, decode, seen_in_fit
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cores import processor_cores
 from ddad.errors import CalibrationError
@@ -27,7 +27,9 @@ def recalibrate(
 
     Args:
         folder: of the model.
-        cohort: its normal images give the scores. None keeps those that are there, and changes the rate alone.
+        cohort: its normal images give the scores, but for those that the fit has seen: copies of its images, other
+            slices of its files, and what is in one group with these. None keeps the scores that are there, and changes
+            the rate alone.
         false_alarm_rate: to promise; by default the one that was promised, or 5 %.
         device: `auto`, `cpu` or `cuda`.
         precision: of matrix products; the one that the model will score with, by default its recipe's.
@@ -37,7 +39,7 @@ def recalibrate(
         The calibration, the images that could not be read, and what is doubtful.
 
     Raises:
-        CalibrationError: there are no scores and no normal images, or all of these were in the fit.
+        CalibrationError: there are no scores and no normal images, or all of these were seen in the fit.
         ModelError: the folder holds no model.
         SettingError: the rate is not between 0 and 1, or the device is not there.
     """
@@ -63,12 +65,12 @@ def recalibrate(
         warnings += _given_up(previous)
         false_alarm_rate = previous.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     table = cohort.of(Role.NORMAL)
-    seen = set(model.card["cohort"]["digests"])
-    unseen = table[[cohort.digest(path)[:16] not in seen for path in table["path"]]]
+    seen = seen_in_fit(cohort, table, model.card["cohort"].get("digests", ()))
+    unseen = table[~seen.any]
     if len(unseen) < len(table):
         warnings.append(
-            f"{len(table) - len(unseen)} of {len(table)} normal images were in the fit of this model and are left out: "
-            "what it has seen scores too low."
+            f"{len(table) - len(unseen)} of {len(table)} normal images are left out, because what a model has seen "
+            f"scores too low: {seen.counted()}."
         )
     decoded = decode(
         unseen["path"].tolist(),
@@ -79,8 +81,8 @@ def recalibrate(
     )
     if not decoded.kept:
         raise CalibrationError(
-            f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were in "
-            f"the fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on "
+            f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were "
+            f"seen in the fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on "
             "(--normal DIR)."
         )
     compute = Compute.choose(device, precision or model.recipe.precision)

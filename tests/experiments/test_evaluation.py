@@ -67,3 +67,14 @@ def test_images_of_their_own_have_no_groups(tmp_path: Path) -> None:
     assert found.warnings == []
     write_evaluation(found, tmp_path / "out")
     assert list(pd.read_csv(tmp_path / "out" / "scores.csv")) == ["path", "label", "image"]
+
+
+def test_test_images_that_the_model_has_seen_are_counted_by_how(tmp_path: Path) -> None:
+    cohort = patients(tmp_path / "images", 12, 24)
+    first = cohort.digest(str(cohort.paths(Role.TEST)[0]))
+    found = evaluate(stand_in([first[:16]]), cohort)
+    assert found.warnings == [
+        "2 test images are not new to the model, so that memory is measured on them: 1 exact copies of images that the "
+        "model was fitted on, 1 in a group (patient) with such images."
+    ]
+    assert evaluate(stand_in(), cohort).warnings == []

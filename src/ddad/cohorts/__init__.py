@@ -6,6 +6,7 @@ from ddad.cohorts.listing import Listing, find_images
 from ddad.cohorts.masks import read_mask
 from ddad.cohorts.pixels import DecodedImage, DecodedImages, ImageWarning, decode, iterate
 from ddad.cohorts.rows import Role, SkippedImage
+from ddad.cohorts.seen import seen_in_fit
 from ddad.cohorts.split import hold_out
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "hold_out_unseen",
     "iterate",
     "read_mask",
+    "seen_in_fit",
 ]

@@ -25,8 +25,8 @@ from ddad.progress import Progress
 
 __all__ = ["COLUMNS", "Cohort", "Role"]
 
-_UNREADABLE = "unreadable"
 COLUMNS = ("path", "role", "label", "group", "mask")
+_UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,10 +239,11 @@ class Cohort:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def digests(self, *roles: Role) -> list[str]:
-        """Return the first 16 hexadecimal digits of the SHA-256 of each file of some roles, sorted."""
-        paths = [path for role in roles for path in self.of(role)["path"]]
-        self._read(paths)
-        return sorted(self.digest(path)[:16] for path in paths)
+        """Return short digests of the images of some roles, and of the whole files of those with several, sorted."""
+        paths = {str(path) for role in roles for path in self.paths(role)}
+        paths |= {Address.parse(path).container for path in paths}
+        self._read(sorted(paths))
+        return sorted({short_digest(self.digest(path)) for path in paths} - {_UNREADABLE})
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
@@ -368,6 +369,11 @@ def _digest(file: Path) -> str:
     except OSError as error:
         # Decoding will report it; a fingerprint is due all the same.
         return f"{_UNREADABLE}: {error.strerror}"
+
+
+def short_digest(digest: str) -> str:
+    """Return the first 16 hexadecimal digits of a digest, or that its file is unreadable."""
+    return _UNREADABLE if digest.startswith(_UNREADABLE) else digest[:16]
 
 
 def _named(path: str, group: str, containers: set[str]) -> str:

@@ -118,8 +118,8 @@ def _significance(scores: Scores, pairs: pd.DataFrame) -> str:
         "## Which differences are significant\n\n"
         f"AUC on the same {len(scores.labels)} test images, each method by the mean over its seeds: paired test of "
         f"DeLong et al. (1988){clustered}, 5 %,\nwith Holm's correction over the pairs of a table. The fits are taken "
-        "as they are: the tests ask about other test\nimages, the ± above about other seeds. `comparisons.csv` has every "
-        "pair, with average precision and bootstrap tests.\n"
+        "as they are: the tests ask about other test\nimages, the ± above about other seeds. `comparisons.csv` has "
+        "every pair, with average precision and bootstrap tests.\n"
     ]
     parts += [
         f"{family[0].upper()}{family[1:]}:\n\n{to_markdown(significance_table(pairs, family))}"

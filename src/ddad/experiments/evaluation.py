@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ddad.cohorts import Cohort, Role, SkippedImage, read_mask
+from ddad.cohorts import Cohort, Role, SkippedImage, read_mask, seen_in_fit
 from ddad.cohorts.rows import described
 from ddad.errors import CohortError, ImageError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
@@ -182,11 +182,12 @@ def _few_groups(labels: list[int], groups: list[int] | None) -> list[str]:
 
 
 def _seen_in_training(model: Model, cohort: Cohort) -> list[str]:
-    trained = set(model.card["cohort"].get("digests", ()))
-    seen = sum(digest in trained for digest in cohort.digests(Role.TEST))
-    if not seen:
+    seen = seen_in_fit(cohort, cohort.of(Role.TEST), model.card["cohort"].get("digests", ()))
+    if not seen.any.any():
         return []
-    return [f"{seen} test images are exact copies of images that the model was fitted on: on them memory is measured."]
+    return [
+        f"{seen.any.sum()} test images are not new to the model, so that memory is measured on them: {seen.counted()}."
+    ]
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, *, model_name: str = "", overwrite: bool = False) -> None:

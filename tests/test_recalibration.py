@@ -1,0 +1,41 @@
+"""Which normal images a fitted model may be calibrated by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from ddad import Cohort, fit
+from ddad.errors import CalibrationError
+from ddad.images import Selection
+from ddad.recalibration import recalibrate
+from support import random_images, tiny_recipe
+
+
+def volumes(folder: Path, count: int, seed: int) -> Path:
+    """Write stacks of eight slices."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = (random_images(8, seed=100 * seed + number)[:, 0].numpy() + 1) * 127
+        tifffile.imwrite(folder / f"{seed}-{number}.tif", pixels.astype(np.uint8), photometric="minisblack")
+    return folder
+
+
+def test_other_slices_of_fitted_volumes_are_not_unseen(tmp_path: Path) -> None:
+    folder = volumes(tmp_path / "normal", 10, 0)
+    some = Cohort.from_folders(normal=folder, selection=Selection("every:4"))
+    fit(some, tiny_recipe(detector="ae"), out=tmp_path / "m", workers=0)
+    with pytest.raises(
+        CalibrationError, match="no normal image is left to calibrate by: 80 of 80 were seen in the fit"
+    ):
+        recalibrate(tmp_path / "m", Cohort.from_folders(normal=folder))
+    volumes(folder, 2, 1)
+    calibration, _, warnings = recalibrate(tmp_path / "m", Cohort.from_folders(normal=folder))
+    assert (calibration.images, len(calibration.groups)) == (16, 2)
+    assert warnings == [
+        "80 of 96 normal images are left out, because what a model has seen scores too low: 20 exact copies of images "
+        "that the model was fitted on, 60 other slices of files that it was fitted on."
+    ]
