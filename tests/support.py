@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ def write_slice(path: Path, patient: str | None, study: str | None) -> Path:
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.Rows = data.Columns = 16
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
-    data.PixelData = np.random.default_rng(abs(hash(path.name)) % 2**32).integers(0, 255, 256, np.uint8).tobytes()
+    data.PixelData = np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 255, 256, np.uint8).tobytes()
     data.save_as(path, enforce_file_format=True)
     return path
 

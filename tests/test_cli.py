@@ -393,7 +393,10 @@ def evaluated(model: Path, phantom: Path, tmp_path_factory: pytest.TempPathFacto
     from ddad.experiments.evaluation import evaluate, write_evaluation
 
     out = tmp_path_factory.mktemp("reference") / "evaluation"
-    evaluation = evaluate(Model.load(model), Cohort.from_manifest(phantom / "manifest.csv"))
+    cohort = Cohort.from_folders(
+        test_normal=phantom / "test_normal", test_abnormal=phantom / "test_abnormal", test_masks=phantom / "masks"
+    )
+    evaluation = evaluate(Model.load(model), cohort)
     write_evaluation(evaluation, out)
     return out, evaluation.to_json()
 
@@ -425,6 +428,16 @@ def test_evaluate_measures_every_score_and_map(
     assert [row["label"] for row in rows] == ["0"] * 4 + ["1"] * 4
     wins = [float(b["a_inter"]) > float(a["a_inter"]) for a in rows[:4] for b in rows[4:]]
     assert result["images"]["a_inter"]["auc"]["estimate"] == pytest.approx(np.mean(wins))
+
+
+def test_patients_of_a_manifest_stand_behind_the_intervals(
+    run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    done = run("evaluate", model, "--manifest", phantom / "manifest.csv", "--out", tmp_path / "e", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["test_normal"], done.json["test_abnormal"], done.json["test_groups"]) == (4, 4, 4)
+    assert pd.read_csv(tmp_path / "e" / "scores.csv")["group"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert flat("the 4 normal test images are of 2 groups") in flat(done.err)
 
 
 def test_evaluate_without_masks_has_no_pixel_metrics(run: Run, model: Path, benchmark: Path) -> None:

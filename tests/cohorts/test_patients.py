@@ -7,6 +7,7 @@ import pytest
 from ddad.cohorts import Cohort, Role
 from ddad.cohorts.patients import find_groups
 from ddad.cohorts.rows import Row
+from ddad.images import read_image
 from support import write_images, write_slice
 
 
@@ -73,3 +74,9 @@ def test_the_fingerprint_of_groups_does_not_depend_on_the_folder(tmp_path: Path)
     for folder in ("here", "there"):
         fingerprints.add(Cohort.from_folders(normal=tmp_path / folder).fingerprint())
     assert len(fingerprints) == 1
+
+
+def test_written_slices_have_the_same_pixels_in_every_process(tmp_path: Path) -> None:
+    """Python salts its hash of text anew in each process; pixels that differ from run to run make tests that do."""
+    path = write_slice(tmp_path / "a.dcm", "ann", "1.2.1")
+    assert read_image(path).pixels[0, :4, 0].tolist() == [114, 19, 44, 134]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddad.cohorts import hold_out
-from ddad.cohorts.split import group_folds
+from ddad.cohorts.split import group_folds, hold_out_groups
 from ddad.errors import SettingError
 
 
@@ -19,6 +19,14 @@ def test_no_group_is_split_and_no_image_lost(groups: list[str], share: float, se
     assert len(kept) > 0 or not groups
     largest = max((groups.count(group) for group in set(groups)), default=0)
     assert len(held) <= share * len(groups) + largest / 2
+
+
+@pytest.mark.parametrize(("count", "held"), [(40, (4, 4)), (35, (3, 4)), (25, (2, 2))])
+def test_single_images_are_held_out_alike_but_for_a_half(count: int, held: tuple[int, int]) -> None:
+    groups = [f"patient {index}" for index in range(count)]
+    by_images, by_groups = (set(divide(groups, 0.1, 0)[1].tolist()) for divide in (hold_out, hold_out_groups))
+    assert (len(by_images), len(by_groups)) == held
+    assert by_images <= by_groups
 
 
 def test_single_images_meet_the_share_exactly() -> None:

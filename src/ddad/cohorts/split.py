@@ -48,7 +48,8 @@ def hold_out_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Ind
     """Draw a share of the groups at random, whatever their sizes: held-out and new groups are then exchangeable.
 
     `hold_out`, which looks at sizes to hold out a share of the images, prefers small groups. Where each image is a
-    group of its own, both choose the same. At least one group is kept.
+    group of its own, both choose the same, but for one image where the share ends in a half: 3.5 images are 3 there,
+    and the even number here. At least one group is kept.
 
     Args:
         groups: the group of each image.
