@@ -1,46 +1,20 @@
-"""How long work took that was interrupted, and files that were read."""
+"""Files and folders that appear whole or not at all, whatever was killed when, and files that were read."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
+import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ddad import files
 from ddad.errors import OutputError, writing_to
-from ddad.files import Stopwatch, Workspace, let_go, output_file, output_folder, write_atomically
-
-
-def killed_after(workspace: Path, seconds: float) -> None:
-    """Leave what a start leaves that wrote its last checkpoint `seconds` after it began, an hour ago."""
-    file = workspace / "stopwatch.json"
-    start = json.loads(file.read_text())
-    start["since"] = time.time() - 3600
-    file.write_text(json.dumps(start))
-    checkpoint = workspace / "ndm-0.checkpoint"
-    checkpoint.touch()
-    os.utime(checkpoint, (start["since"] + seconds,) * 2)
-
-
-def test_the_seconds_of_all_starts_add_up(tmp_path: Path) -> None:
-    assert Stopwatch(tmp_path).seconds() == pytest.approx(0, abs=0.5)
-    killed_after(tmp_path, 100)
-    for written_now in ("plan.json", "lock"):
-        (tmp_path / written_now).touch()
-    assert Stopwatch(tmp_path).seconds() == pytest.approx(100, abs=0.5)
-    killed_after(tmp_path, 40)
-    assert Stopwatch(tmp_path).seconds() == pytest.approx(140, abs=0.5)
-
-
-def test_a_start_that_wrote_nothing_counts_nothing(tmp_path: Path) -> None:
-    Stopwatch(tmp_path)
-    killed_after(tmp_path, -50)
-    assert Stopwatch(tmp_path).seconds() == pytest.approx(0, abs=0.5)
+from ddad.files import let_go, output_file, output_folder, take_place, whole_folder, write_atomically
+from support import contents
 
 
 def test_a_mapped_file_that_was_let_go_of_reads_as_before(tmp_path: Path) -> None:
@@ -57,29 +31,6 @@ def test_what_was_written_to_an_array_is_not_lost_when_it_is_let_go_of(tmp_path:
         array[:] = 1
         let_go(array)
         assert (array == 1).all()
-
-
-def test_other_work_is_dropped_only_on_request(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "w")
-    with workspace.claimed({"work": 1}, overwrite=False) as folder:
-        (folder / "networks").mkdir()
-        (folder / "pixels.npy").touch()
-    with pytest.raises(OutputError, match="other settings"), workspace.claimed({"work": 2}, overwrite=False):
-        pass
-    assert (tmp_path / "w" / "pixels.npy").exists()
-    with workspace.claimed({"work": 2}, overwrite=True) as folder:
-        assert sorted(path.name for path in folder.iterdir()) == ["lock", "plan.json"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked on this system")
-def test_work_that_another_process_is_at_is_never_dropped(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "w")
-    with workspace.claimed({"work": 1}, overwrite=False) as folder:
-        (folder / "pixels.npy").touch()
-        with pytest.raises(OutputError, match="another process"), workspace.claimed({"work": 2}, overwrite=True):
-            pass
-        assert (folder / "pixels.npy").exists()
-        assert workspace.holds({"work": 1})
 
 
 @pytest.mark.parametrize("name", ["missing/split.json", "folder", "a" * 300, "file/split.json"])
@@ -105,5 +56,115 @@ def test_any_refusal_while_writing_names_the_file(error: OSError) -> None:
 def test_a_folder_of_a_name_that_is_too_long_is_an_error_for_a_user(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         output_folder(tmp_path / ("a" * 300), overwrite=False)
+
+
+def folder_of(path: Path, content: str) -> Path:
+    path.mkdir(parents=True)
+    (path / "a.txt").write_text(content)
+    (path / ".ddad").touch()
+    return path
+
+
+NEW = {".ddad": b"", "a.txt": b"new"}
+
+
+def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = folder_of(tmp_path / "out", "old")
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.exists():
+            (folder / ".ddad").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        take_place(folder_of(tmp_path / "work", "new"), target)
+    monkeypatch.undo()
+    assert contents(target) == NEW
+
+
+def test_a_kill_between_the_renames_leaves_both_folders_whole_and_the_next_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, work = folder_of(tmp_path / "out", "old"), folder_of(tmp_path / "work", "new")
+    rename = Path.rename
+
+    def killed(path: Path, to: Path) -> Path:
+        if path == work:
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        take_place(work, target)
+    monkeypatch.undo()
+    (aside,) = (path for path in tmp_path.iterdir() if path != work)
+    assert (contents(aside)["a.txt"], contents(work)) == (b"old", NEW)
+    take_place(work, target)
+    assert contents(target) == NEW
+
+
+def test_what_stood_there_is_there_again_if_the_new_folder_cannot_be_put_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, work = folder_of(tmp_path / "out", "old"), folder_of(tmp_path / "work", "new")
+    rename = Path.rename
+
+    def refuse(path: Path, to: Path) -> Path:
+        if path == work:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(OutputError, match="cannot be written"):
-        Workspace.beside(tmp_path / ("a" * 300)).holds({})
+        take_place(work, target)
+    assert contents(target)["a.txt"] == b"old"
+    assert contents(work) == NEW
+
+
+@pytest.mark.parametrize("killed_at", [None, "copytree", "remove_folder"])
+def test_a_place_on_another_disk_gets_a_copy(
+    killed_at: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, work = folder_of(tmp_path / "disk" / "out", "old"), folder_of(tmp_path / "work", "new")
+    rename = Path.rename
+
+    def on_one_disk(path: Path, to: Path) -> Path:
+        if path.parent != to.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, to)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", on_one_disk)
+    if killed_at is not None:
+        with monkeypatch.context() as patch:
+            patch.setattr(files.shutil if killed_at == "copytree" else files, killed_at, killed)
+            with pytest.raises(KeyboardInterrupt):
+                take_place(work, target)
+        assert contents(work) == NEW
+        assert contents(target)["a.txt"] == (b"old" if killed_at == "copytree" else b"new")
+    take_place(work, target)
+    assert contents(tmp_path) == {f"disk/out/{name}": content for name, content in NEW.items()}
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_run_and_nothing_else(tmp_path: Path) -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    for name in ("partial", "replaced"):
+        folder_of(tmp_path / f".out.{done.pid}.{name}", "left")
+    at_work = folder_of(tmp_path / f".out.{os.getppid()}.partial", "of a process that works")
+    another = folder_of(tmp_path / f".out.b.{done.pid}.partial", "of another output")
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "a.txt").write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", at_work.name, another.name}
+    assert contents(tmp_path / "out") == NEW
+
+
+@pytest.mark.parametrize(("first", "second"), [("out", "out"), ("out", "out/dicom"), ("out/scores", "out")])
+def test_an_output_in_another_output_is_refused(first: str, second: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"is read or written too\. Choose another place"):
+        output_folder(tmp_path / second, overwrite=True, apart_from=[tmp_path / first])

@@ -23,9 +23,9 @@ from ddad.cohorts import Role
 from ddad.detectors.base import Curves, FitContext
 from ddad.detectors.ddad import DDAD
 from ddad.errors import CohortError, DdadError, DivergenceError, OutputError, SettingError
-from ddad.files import Workspace
 from ddad.training import loop
 from ddad.training.checkpoint import load_tensors
+from ddad.workspace import Workspace
 from support import RecordedProgress, contents, same_tensors, tiny_recipe, wait_for, write_images
 
 

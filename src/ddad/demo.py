@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from ddad.cohorts import Cohort, Role
@@ -10,7 +9,7 @@ from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.errors import writing_to
 from ddad.experiments.evaluation import Evaluation, evaluate, write_evaluation
 from ddad.experiments.tables import evaluation_table, to_markdown
-from ddad.files import MARKER, output_folder, write_atomically
+from ddad.files import MARKER, output_folder, remove_folder, write_atomically
 from ddad.fitting import fit
 from ddad.progress import Progress
 from ddad.recipe import Recipe
@@ -42,7 +41,8 @@ def run_demo(out: Path, *, seed: int, device: DeviceName, overwrite: bool, progr
     """
     out = output_folder(out, overwrite=overwrite)
     with writing_to(out):
-        shutil.rmtree(out, ignore_errors=True)
+        if out.exists():
+            remove_folder(out)
         out.mkdir(parents=True)
         (out / MARKER).touch()
         progress.message("making phantom images")

@@ -1,31 +1,45 @@
-"""Files and folders that appear whole or not at all, and unfinished work that is kept."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
 import mmap
 import os
+import re
 import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from ddad.errors import OutputError, writing_to
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: two runs into one folder are then not noticed
-    fcntl = None  # type: ignore[assignment]
-
 MARKER = ".ddad"
 """A file in every folder that `ddad` wrote: only such a folder may be replaced."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write; it takes the name `path` when the block ends without an error.
+
+    Raises:
+        OutputError: the disk is full or the place may not be written to.
+    """
+    partial = _hidden(path, "partial")
+    with writing_to(path):
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -34,16 +48,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the disk is full or the place may not be written to.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with writing_to(path):
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def let_go(array: NDArray[Any]) -> None:
@@ -57,28 +63,24 @@ def let_go(array: NDArray[Any]) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def write_run(folder: Path, model: dict[str, Any]) -> None:
-    """Write `run.json`: which model made the results in `folder`, which is not yet at its final place."""
-    content = {"format": "ddad-run", "format_version": 1, "model": model}
-    (folder / "run.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def output_folder(folder: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = ()) -> Path:
+def output_folder(folder: str | Path, *, overwrite: bool, apart_from: Iterable[str | Path] = ()) -> Path:
     """Check, before any work, that a folder may be written, and return it as an absolute path.
 
     Args:
         folder: the folder to write.
         overwrite: whether a folder that `ddad` wrote earlier may be replaced.
-        inputs: files and folders that are read; the output may not lie in, or hold, one of them.
+        apart_from: inputs and other outputs; the folder may not lie in, or hold, one of them.
 
     Raises:
         OutputError: the folder holds something that may not be replaced.
     """
     resolved = Path(folder).resolve()
-    for path in inputs:
-        source = Path(path).resolve()
-        if resolved.is_relative_to(source) or source.is_relative_to(resolved):
-            raise OutputError(f"{folder}: lies in, or holds, the input {path}. Choose another place for the output.")
+    for path in apart_from:
+        other = Path(path).resolve()
+        if resolved.is_relative_to(other) or other.is_relative_to(resolved):
+            raise OutputError(
+                f"{folder}: is, lies in, or holds {path}, which is read or written too. Choose another place for it."
+            )
     if resolved == Path.cwd() or resolved.parent == resolved:
         raise OutputError(f"{folder}: is the current folder. Give the output a folder of its own.")
     with writing_to(folder):
@@ -119,7 +121,7 @@ def whole_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Pat
         OutputError: `folder` is there already and may not be replaced, or the disk is full.
     """
     target = output_folder(folder, overwrite=overwrite)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = _hidden(target, "partial")
     with writing_to(target):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -131,123 +133,65 @@ def whole_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Pat
 
 
 def take_place(finished: Path, target: Path) -> None:
-    """Give a finished folder its final name, in place of what was there."""
-    with writing_to(target):
-        (finished / MARKER).touch()
-        if target.exists():
-            shutil.rmtree(target)
-        finished.rename(target)
+    """Give a finished folder its final name, in place of what was there; to another disk it is copied.
 
-
-class Workspace:
-    """A folder beside an output for unfinished work, which says what that work is."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @classmethod
-    def beside(cls, output: Path) -> Workspace:
-        """Return the workspace of an output folder: `OUTPUT.unfinished`."""
-        return cls(output.with_name(f"{output.name}.unfinished"))
-
-    @classmethod
-    def temporary(cls) -> Workspace:
-        """Return a workspace that nobody comes back to."""
-        return cls(Path(tempfile.mkdtemp(prefix="ddad-")))
-
-    def holds(self, plan: dict[str, Any]) -> bool:
-        """Tell whether unfinished work of this plan lies here."""
-        file = self.folder / "plan.json"
-        with writing_to(self.folder):
-            return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")) == plan)
-
-    @contextmanager
-    def claimed(self, plan: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
-        """Go on if the same plan lies here, start if nothing does, and refuse otherwise.
-
-        Raises:
-            OutputError: other work lies here and `overwrite` is False, or another process is at it.
-        """
-        with writing_to(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / "lock").open("w")
-        with lock:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise OutputError(f"{self.folder}: another process is working here. Wait for it.") from None
-            with writing_to(self.folder):
-                self._take_up(plan, overwrite=overwrite)
-            yield self.folder
-
-    def _take_up(self, plan: dict[str, Any], *, overwrite: bool) -> None:
-        file = self.folder / "plan.json"
-        if file.exists() and not self.holds(plan):
-            if not overwrite:
-                raise OutputError(
-                    f"{self.folder}: unfinished work on other data or with other settings lies here. Run it again "
-                    "as it was to finish it, choose another --out, or pass --overwrite to drop it."
-                )
-            for other in self.folder.iterdir():
-                if other.is_dir():
-                    shutil.rmtree(other)
-                elif other.name != "lock":  # it is held
-                    other.unlink()
-        write_atomically(file, json.dumps(plan).encode())
-
-    def remove(self) -> None:
-        """Drop the workspace and what lies in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class Stopwatch:
-    """Seconds of work in a workspace, over all its starts; one that was killed counts until it last wrote a file."""
-
-    def __init__(self, workspace: Path) -> None:
-        file = workspace / "stopwatch.json"
-        self._before = 0.0
-        if file.exists():
-            seen = json.loads(file.read_text(encoding="utf-8"))
-            # Plan and lock were written by the present start.
-            others = (one for one in workspace.iterdir() if one.name not in (file.name, "plan.json", "lock"))
-            last = max((one.stat().st_mtime for one in others), default=0.0)
-            self._before = seen["before"] + max(0.0, last - seen["since"])
-        write_atomically(file, json.dumps({"before": self._before, "since": time.time()}).encode())
-        self._started = time.monotonic()
-
-    def seconds(self) -> float:
-        """Return the seconds until now."""
-        return self._before + time.monotonic() - self._started
-
-
-@contextmanager
-def locked(path: Path, *, wait: Callable[[], None] | None = None) -> Iterator[bool]:
-    """Hold a lock file, and yield whether it could be had.
-
-    The holder may delete the file once the work that it guards is stored, if whoever takes the lock next looks for
-    that work first.
-
-    Args:
-        path: the lock file, made if it is not there.
-        wait: called again and again while another process holds it; without it there is no waiting.
+    Killed at any moment, either `finished` is whole, or it is gone and `target` is the new folder. What stood there is
+    put aside until then, never taken apart under its name.
 
     Raises:
-        OutputError: the place may not be written to.
+        OutputError: the disk is full or the place may not be written to; what was there is there again.
     """
-    with writing_to(path):
-        file = path.open("w")
-    with file:
-        while fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if wait is None:
-                    yield False
-                    return
-                wait()
-        yield True
+    with writing_to(target):
+        (finished / MARKER).touch()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _swap(finished, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            copy = _hidden(target, "partial")
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(finished, copy)
+            _swap(copy, target)
+            remove_folder(finished)
+        _sweep(target)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; killed at any moment, it is whole or gone under its name."""
+    aside = _hidden(folder, "replaced")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+    _sweep(folder)
+
+
+def _swap(finished: Path, target: Path) -> None:
+    aside = _hidden(target, "replaced")
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+    try:
+        finished.rename(target)
+    except OSError:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _hidden(path: Path, what: str) -> Path:
+    """Return the name, beside `path`, of what this process writes in its stead or has put aside."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{what}")
+
+
+def _sweep(target: Path) -> None:
+    """Remove what processes that were killed left of `target` under hidden names."""
+    form = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(partial|replaced)")
+    for path in list(target.parent.iterdir()):
+        found = form.fullmatch(path.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -22,10 +22,10 @@ from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.rows import described
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
-from ddad.errors import CohortError, DivergenceError, SettingError
+from ddad.errors import CohortError, SettingError
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import estimate_prevalence
-from ddad.files import Stopwatch, Workspace, output_folder
+from ddad.files import output_folder
 from ddad.model import Model
 from ddad.normals import MINIMUM_NORMALS, known_normals, require_images, trusted_normals
 from ddad.progress import Progress, SilentProgress
@@ -33,6 +33,7 @@ from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
 from ddad.training.seeds import derived_seed
 from ddad.trimming import NOT_KNOWN_NORMAL
+from ddad.workspace import Stopwatch, Workspace
 
 FEW_NORMALS = 100
 _LEARNED_FROM = (Role.NORMAL, Role.UNLABELED, Role.ABNORMAL)
@@ -110,11 +111,7 @@ def fit(
     with workspace.claimed(plan, overwrite=overwrite) as folder:
         if going_on:
             progress.message(f"going on with the unfinished fit in {workspace.folder}")
-        try:
-            model = _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
-        except (CohortError, DivergenceError):
-            workspace.remove()  # with these images and settings it would end so again
-            raise
+        model = _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
         model.save(target, overwrite=overwrite)
     workspace.remove()
     return model

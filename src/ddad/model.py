@@ -360,6 +360,12 @@ class Model:
         return cls(detector, {key: value for key, value in card.items() if key not in own})
 
 
+def write_run(folder: Path, model: dict[str, Any]) -> None:
+    """Write `run.json`: which model made the results in `folder`, which is not yet at its final place."""
+    content = {"format": "ddad-run", "format_version": 1, "model": model}
+    (folder / "run.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def _trusted_table(images: Sequence[Sequence[Any]]) -> bytes:
     """Return CSV: of each image of an unsupervised fit, whether it stood for a normal one, and why."""
     table = pd.DataFrame(images, columns=["path", "error", "fold", "trusted"])

@@ -163,3 +163,20 @@ def test_decoding_runs_ahead_but_not_away(paths: list[Path], monkeypatch: pytest
     assert started == [0, 1, 2, 3]
     stream.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_rows_that_were_cut_off_by_a_kill_do_not_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.arange(40 * 4, dtype=np.float32).reshape(40, 1, 2, 2)
+    pixels_module.save_rows(images, [0, 1, 2], tmp_path / "rows.npy")
+
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels_module, "let_go", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pixels_module.save_rows(images, range(40), tmp_path / "rows.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), images[:3])
+    pixels_module.save_rows(images, range(40), tmp_path / "rows.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), images)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]

@@ -14,7 +14,7 @@ from ddad.errors import CohortError, DdadError
 from ddad.experiments import grid as grid_module
 from ddad.experiments.grid import Run, UnfinishedGridError, run_grid
 from ddad.experiments.setting import Setting
-from ddad.files import locked
+from ddad.workspace import locked
 from support import RecordedProgress, tiny_recipe, wait_for, write_images
 
 QUICK = {"detector": "ae", "reconstruction__ndm_epochs": 1, "holdout": 0}
@@ -129,10 +129,3 @@ def test_what_another_process_does_is_left_to_it_and_waited_for(
     assert order == ["image", "image"]
     assert (folder / file.name).stat().st_mtime_ns == stamp
     assert "another process is at it: left for later" in progress.messages
-
-
-def test_a_lock_is_had_by_one(tmp_path: Path) -> None:
-    with locked(tmp_path / "lock") as first, locked(tmp_path / "lock") as second:
-        assert (first, second) == (True, False)
-    with locked(tmp_path / "lock") as again:
-        assert again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from ddad.cohorts.rows import SkippedImage
 from ddad.errors import BlankSliceError, ImageError, OutputError, writing_to
-from ddad.files import let_go
+from ddad.files import let_go, whole_file
 from ddad.images import find_warnings, prepare, read_image
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe_sections import Preprocessing
@@ -143,16 +142,11 @@ def decode(
         stack = stack[: len(found.kept)]
         stack.flags.writeable = False
     else:
-        part = into.with_name(f".{into.name}.{os.getpid()}.part")
         with writing_to(into):
             into.parent.mkdir(parents=True, exist_ok=True)
             _check_space(into, len(paths), preprocessing)
-            try:
-                with part.open("wb") as file:
-                    _write(file, _usable(paths, preprocessing, workers, progress, title, found), preprocessing)
-                part.replace(into)
-            finally:
-                part.unlink(missing_ok=True)
+        with whole_file(into) as file:
+            _write(file, _usable(paths, preprocessing, workers, progress, title, found), preprocessing)
         # An empty file cannot be mapped.
         stack = np.load(into, mmap_mode="r" if found.kept else None, allow_pickle=False)
     return DecodedImages(stack, found.kept, found.skipped, found.warnings)
@@ -165,7 +159,7 @@ def save_rows(images: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int6
         OutputError: the disk is full, or the place may not be written to.
     """
     header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
-    with writing_to(into), into.open("wb") as file:
+    with whole_file(into) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(rows), _BATCH):
             file.write(np.ascontiguousarray(images[rows[start : start + _BATCH]], np.float32).tobytes())
@@ -206,8 +200,6 @@ def _write(file: BinaryIO, images: Iterator[NDArray[np.float32]], preprocessing:
     # numpy leaves room in the header for the first axis to grow.
     if file.tell() != start:
         raise AssertionError(f"a .npy header of {start} bytes became one of {file.tell()}")
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _write_header(file: BinaryIO, count: int, preprocessing: Preprocessing) -> None:

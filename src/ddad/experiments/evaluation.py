@@ -15,9 +15,9 @@ from ddad.cohorts import Cohort, Role, SkippedImage, read_mask, seen_in_fit
 from ddad.cohorts.rows import described
 from ddad.errors import CohortError, ImageError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
-from ddad.files import whole_folder, write_run
+from ddad.files import whole_folder
 from ddad.images import Placement
-from ddad.model import Model
+from ddad.model import Model, write_run
 from ddad.progress import Progress
 from ddad.training.device import DeviceName, Precision
 

@@ -21,12 +21,13 @@ from ddad.experiments.evaluation import labelled_test_paths
 from ddad.experiments.published import Benchmark
 from ddad.experiments.run import own_settings, run_cells, run_once
 from ddad.experiments.setting import Setting
-from ddad.files import locked, write_atomically
+from ddad.files import write_atomically
 from ddad.fitting import check_plan, settings_read
 from ddad.progress import Progress, SilentProgress, Task
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 from ddad.training.jobs import Job, run_jobs
+from ddad.workspace import locked
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 

@@ -22,9 +22,10 @@ from ddad.cores import processor_cores
 from ddad.errors import CohortError, ImageError, writing_to
 from ddad.experiments.downloads import NORMAL, Source
 from ddad.experiments.published import Benchmark
-from ddad.files import Workspace, output_folder, take_place, write_atomically
+from ddad.files import output_folder, write_atomically
 from ddad.images import read_image
 from ddad.progress import Progress, SilentProgress
+from ddad.workspace import Workspace, publish
 
 LARGEST_SIDE = 512
 """Of prepared DICOM images: the largest input that a recipe can ask for."""
@@ -74,7 +75,7 @@ def prepare(
         CohortError: there are too few images, two have one name, or the authors' split names others.
         OutputError: `out` exists and may not be replaced, or the disk is full.
     """
-    target = output_folder(out, overwrite=overwrite, inputs=[folder])
+    target = output_folder(out, overwrite=overwrite, apart_from=[folder])
     named = _named(sources)
     authors = folder / "data.json"
     split = _authors_split(authors, named) if authors.is_file() else make_split(named, benchmark, seed)
@@ -107,9 +108,7 @@ def prepare(
         write_atomically(workspace / "data.json", (json.dumps(split, indent=1) + "\n").encode())
         if not any((workspace / "masks").iterdir()):
             (workspace / "masks").rmdir()
-        take_place(workspace, target)
-        for leftover in ("plan.json", "lock"):
-            (target / leftover).unlink()
+        publish(workspace, target)
     return prepared
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +15,15 @@ from ddad import __version__
 from ddad.cohorts import SkippedImage, find_images
 from ddad.errors import CohortError, SettingError, writing_to
 from ddad.evaluation.calibration import NOT_CALIBRATED, q_values
-from ddad.files import Workspace, output_folder, take_place, write_atomically, write_run
+from ddad.files import output_folder, write_atomically
 from ddad.images import ALL, Selection
 from ddad.images.source_header import IDENTIFIERS, read_identifiers
-from ddad.model import Finding, Model
+from ddad.model import Finding, Model, write_run
 from ddad.progress import Progress
 from ddad.report.heatmaps import picture_name, write_pictures
 from ddad.report.map_strip import MAPS, write_strip
 from ddad.training.device import Compute, DeviceName, Precision
+from ddad.workspace import Workspace, publish
 
 if TYPE_CHECKING:
     from ddad.report.dicom_results import DicomResults
@@ -101,9 +101,11 @@ def write_findings(
         SettingError: the false discovery rate is not between 0 and 1, or the model is not calibrated.
     """
     _check_rate(model, false_discovery_rate)
-    target = output_folder(out, overwrite=overwrite, inputs=paths)
-    dicom_target = None if dicom_results is None else output_folder(dicom_results, overwrite=overwrite, inputs=paths)
-    nifti_target = None if nifti_maps is None else output_folder(nifti_maps, overwrite=overwrite, inputs=paths)
+    target = output_folder(out, overwrite=overwrite, apart_from=paths)
+    dicom_target = (
+        None if dicom_results is None else output_folder(dicom_results, overwrite=overwrite, apart_from=paths)
+    )
+    nifti_target = None if nifti_maps is None else output_folder(nifti_maps, overwrite=overwrite, apart_from=paths)
     listing = find_images(paths, selection)
     files = listing.images
     compute = Compute.choose(device, precision or model.recipe.precision)
@@ -159,7 +161,6 @@ def write_findings(
             summary.flagged += finding.flagged is True
             summary.doubtful += bool(finding.warnings)
         if not summary.scored:
-            workspace.remove()
             left_out = summary.left_out()
             path, reason, _ = left_out[0]
             raise CohortError(f"score: no image could be scored. Skipped: {len(left_out)}, the first: {path}: {reason}")
@@ -171,13 +172,11 @@ def write_findings(
         if false_discovery_rate is not None:
             summary.discovered = _write_discoveries(folder, false_discovery_rate)
         if dicom_target is not None:
-            _publish(folder / _DICOM, dicom_target)
+            publish(folder / _DICOM, dicom_target)
         if nifti is not None and nifti_target is not None:
             nifti.finish()
-            _publish(folder / _NIFTI, nifti_target)
-        take_place(folder, target)
-        for leftover in ("plan.json", "lock"):
-            (target / leftover).unlink()
+            publish(folder / _NIFTI, nifti_target)
+        publish(folder, target)
     return summary
 
 
@@ -215,17 +214,6 @@ def _nifti_maps(model: Model, files: Sequence[Path], folder: Path) -> NiftiMaps:
     from ddad.report.nifti_maps import NiftiMaps
 
     return NiftiMaps(folder / _NIFTI, files, model.primary_score, model.map_scale(model.primary_score))
-
-
-def _publish(folder: Path, target: Path) -> None:
-    """Move a finished folder of results to its place, which may be on another disk."""
-    with writing_to(target):
-        (folder / ".run").unlink(missing_ok=True)
-        (folder / ".ddad").touch()
-        if target.exists():
-            shutil.rmtree(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, target)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
-from ddad.files import Workspace, output_folder, write_atomically
+from ddad.files import output_folder, write_atomically
 from ddad.fitting import fit
 from ddad.model import Model
 from ddad.normals import require_images
@@ -30,6 +30,7 @@ from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
 from ddad.selecting.division import divide
 from ddad.training.device import Compute, DeviceName
+from ddad.workspace import Workspace
 
 _HELD_OUT = "held-out"
 
@@ -96,11 +97,7 @@ def fit_best(
         if going_on:
             progress.message(f"going on with the unfinished selection in {workspace.folder}")
         context = FitContext(folder, compute, processor_cores() if workers is None else workers, progress)
-        try:
-            chosen, notes = _select(cohort, recipe, recipes, budget, context)
-        except (CohortError, DivergenceError):
-            workspace.remove()
-            raise
+        chosen, notes = _select(cohort, recipe, recipes, budget, context)
         progress.message(f"chosen: {chosen}; now it is fitted on all images")
         model = fit(
             cohort, recipes[chosen], out=out, overwrite=overwrite, device=device, workers=workers,

@@ -1,0 +1,161 @@
+"""Unfinished work that is kept beside its output: whose it is, who is at it, and how it becomes the output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ddad.errors import CohortError, DivergenceError, OutputError, writing_to
+from ddad.files import MARKER, take_place, write_atomically
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two runs into one folder are then not noticed
+    fcntl = None  # type: ignore[assignment]
+
+_PLAN, _LOCK, _STOPWATCH = "plan.json", "lock", "stopwatch.json"
+
+
+class Workspace:
+    """A folder beside an output for unfinished work, which says what that work is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def beside(cls, output: Path) -> Workspace:
+        """Return the workspace of an output folder: `OUTPUT.unfinished`."""
+        return cls(output.with_name(f"{output.name}.unfinished"))
+
+    @classmethod
+    def temporary(cls) -> Workspace:
+        """Return a workspace that nobody comes back to."""
+        return cls(Path(tempfile.mkdtemp(prefix="ddad-")))
+
+    def holds(self, plan: dict[str, Any]) -> bool:
+        """Tell whether unfinished work of this plan lies here."""
+        file = self.folder / _PLAN
+        with writing_to(self.folder):
+            return file.exists() and digest(json.loads(file.read_text(encoding="utf-8"))) == digest(plan)
+
+    @contextmanager
+    def claimed(self, plan: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
+        """Go on if the same plan lies here, start if nothing does, and refuse otherwise.
+
+        Work that ends in a `CohortError` or a `DivergenceError` is dropped: the same plan would end so again.
+
+        Raises:
+            OutputError: other work lies here and `overwrite` is False, or another process is at it.
+        """
+        with writing_to(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / _LOCK) as mine:
+            if not mine:
+                raise OutputError(f"{self.folder}: another process is working here. Wait for it.")
+            if not self.holds(plan):
+                self._start(plan, overwrite=overwrite)
+            try:
+                yield self.folder
+            except (CohortError, DivergenceError):
+                self.remove()
+                raise
+
+    def _start(self, plan: dict[str, Any], *, overwrite: bool) -> None:
+        file = self.folder / _PLAN
+        if file.exists() and not overwrite:
+            raise OutputError(
+                f"{self.folder}: unfinished work on other data or with other settings lies here. Run it again "
+                "as it was to finish it, choose another --out, or pass --overwrite to drop it."
+            )
+        with writing_to(self.folder):
+            # The plan goes first and comes last: without one, what lies here is what a kill left of dropped work.
+            file.unlink(missing_ok=True)
+            _remove(path for path in self.folder.iterdir() if path.name != _LOCK)  # it is held
+        write_atomically(file, json.dumps(plan).encode())
+
+    def remove(self) -> None:
+        """Drop the workspace and what lies in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def digest(plan: dict[str, Any]) -> str:
+    """Return a SHA-256 of a plan, by which what was made by it is known."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def publish(finished: Path, target: Path) -> None:
+    """Give finished work its final name, in place of what was there, without what only the work needed.
+
+    That is plan and lock, and hidden files: a result has none but `.ddad`.
+
+    Raises:
+        OutputError: the disk is full or the place may not be written to.
+    """
+    take_place(finished, target)
+    with writing_to(target):
+        hidden = (path for path in target.glob(".*") if path.name != MARKER)
+        _remove([*hidden, target / _PLAN, target / _LOCK])
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+class Stopwatch:
+    """Seconds of work in a workspace, over all its starts; one that was killed counts until it last wrote a file."""
+
+    def __init__(self, workspace: Path) -> None:
+        file = workspace / _STOPWATCH
+        self._before = 0.0
+        if file.exists():
+            seen = json.loads(file.read_text(encoding="utf-8"))
+            # Plan and lock were written by the present start.
+            others = (one for one in workspace.iterdir() if one.name not in (_STOPWATCH, _PLAN, _LOCK))
+            last = max((one.stat().st_mtime for one in others), default=0.0)
+            self._before = seen["before"] + max(0.0, last - seen["since"])
+        write_atomically(file, json.dumps({"before": self._before, "since": time.time()}).encode())
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds until now."""
+        return self._before + time.monotonic() - self._started
+
+
+@contextmanager
+def locked(path: Path, *, wait: Callable[[], None] | None = None) -> Iterator[bool]:
+    """Hold a lock file, and yield whether it could be had.
+
+    The holder may delete the file once the work that it guards is stored, if whoever takes the lock next looks for
+    that work first.
+
+    Args:
+        path: the lock file, made if it is not there.
+        wait: called again and again while another process holds it; without it there is no waiting.
+
+    Raises:
+        OutputError: the place may not be written to.
+    """
+    with writing_to(path):
+        file = path.open("w")
+    with file:
+        while fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if wait is None:
+                    yield False
+                    return
+                wait()
+        yield True

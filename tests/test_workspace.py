@@ -1,0 +1,124 @@
+"""Unfinished work: whose it is, who is at it, how long it took, and what of it comes along."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddad.errors import CohortError, OutputError
+from ddad.workspace import Stopwatch, Workspace, locked, publish
+from support import contents
+
+
+def killed_after(workspace: Path, seconds: float) -> None:
+    """Leave what a start leaves that wrote its last checkpoint `seconds` after it began, an hour ago."""
+    file = workspace / "stopwatch.json"
+    start = json.loads(file.read_text())
+    start["since"] = time.time() - 3600
+    file.write_text(json.dumps(start))
+    checkpoint = workspace / "ndm-0.checkpoint"
+    checkpoint.touch()
+    os.utime(checkpoint, (start["since"] + seconds,) * 2)
+
+
+def test_the_seconds_of_all_starts_add_up(tmp_path: Path) -> None:
+    assert Stopwatch(tmp_path).seconds() == pytest.approx(0, abs=0.5)
+    killed_after(tmp_path, 100)
+    for written_now in ("plan.json", "lock"):
+        (tmp_path / written_now).touch()
+    assert Stopwatch(tmp_path).seconds() == pytest.approx(100, abs=0.5)
+    killed_after(tmp_path, 40)
+    assert Stopwatch(tmp_path).seconds() == pytest.approx(140, abs=0.5)
+
+
+def test_a_start_that_wrote_nothing_counts_nothing(tmp_path: Path) -> None:
+    Stopwatch(tmp_path)
+    killed_after(tmp_path, -50)
+    assert Stopwatch(tmp_path).seconds() == pytest.approx(0, abs=0.5)
+
+
+def test_other_work_is_dropped_only_on_request(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    with workspace.claimed({"work": 1}, overwrite=False) as folder:
+        (folder / "networks").mkdir()
+        (folder / "pixels.npy").touch()
+    with pytest.raises(OutputError, match="other settings"), workspace.claimed({"work": 2}, overwrite=False):
+        pass
+    assert (tmp_path / "w" / "pixels.npy").exists()
+    with workspace.claimed({"work": 2}, overwrite=True) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["lock", "plan.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked on this system")
+def test_work_that_another_process_is_at_is_never_dropped(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    with workspace.claimed({"work": 1}, overwrite=False) as folder:
+        (folder / "pixels.npy").touch()
+        with pytest.raises(OutputError, match="another process"), workspace.claimed({"work": 2}, overwrite=True):
+            pass
+        assert (folder / "pixels.npy").exists()
+        assert workspace.holds({"work": 1})
+
+
+def test_what_a_kill_left_of_dropped_work_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path / "w")
+    with workspace.claimed({"work": 1}, overwrite=False) as folder:
+        for name in ("a.npy", "b.npy"):
+            (folder / name).touch()
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".npy":
+            raise KeyError
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyError), workspace.claimed({"work": 2}, overwrite=True):
+        pass
+    monkeypatch.undo()
+    for plan in ({"work": 1}, {"work": 2}):
+        assert not workspace.holds(plan)
+    with workspace.claimed({"work": 1}, overwrite=False) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["lock", "plan.json"]
+
+
+def test_work_on_images_of_which_nothing_can_be_made_is_dropped(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    with pytest.raises(CohortError), workspace.claimed({}, overwrite=False):
+        raise CohortError("no image can be read")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_only_the_work_needed_does_not_come_along(tmp_path: Path) -> None:
+    with Workspace.beside(tmp_path / "out").claimed({"work": 1}, overwrite=False) as folder:
+        (folder / "a.txt").touch()
+        (folder / ".a.txt.123.partial").touch()
+        (folder / ".dicom.123.replaced").mkdir()
+        publish(folder, tmp_path / "out")
+    assert contents(tmp_path) == {"out/.ddad": b"", "out/a.txt": b""}
+    assert not (tmp_path / "out" / ".dicom.123.replaced").exists()
+
+
+def test_a_plan_is_known_whatever_it_holds(tmp_path: Path) -> None:
+    plan = {"not a number": float("nan"), "a pair": (1, 2)}
+    workspace = Workspace(tmp_path / "w")
+    with workspace.claimed(plan, overwrite=False):
+        assert workspace.holds(plan)
+        assert not workspace.holds({**plan, "a pair": (1, 3)})
+
+
+def test_a_name_that_is_too_long_is_an_error_for_a_user(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        Workspace.beside(tmp_path / ("a" * 300)).holds({})
+
+
+def test_a_lock_is_had_by_one(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock") as first, locked(tmp_path / "lock") as second:
+        assert (first, second) == (True, False)
+    with locked(tmp_path / "lock") as again:
+        assert again
