@@ -1,13 +1,23 @@
-"""The table that grows while images are scored."""
+"""The table that grows while images are scored, and results that are published one after another."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
+import nibabel
+import numpy as np
 import pandas as pd
 import pytest
+from pydicom.data import get_testdata_file
 
-from ddad.report.findings import _Table
+from ddad import Cohort, Model, fit
+from ddad.errors import OutputError
+from ddad.report import findings as findings_module
+from ddad.report.findings import ScoringSummary, _Table, write_findings
+from ddad.report.nifti_maps import NiftiMaps
+from support import contents, tiny_recipe, write_images
 
 ROWS = [
     {"path": "a.png", "flagged": True, "warnings": ""},
@@ -42,3 +52,150 @@ def test_a_row_that_was_cut_off_is_dropped_and_the_table_goes_on(tmp_path: Path,
         table.append(row)
     assert file.read_bytes() == whole
     assert pd.read_csv(file)["path"].tolist() == [row["path"] for row in ROWS]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = write_images(tmp_path_factory.mktemp("fit") / "normal", 12)[0].parent
+    return fit(Cohort.from_folders(normal=folder), tiny_recipe(detector="ae", reconstruction__ndm_epochs=1), workers=0)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A DICOM file, two NIfTI volumes of one slice each beside blank ones, and a file that cannot be read."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    shutil.copy(str(get_testdata_file("CT_small.dcm")), folder / "a.dcm")
+    for seed, name in enumerate(("b", "c")):
+        volume = np.zeros((20, 24, 3), np.float32)
+        volume[..., 1] = np.random.default_rng(seed).random((20, 24))
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), folder / f"{name}.nii")
+    (folder / "d.png").write_bytes(b"no picture")
+    return folder
+
+
+def results(folder: Path) -> dict[str, object]:
+    """Return what lies in `out`, `dicom` and `nifti`, without the UIDs and times in DICOM files."""
+    found: dict[str, object] = contents(folder)
+    for name in found:
+        if name.endswith(".nii.gz"):
+            found[name] = np.nan_to_num(np.asarray(nibabel.load(folder / name).dataobj)).tolist()
+        elif name.endswith(".dcm"):
+            found[name] = None
+    return found
+
+
+def scored(model: Model, sources: Path, into: Path, **options: Any) -> ScoringSummary:
+    return write_findings(
+        model, [sources], into / "out", dicom_results=into / "dicom", nifti_maps=into / "nifti", **options
+    )
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("published", [0, 1, 2])
+def test_a_kill_between_publications_loses_nothing(
+    published: int, overwrite: bool, model: Model, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scored(model, sources, tmp_path / "whole", overwrite=overwrite)
+    publish, done = findings_module.publish, []
+
+    def killed_in_between(folder: Path, target: Path) -> None:
+        if len(done) == published:
+            raise KeyboardInterrupt
+        publish(folder, target)
+        done.append(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(findings_module, "publish", killed_in_between)
+        with pytest.raises(KeyboardInterrupt):
+            scored(model, sources, tmp_path / "cut", overwrite=overwrite)
+    assert not (tmp_path / "cut" / "out").exists()
+    # Whatever was scored is not scored again, and what was published stays as it is.
+    monkeypatch.setattr(Model, "score_listed", lambda *_, **__: pytest.fail("scored again"))
+    before = contents(tmp_path / "cut")
+    again = scored(model, sources, tmp_path / "cut", overwrite=overwrite)
+    after = contents(tmp_path / "cut")
+    for place in done:
+        assert {name: after[name] for name in after if name.startswith(f"{place.name}/")} == {
+            name: before[name] for name in before if name.startswith(f"{place.name}/")
+        }
+    assert again == whole
+    assert [image.path.name for image in again.skipped] == ["d.png"]
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {"out", "dicom", "nifti"}
+
+
+def test_a_kill_while_volumes_are_written_loses_none(
+    model: Model, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(model, sources, tmp_path / "whole")
+    unlink = Path.unlink
+
+    def killed_after_the_first(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        if path.suffix == ".npy":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed_after_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            scored(model, sources, tmp_path / "cut")
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == ["out.unfinished"]
+    scored(model, sources, tmp_path / "cut")
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
+
+
+def test_results_that_were_published_elsewhere_are_not_passed_over(
+    model: Model, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(NiftiMaps, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scored(model, sources, tmp_path)
+    with pytest.raises(OutputError, match="other settings"):
+        write_findings(
+            model, [sources], tmp_path / "out", dicom_results=tmp_path / "other", nifti_maps=tmp_path / "nifti"
+        )
+
+
+def test_a_rate_may_be_asked_for_after_a_kill(
+    model: Model, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(findings_module, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scored(model, sources, tmp_path, false_discovery_rate=0.5)
+    scored(model, sources, tmp_path)
+    assert not (tmp_path / "out" / "discoveries.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("dicom_results", "nifti_maps"),
+    [
+        ("out", None),
+        ("out/dicom", None),
+        (".", None),
+        ("out.unfinished/mine", None),
+        (None, "out"),
+        (None, "out/nifti"),
+        ("results", "results"),
+        ("results", "results/nifti"),
+        ("results/dicom", "results"),
+    ],
+)
+def test_an_output_in_another_is_refused_before_any_work(
+    dicom_results: str | None, nifti_maps: str | None, model: Model, sources: Path, tmp_path: Path
+) -> None:
+    """Publishing the outer one would remove the inner one."""
+    places = {
+        name: None if place is None else tmp_path / "new" / place
+        for name, place in (("dicom_results", dicom_results), ("nifti_maps", nifti_maps))
+    }
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"is read or written too\. Choose another place"):
+            write_findings(model, [sources], tmp_path / "new" / "out", overwrite=overwrite, **places)
+    assert [path.name for path in tmp_path.iterdir()] == ["sources"]

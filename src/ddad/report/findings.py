@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ddad import __version__
-from ddad.cohorts import SkippedImage, find_images
+from ddad.cohorts import Listing, SkippedImage, find_images
 from ddad.errors import CohortError, SettingError, writing_to
 from ddad.evaluation.calibration import NOT_CALIBRATED, q_values
 from ddad.files import output_folder, write_atomically
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ddad.report.nifti_maps import NiftiMaps
 
 _DICOM, _NIFTI = "dicom", "nifti"
+_SUMMARY = ".summary.json"
+"""In a workspace whose images are all scored; from then on results are only finished and published."""
 _TYPES = {"path": "string", "score": "float64", "p_value": "float64", "flagged": "boolean", "warnings": "string"}
 _TYPES |= dict.fromkeys(IDENTIFIERS, "string")  # a patient's number may begin with zeros
 
@@ -62,6 +65,22 @@ class ScoringSummary:
         kinds = {"unreadable": self.skipped, "blank": self.blank, "no image": self.passed_over}
         return [(str(image.path), image.reason, kind) for kind, images in kinds.items() for image in images]
 
+    def store(self, file: Path) -> None:
+        """Write it as JSON.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        write_atomically(file, json.dumps(asdict(self), default=str).encode())
+
+    @classmethod
+    def stored(cls, file: Path) -> ScoringSummary:
+        """Read what `store` wrote."""
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for name in ("blank", "skipped", "passed_over"):
+            content[name] = [SkippedImage(Path(path), reason, blank) for path, reason, blank in content[name]]
+        return cls(**content)
+
 
 def write_findings(
     model: Model,
@@ -93,42 +112,97 @@ def write_findings(
     procedure takes. It is a file of its own: a row of the findings belongs to its image alone, a q-value to the batch.
 
     While images are scored, the table grows in `OUT.unfinished`; a run that was killed goes on there when
-    it is started again with the same model and paths.
+    it is started again with the same model, paths, options and folders of results. Once all are scored, the results
+    are published one after another, `out` last.
 
     Raises:
-        OutputError: `out` exists and may not be replaced, or the disk is full.
+        OutputError: a folder to write exists and may not be replaced, lies in another one or in an input, or the disk
+            is full.
         CohortError: no image could be scored; nothing is left behind then.
         SettingError: the false discovery rate is not between 0 and 1, or the model is not calibrated.
     """
     _check_rate(model, false_discovery_rate)
     target = output_folder(out, overwrite=overwrite, apart_from=paths)
-    dicom_target = (
-        None if dicom_results is None else output_folder(dicom_results, overwrite=overwrite, apart_from=paths)
-    )
-    nifti_target = None if nifti_maps is None else output_folder(nifti_maps, overwrite=overwrite, apart_from=paths)
+    workspace = Workspace.beside(target)
+    places: dict[str, Path] = {}
+    for name, place in ((_DICOM, dicom_results), (_NIFTI, nifti_maps)):
+        if place is not None:
+            others = [*paths, target, workspace.folder, *places.values()]
+            published = _is_published(name, workspace.folder)
+            places[name] = output_folder(place, overwrite=overwrite or published, apart_from=others)
     listing = find_images(paths, selection)
-    files = listing.images
     compute = Compute.choose(device, precision or model.recipe.precision)
     plan = {
         "model": model.fingerprint(),
-        "files": [str(file) for file in files],
+        "files": [str(file) for file in listing.images],
         "heatmaps": heatmaps,
-        "dicom_results": dicom_target is not None,
-        "nifti_maps": nifti_target is not None,
+        "places": {name: str(place) for name, place in places.items()},
         "keep_identifiers": keep_identifiers,
         "compute": compute.to_json(),
         "calibration": None if model.calibration is None else model.calibration.summary(),
         "ddad": __version__,
     }
-    workspace = Workspace.beside(target)
     with workspace.claimed(plan, overwrite=overwrite) as folder:
-        with writing_to(target):
-            write_run(folder, model.summary() | {"name": model_name})
-        dicom = None if dicom_target is None else _dicom_results(model, model_name, folder)
-        nifti = None if nifti_target is None else _nifti_maps(model, files, folder)
-        table = _Table(folder / "findings.csv")
+        left = [name for name in places if not _is_published(name, folder)]
+        dicom = _dicom_results(model, model_name, folder) if _DICOM in left else None
+        nifti = _nifti_maps(model, listing.images, folder) if _NIFTI in left else None
+        if (folder / _SUMMARY).exists():
+            summary = ScoringSummary.stored(folder / _SUMMARY)
+        else:
+            with writing_to(target):
+                write_run(folder, model.summary() | {"name": model_name})
+            scoring = _Scoring(model, folder, heatmaps, keep_identifiers, dicom, nifti)
+            summary = scoring.of(listing, device, precision, progress)
+            summary.store(folder / _SUMMARY)
+        summary.discovered = _write_discoveries(folder, false_discovery_rate)
+        if nifti is not None:
+            nifti.finish()
+        for name in left:
+            publish(folder / name, places[name])
+        publish(folder, target)
+    return summary
+
+
+def _is_published(name: str, workspace: Path) -> bool:
+    """Tell whether these results lie at their place already, because a run was killed before it published the others.
+
+    Their folder is made before the first image is scored, and leaves the workspace when it is published.
+    """
+    return (workspace / _SUMMARY).exists() and not (workspace / name).exists()
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """What is written of each image, and where.
+
+    Attributes:
+        model: scores them.
+        folder: of the table and the pictures.
+        heatmaps: whether pictures are written.
+        keep_identifiers: whether the rows have the identifiers of DICOM headers.
+        dicom: takes the findings of DICOM sources, if they are wanted.
+        nifti: takes those of NIfTI sources, if they are wanted.
+    """
+
+    model: Model
+    folder: Path
+    heatmaps: bool
+    keep_identifiers: bool
+    dicom: DicomResults | None
+    nifti: NiftiMaps | None
+
+    def of(
+        self, listing: Listing, device: DeviceName, precision: Precision | None, progress: Progress | None
+    ) -> ScoringSummary:
+        """Score the images that have no row yet, and return what all starts together did.
+
+        Raises:
+            CohortError: no image could be scored.
+            OutputError: the disk is full.
+        """
+        table = _Table(self.folder / "findings.csv")
         done = table.open()
-        rest = [file for file in files if str(file) not in done.paths]
+        rest = [file for file in listing.images if str(file) not in done.paths]
         summary = ScoringSummary(
             scored=len(done.paths),
             flagged=done.flagged,
@@ -136,48 +210,51 @@ def write_findings(
             skipped=listing.skipped,
             passed_over=listing.passed_over,
         )
-        findings = model.score_listed(
+        findings = self.model.score_listed(
             rest,
             device=device,
             precision=precision,
             progress=progress,
             on_skipped=summary.leave_out,
-            maps=heatmaps or dicom is not None or nifti is not None,
+            maps=self.heatmaps or self.dicom is not None or self.nifti is not None,
         )
         for number, finding in enumerate(findings if rest else (), start=len(done.paths)):
-            if dicom is not None and (lack := dicom.write(finding, number)):
-                finding = replace(finding, warnings=(*finding.warnings, lack))
-                summary.without_dicom += 1
-            if nifti is not None and (lack := nifti.write(finding)):
-                finding = replace(finding, warnings=(*finding.warnings, lack))
-                summary.without_nifti += 1
-            row = _row(finding)
-            if keep_identifiers:
-                row |= read_identifiers(finding.path)
-            if heatmaps:
-                row |= _pictures(model, finding, number, folder)
-            table.append(row)
+            finding = self._with_results(finding, number, summary)
+            table.append(self._row(finding, number))
             summary.scored += 1
             summary.flagged += finding.flagged is True
             summary.doubtful += bool(finding.warnings)
+        left_out = summary.left_out()
         if not summary.scored:
-            left_out = summary.left_out()
             path, reason, _ = left_out[0]
             raise CohortError(f"score: no image could be scored. Skipped: {len(left_out)}, the first: {path}: {reason}")
-        with writing_to(folder):
-            pd.read_csv(folder / "findings.csv", dtype=_TYPES).to_parquet(folder / "findings.parquet", index=False)
-        if left_out := summary.left_out():
+        with writing_to(self.folder):
+            pd.read_csv(self.folder / "findings.csv", dtype=_TYPES).to_parquet(
+                self.folder / "findings.parquet", index=False
+            )
+        if left_out:
             skipped = pd.DataFrame(left_out, columns=["path", "reason", "kind"])
-            write_atomically(folder / "skipped.csv", skipped.to_csv(index=False).encode())
-        if false_discovery_rate is not None:
-            summary.discovered = _write_discoveries(folder, false_discovery_rate)
-        if dicom_target is not None:
-            publish(folder / _DICOM, dicom_target)
-        if nifti is not None and nifti_target is not None:
-            nifti.finish()
-            publish(folder / _NIFTI, nifti_target)
-        publish(folder, target)
-    return summary
+            write_atomically(self.folder / "skipped.csv", skipped.to_csv(index=False).encode())
+        return summary
+
+    def _with_results(self, finding: Finding, number: int, summary: ScoringSummary) -> Finding:
+        """Write the DICOM and NIfTI results of a finding; return it with a warning for each that cannot be made."""
+        if self.dicom is not None and (lack := self.dicom.write(finding, number)):
+            finding = replace(finding, warnings=(*finding.warnings, lack))
+            summary.without_dicom += 1
+        if self.nifti is not None and (lack := self.nifti.write(finding)):
+            finding = replace(finding, warnings=(*finding.warnings, lack))
+            summary.without_nifti += 1
+        return finding
+
+    def _row(self, finding: Finding, number: int) -> dict[str, object]:
+        """Return the row of a finding, with its pictures if they are wanted."""
+        row = _row(finding)
+        if self.keep_identifiers:
+            row |= read_identifiers(finding.path)
+        if self.heatmaps:
+            row |= _pictures(self.model, finding, number, self.folder)
+        return row
 
 
 def _check_rate(model: Model, false_discovery_rate: float | None) -> None:
@@ -191,12 +268,16 @@ def _check_rate(model: Model, false_discovery_rate: float | None) -> None:
         raise SettingError(f"--false-discovery-rate: {NOT_CALIBRATED}")
 
 
-def _write_discoveries(folder: Path, rate: float) -> int:
-    """Write which findings Benjamini-Hochberg takes at a false discovery rate, and return how many."""
+def _write_discoveries(folder: Path, rate: float | None) -> int:
+    """Write which findings Benjamini-Hochberg takes at a false discovery rate, if there is one; return how many."""
+    file = folder / "discoveries.csv"
+    if rate is None:
+        file.unlink(missing_ok=True)
+        return 0
     table = pd.read_csv(folder / "findings.csv", dtype=_TYPES)[["path", "score", "p_value"]]
     table["q_value"] = q_values(table["p_value"].to_numpy())
     table["discovered"] = table["q_value"] <= rate
-    write_atomically(folder / "discoveries.csv", table.to_csv(index=False).encode())
+    write_atomically(file, table.to_csv(index=False).encode())
     return int(table["discovered"].sum())
 
 
