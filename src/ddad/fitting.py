@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,23 +21,23 @@ from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.rows import described
 from ddad.cores import processor_cores
-from ddad.detectors import DETECTORS, FitContext
+from ddad.detectors import DETECTORS, Detector, FitContext
 from ddad.errors import CohortError, SettingError
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import estimate_prevalence
-from ddad.files import output_folder
+from ddad.making import make_model
 from ddad.model import Model
-from ddad.normals import MINIMUM_NORMALS, known_normals, require_images, trusted_normals
+from ddad.normals import MINIMUM_NORMALS, Normals, known_normals, require_images, trusted_normals
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
 from ddad.training.seeds import derived_seed
 from ddad.trimming import NOT_KNOWN_NORMAL
-from ddad.workspace import Stopwatch, Workspace
+from ddad.workspace import Stopwatch
 
 FEW_NORMALS = 100
 _LEARNED_FROM = (Role.NORMAL, Role.UNLABELED, Role.ABNORMAL)
-_KNOWN, _PILE = "known normal", "pile"
+_KNOWN, _PILE, _UNLABELED, _ABNORMAL = "known normal", "pile", "unlabeled", "abnormal"
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _MAPS_FOR_QUANTILES = 256
 _PIXELS_FOR_QUANTILES = 2_000_000
@@ -52,7 +52,6 @@ def fit(
     device: DeviceName = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
-    notes: dict[str, Any] | None = None,
 ) -> Model:
     """Fit a detector on the normal and unlabeled images of a cohort.
 
@@ -64,11 +63,11 @@ def fit(
         recipe: all settings; `Recipe()` is the `fast` preset.
         out: folder to save the model in. Unfinished work is kept beside it, and a fit that was killed goes
             on from there and ends with the same weights.
-        overwrite: replace `out`, and drop unfinished work that belongs to other data or settings.
+        overwrite: replace `out`, unless it is the model of this very fit, which is returned as it is; and drop
+            unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
         workers: networks trained side by side; default: one for each processor core.
         progress: told what is being fitted.
-        notes: entries for the model card, e.g. how the recipe was chosen.
 
     Raises:
         CohortError: too few usable images.
@@ -82,39 +81,33 @@ def fit(
     if workers is None:
         workers = processor_cores()
     check_plan(cohort, recipe)
-    read = settings_read(cohort, recipe).changes_from_preset()
-    for setting in recipe.changes_from_preset():
-        if setting not in read:
-            progress.message(f"{setting} has no effect: a fit of {recipe.detector} on these images does not read it")
-    plan = {
+    say_what_is_not_read(cohort, recipe, progress)
+    plan = plan_of(cohort, compute, progress, recipe=recipe.model_dump(mode="json"))
+
+    def make(folder: Path) -> Model:
+        return train(cohort, recipe, FitContext(folder, compute, workers, progress))
+
+    return make_model(make, plan, plan, out, overwrite=overwrite, progress=progress)
+
+
+def plan_of(cohort: Cohort, compute: Compute, progress: Progress, **settings: Any) -> dict[str, Any]:
+    """Return what decides how a fit ends: two of one plan end with the same weights, and go on with each other's work.
+
+    Args:
+        cohort: what is fitted on.
+        compute: device and precision.
+        progress: told of the reading of all files.
+        settings: whatever else decides, for JSON.
+    """
+    return {
         # Training draws images by their place in the list, so another order is other work.
         "order": [path.name for role in _LEARNED_FROM for path in cohort.paths(role)],
-        "recipe": recipe.model_dump(mode="json"),
+        **settings,
         "cohort": cohort.fingerprint(progress),
         "compute": compute.to_json(),
         "ddad": __version__,
         "torch": torch.__version__,
     }
-    if out is None:
-        workspace = Workspace.temporary()
-        try:
-            with workspace.claimed(plan, overwrite=True) as folder:
-                return _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
-        finally:
-            workspace.remove()
-    workspace = Workspace.beside(Path(out).resolve())
-    if workspace.holds(plan) and (finished := _finished_model(Path(out), plan)) is not None:
-        workspace.remove()
-        return finished
-    target = output_folder(out, overwrite=overwrite)
-    going_on = workspace.holds(plan)
-    with workspace.claimed(plan, overwrite=overwrite) as folder:
-        if going_on:
-            progress.message(f"going on with the unfinished fit in {workspace.folder}")
-        model = _fit(cohort, recipe, folder, compute, workers, progress, notes or {})
-        model.save(target, overwrite=overwrite)
-    workspace.remove()
-    return model
 
 
 def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
@@ -136,105 +129,168 @@ def check_plan(cohort: Cohort, recipe: Recipe) -> None:
     require_images(cohort, recipe)
 
 
-def _fit(
-    cohort: Cohort,
-    recipe: Recipe,
-    workspace: Path,
-    compute: Compute,
-    workers: int,
-    progress: Progress,
-    notes: dict[str, Any],
-) -> Model:
-    stopwatch = Stopwatch(workspace)
-    skipped: list[SkippedImage] = list(cohort.skipped)
-    warnings: list[ImageWarning] = []
+def say_what_is_not_read(cohort: Cohort, recipe: Recipe, progress: Progress) -> None:
+    """Name every setting of a recipe that a fit on this cohort passes over."""
+    read = settings_read(cohort, recipe).changes_from_preset()
+    for setting in recipe.changes_from_preset():
+        if setting not in read:
+            progress.message(f"{setting} has no effect: a fit of {recipe.detector} on these images does not read it")
 
-    roles = {_KNOWN: Role.NORMAL, "unlabeled": Role.UNLABELED, "abnormal": Role.ABNORMAL}
+
+def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, Any] | None = None) -> Model:
+    """Go all the way from images to a calibrated model, in a workspace that may hold a part of the way.
+
+    Args:
+        cohort: what to fit on.
+        recipe: all settings.
+        context: workspace, device, workers and progress.
+        notes: entries for the model card, e.g. how the recipe was chosen.
+
+    Raises:
+        CohortError: too few usable images.
+        OutputError: the disk is full.
+    """
+    stopwatch = Stopwatch(context.workspace)
+    images = _decode(cohort, recipe, context)
+    normals = _choose_normals(images, recipe, context)
+    detector = DETECTORS[recipe.detector](recipe)
+    curves = detector.fit(normals.file, normals.unlabeled, _with_groups(context, images, normals))
+    card = _card(cohort, detector, images, normals) | {
+        "compute": {**context.compute.to_json(), "workers": context.workers},
+        "training_curves": curves,
+        **(notes or {}),
+        **normals.notes,
+    }
+    model = Model(detector, card)
+    _calibrate(model, normals, context)
+    _estimate_prevalence(model, images, context.progress)
+    model.card["seconds"] = round(stopwatch.seconds(), 1)
+    return model
+
+
+@dataclass
+class _Images:
+    """The images of a fit, by what they are to it, and what to know of them.
+
+    Attributes:
+        pixels: (N, C, S, S) in [-1, 1] of those that can be used, mapped from a file of that name in the workspace.
+        rows: of the cohort's table, of the same images.
+        skipped: files that cannot be used.
+        warnings: what to know about those that are.
+    """
+
+    skipped: list[SkippedImage]
+    pixels: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    rows: dict[str, pd.DataFrame] = field(default_factory=dict)
+    warnings: list[ImageWarning] = field(default_factory=list)
+
+    def groups(self, name: str) -> list[str]:
+        """Return the patient of each image."""
+        return list(self.rows[name]["group"])
+
+
+def _decode(cohort: Cohort, recipe: Recipe, context: FitContext) -> _Images:
+    """Write the pixels of each role that is learned from into a file of the workspace."""
+    images = _Images(list(cohort.skipped))
+    normals = {_KNOWN: Role.NORMAL, _UNLABELED: Role.UNLABELED}
     if not cohort.paths(Role.NORMAL):
-        roles = {_PILE: Role.UNLABELED, "abnormal": Role.ABNORMAL}
-    pixels: dict[str, NDArray[np.float32]] = {}
-    rows: dict[str, pd.DataFrame] = {}
-    for name, role in roles.items():
+        normals = {_PILE: Role.UNLABELED}
+    for name, role in {**normals, _ABNORMAL: Role.ABNORMAL}.items():
         if not (paths := cohort.paths(role)):
             continue
         result = decode(
             paths,
             recipe.images,
-            into=workspace / f"{name}.npy",
+            into=context.workspace / f"{name}.npy",
             workers=processor_cores(),
-            progress=progress,
+            progress=context.progress,
             title=f"reading {role} images",
         )
-        skipped += result.skipped
-        warnings += result.warnings
+        images.skipped += result.skipped
+        images.warnings += result.warnings
         if name != _KNOWN and not result.kept:
-            raise CohortError(f"{name}: no usable image. Skipped: {len(skipped)}{_first_reason(skipped)}.")
-        pixels[name], rows[name] = result.pixels, cohort.of(role).iloc[result.kept]
-    groups = {name: table["group"].tolist() for name, table in rows.items()}
+            raise CohortError(f"{name}: no usable image. {_skipped(images)}")
+        images.pixels[name], images.rows[name] = result.pixels, cohort.of(role).iloc[result.kept]
+    return images
 
-    abnormal = workspace / "abnormal.npy" if "abnormal" in pixels else None
-    context = FitContext(workspace, compute, workers, progress, abnormal)
-    if _PILE in pixels:
-        pile = workspace / f"{_PILE}.npy"
-        normals = trusted_normals(pile, rows[_PILE]["path"].tolist(), groups[_PILE], recipe, context)
+
+def _choose_normals(images: _Images, recipe: Recipe, context: FitContext) -> Normals:
+    """Take the images that are known to be normal, or else those of the pile that are likely to be.
+
+    Raises:
+        CohortError: they are too few.
+    """
+    if _PILE in images.pixels:
+        paths = list(images.rows[_PILE]["path"])
+        pile = context.workspace / f"{_PILE}.npy"
+        normals = trusted_normals(pile, paths, images.groups(_PILE), recipe, context)
     else:
-        unlabeled = workspace / "unlabeled.npy" if "unlabeled" in pixels else None
-        normals = known_normals(workspace / f"{_KNOWN}.npy", groups[_KNOWN], unlabeled, recipe)
+        unlabeled = context.workspace / f"{_UNLABELED}.npy" if _UNLABELED in images.pixels else None
+        known = context.workspace / f"{_KNOWN}.npy"
+        normals = known_normals(known, images.groups(_KNOWN), unlabeled, recipe)
     if normals.count < MINIMUM_NORMALS:
         raise CohortError(
             f"normal: only {normals.count} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
-            f"Skipped: {len(skipped)}{_first_reason(skipped)}."
+            f"{_skipped(images)}"
         )
     if normals.count < FEW_NORMALS:
-        progress.message(f"{normals.count} normal images are few: an epoch goes over them several times")
+        context.progress.message(f"{normals.count} normal images are few: an epoch goes over them several times")
+    return normals
 
-    given = {workspace / f"{name}.npy": names for name, names in groups.items()}
-    detector = DETECTORS[recipe.detector](recipe)
-    curves = detector.fit(normals.file, normals.unlabeled, replace(context, groups={**given, **normals.groups}))
-    model = Model(
-        detector,
-        {
-            "ddad": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "preset": recipe.preset_name,
-            "seed": recipe.seed,
-            "primary_score": detector.primary_score,
-            "cohort": {
-                "name": cohort.name,
-                "fingerprint": cohort.fingerprint(),
-                "digests": cohort.digests(*_LEARNED_FROM),
-                "normal": normals.count,
-                "held_out_normal": len(normals.held_out),
-                "unlabeled": 0 if normals.unlabeled is None else len(_mapped(normals.unlabeled)),
-                "abnormal": len(pixels.get("abnormal", ())),
-                **described(skipped),
-                "warnings": [
-                    *cohort.warnings,
-                    *([NOT_KNOWN_NORMAL] if _PILE in pixels else []),
-                    *(f"{w.path}: {w.text}" for w in warnings),
-                ],
-            },
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")},
-            },
-            "compute": {**compute.to_json(), "workers": workers},
-            "training_curves": curves,
-            **notes,
-            **normals.notes,
+
+def _with_groups(context: FitContext, images: _Images, normals: Normals) -> FitContext:
+    """Return the context with what the detector may know of the images: patients, and which are abnormal."""
+    abnormal = context.workspace / f"{_ABNORMAL}.npy" if _ABNORMAL in images.pixels else None
+    groups = {context.workspace / f"{name}.npy": images.groups(name) for name in images.pixels}
+    return replace(context, abnormal=abnormal, groups={**groups, **normals.groups})
+
+
+def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals) -> dict[str, Any]:
+    """Return what the model card says of the recipe, the images and the versions."""
+    return {
+        "ddad": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "preset": detector.recipe.preset_name,
+        "seed": detector.recipe.seed,
+        "primary_score": detector.primary_score,
+        "cohort": {
+            "name": cohort.name,
+            "fingerprint": cohort.fingerprint(),
+            "digests": cohort.digests(*_LEARNED_FROM),
+            "normal": normals.count,
+            "held_out_normal": len(normals.held_out),
+            "unlabeled": 0 if normals.unlabeled is None else len(_mapped(normals.unlabeled)),
+            "abnormal": len(images.pixels.get(_ABNORMAL, ())),
+            **described(images.skipped),
+            "warnings": [
+                *cohort.warnings,
+                *([NOT_KNOWN_NORMAL] if _PILE in images.pixels else []),
+                *(f"{warning.path}: {warning.text}" for warning in images.warnings),
+            ],
         },
-    )
-    reference, of = (
-        (normals.held_out, normals.of) if len(normals.held_out) else (_mapped(normals.file), "training normals")
-    )
-    model.card["held_out_normals"], scores = _statistics(model, reference, compute, progress, of=of)
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")},
+        },
+    }
+
+
+def _calibrate(model: Model, normals: Normals, context: FitContext) -> None:
+    """Enter into the card what unseen normal images score, and calibrate by them if they are known to be normal."""
+    pixels, of = normals.held_out, normals.of
+    if not len(pixels):
+        pixels, of = _mapped(normals.file), "training normals"
+    model.card["held_out_normals"], scores = _statistics(model, pixels, context, of=of)
     if normals.held_groups:
         model.calibration = Calibration.from_scores(scores, normals.held_groups, of=of, score=model.primary_score)
-    if _KNOWN in pixels and "unlabeled" in pixels:
-        patients = [groups[_KNOWN], groups["unlabeled"]]
-        model.card["prevalence"] = unlabeled_prevalence(pixels[_KNOWN], pixels["unlabeled"], patients, recipe, progress)
-    model.card["seconds"] = round(stopwatch.seconds(), 1)
-    return model
+
+
+def _estimate_prevalence(model: Model, images: _Images, progress: Progress) -> None:
+    """Enter the share of abnormal images among the unlabeled ones into the card, where there are normal ones beside."""
+    if _KNOWN in images.pixels and _UNLABELED in images.pixels:
+        normal, unlabeled = (images.pixels[name] for name in (_KNOWN, _UNLABELED))
+        patients = [images.groups(name) for name in (_KNOWN, _UNLABELED)]
+        model.card["prevalence"] = unlabeled_prevalence(normal, unlabeled, patients, model.recipe, progress)
 
 
 def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
@@ -261,7 +317,7 @@ def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
 
 
 def _statistics(
-    model: Model, pixels: NDArray[np.float32], compute: Compute, progress: Progress, *, of: str
+    model: Model, pixels: NDArray[np.float32], context: FitContext, *, of: str
 ) -> tuple[dict[str, Any], list[float]]:
     """Describe what unseen normal images score: every score sorted, and quantiles of the pixels of some maps.
 
@@ -272,12 +328,12 @@ def _statistics(
     values: dict[str, list[NDArray[np.float32]]] = {}
     step = max(1, len(pixels[:_MAPS_FOR_QUANTILES]) * pixels.shape[-1] ** 2 // _PIXELS_FOR_QUANTILES)
     some = np.linspace(0, len(pixels) - 1, min(len(pixels), _MAPS_FOR_QUANTILES)).round().astype(int)
-    with progress.task(f"scoring {of}", len(pixels) + len(some)) as bar:
-        for image_scores, _ in model.score_pixels(pixels, compute, maps=False):
+    with context.progress.task(f"scoring {of}", len(pixels) + len(some)) as bar:
+        for image_scores, _ in model.score_pixels(pixels, context.compute, maps=False):
             for name, score in image_scores.items():
                 scores.setdefault(name, []).append(score)
             bar.advance()
-        for _, maps in model.score_pixels(pixels[some], compute):
+        for _, maps in model.score_pixels(pixels[some], context.compute):
             for name, score_map in maps.items():
                 values.setdefault(name, []).append(score_map.ravel()[::step])
             bar.advance()
@@ -324,16 +380,6 @@ def _mapped(file: Path) -> NDArray[np.float32]:
     return images
 
 
-def _finished_model(out: Path, plan: dict[str, Any]) -> Model | None:
-    """Return the model of `plan` if it was saved already, by a fit that was killed before it could clean up."""
-    if not (out / "model_card.json").exists():
-        return None
-    model = Model.load(out)
-    same = (
-        model.recipe.model_dump(mode="json") == plan["recipe"] and model.card["cohort"]["fingerprint"] == plan["cohort"]
-    )
-    return model if same else None
-
-
-def _first_reason(skipped: Sequence[SkippedImage]) -> str:
-    return f", the first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+def _skipped(images: _Images) -> str:
+    first = f", the first: {images.skipped[0].path}: {images.skipped[0].reason}" if images.skipped else ""
+    return f"Skipped: {len(images.skipped)}{first}."

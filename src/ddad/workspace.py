@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,11 +32,6 @@ class Workspace:
     def beside(cls, output: Path) -> Workspace:
         """Return the workspace of an output folder: `OUTPUT.unfinished`."""
         return cls(output.with_name(f"{output.name}.unfinished"))
-
-    @classmethod
-    def temporary(cls) -> Workspace:
-        """Return a workspace that nobody comes back to."""
-        return cls(Path(tempfile.mkdtemp(prefix="ddad-")))
 
     def holds(self, plan: dict[str, Any]) -> bool:
         """Tell whether unfinished work of this plan lies here."""

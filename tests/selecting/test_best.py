@@ -16,6 +16,7 @@ from ddad.errors import CohortError, DivergenceError, OutputError
 from ddad.selecting import Candidate, best
 from ddad.selecting.best import fit_best
 from ddad.training.device import Compute
+from ddad.workspace import Workspace
 from support import RecordedProgress, random_images, run_cli, tiny_options, tiny_recipe, write_images
 
 CANDIDATES = (
@@ -138,6 +139,66 @@ def test_scores_that_are_no_numbers_do_not_judge(tmp_path: Path, monkeypatch: py
         best.score_held_out(
             tiny_recipe(), tmp_path / "normal.npy", tmp_path / "unlabeled.npy", random_images(3).numpy(), context
         )
+
+
+def test_a_finished_selection_is_taken_as_it_is_unless_there_is_more_budget(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def select(budget: float) -> Model:
+        return fit_best(cohort, tiny_recipe(), CANDIDATES, budget=budget, out=tmp_path / "m", workers=0, overwrite=True)
+
+    judge = judged_by(Judge({"as given": 0, "one network": 4, "classifier": 0}), monkeypatch)
+    first = select(0)
+    assert select(0).card == first.card
+    assert judge.tried == ["as given"]
+    assert select(3600).card["selection"]["not_tried"] == []
+    assert judge.tried == ["as given", "as given", "one network", "classifier"]
+
+
+def test_the_fit_of_the_chosen_candidate_goes_on_also_with_more_budget(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(RecordedProgress):
+        def task(self, title: str, total: int):  # type: ignore[no-untyped-def]
+            if "refinement" in title:
+                raise KeyboardInterrupt
+            return super().task(title, total)
+
+    judge = judged_by(Judge({"as given": 4, "one network": 0, "classifier": 0}), monkeypatch)
+    options: dict[str, Any] = {"out": tmp_path / "m", "workers": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fit_best(cohort, tiny_recipe(), CANDIDATES, budget=0, progress=Killed(), **options)
+    progress = RecordedProgress()
+    fit_best(cohort, tiny_recipe(), CANDIDATES, progress=progress, **options)
+    assert judge.tried == ["as given", "one network", "classifier"]
+    (stage_1,) = (task for task in progress.tasks if "reconstruction" in task.title)
+    assert stage_1.notes == [""] * 4  # its networks were there
+    assert {path.name for path in tmp_path.iterdir()} == {"normal", "unlabeled", "m"}
+
+
+def test_a_selection_that_was_killed_after_saving_can_be_run_again(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    judge = judged_by(Judge({"as given": 4, "one network": 0, "classifier": 0}), monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(Workspace, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0)
+    fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0)
+    assert len(judge.tried) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"normal", "unlabeled", "m"}
+
+
+def test_every_candidate_is_checked_before_the_first_is_tried(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = judged_by(Judge({"as given": 0}), monkeypatch)
+    with pytest.raises(CohortError, match="normal: 70 images"):
+        fit_best(cohort, tiny_recipe(holdout=0.95), CANDIDATES, out=tmp_path / "m", workers=0)
+    assert judge.tried == []
 
 
 def test_what_selection_needs(tmp_path: Path) -> None:

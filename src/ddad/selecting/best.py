@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddad import __version__
 from ddad.cohorts import Cohort, Role, decode, hold_out_unseen
 from ddad.cohorts.pixels import save_rows
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
-from ddad.files import output_folder, write_atomically
-from ddad.fitting import fit
+from ddad.files import whole_file, write_atomically
+from ddad.fitting import check_plan, plan_of, say_what_is_not_read, train
+from ddad.making import make_model
 from ddad.model import Model
-from ddad.normals import require_images
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
 from ddad.selecting.division import divide
 from ddad.training.device import Compute, DeviceName
-from ddad.workspace import Workspace
 
 _HELD_OUT = "held-out"
 
@@ -59,7 +57,8 @@ def fit_best(
         candidates: the most preferred first.
         budget: seconds after which no further candidate is begun; the first is always tried.
         out: folder to save the model in. Candidates that were tried are kept beside it until the model is saved.
-        overwrite: replace `out`, and drop unfinished work that belongs to other data or settings.
+        overwrite: replace `out`, unless it is the model of this very selection, which is returned as it is; and drop
+            unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
         workers: networks trained side by side; default: one for each processor core.
         progress: told what is being fitted.
@@ -74,37 +73,26 @@ def fit_best(
     progress = progress or SilentProgress()
     compute = Compute.choose(device, recipe.precision)
     recipes = distinct_recipes(candidates, recipe)
-    _check(cohort, recipe)
-    plan = {
-        "order": [path.name for role in (Role.NORMAL, Role.UNLABELED) for path in cohort.paths(role)],
-        "recipes": {name: each.model_dump(mode="json") for name, each in recipes.items()},
-        "cohort": cohort.fingerprint(progress),
-        "compute": compute.to_json(),
-        "ddad": __version__,
-        "torch": torch.__version__,
-    }
-    if out is None:
-        workspace = Workspace.temporary()
-    else:
-        target = Path(out).resolve()
-        workspace = Workspace.beside(target.with_name(f"{target.name}.selection"))
-        if workspace.holds(plan) and (finished := _finished(target, plan)) is not None:
-            workspace.remove()
-            return finished
-        output_folder(out, overwrite=overwrite)
-    going_on = workspace.holds(plan)
-    with workspace.claimed(plan, overwrite=overwrite or out is None) as folder:
-        if going_on:
-            progress.message(f"going on with the unfinished selection in {workspace.folder}")
+    _check(cohort, recipes)
+    plan = plan_of(
+        cohort,
+        compute,
+        progress,
+        recipes={name: candidate.model_dump(mode="json") for name, candidate in recipes.items()},
+    )
+
+    def make(folder: Path) -> Model:
         context = FitContext(folder, compute, processor_cores() if workers is None else workers, progress)
         chosen, notes = _select(cohort, recipe, recipes, budget, context)
         progress.message(f"chosen: {chosen}; now it is fitted on all images")
-        model = fit(
-            cohort, recipes[chosen], out=out, overwrite=overwrite, device=device, workers=workers,
-            progress=progress, notes={"selection": notes},
-        )  # fmt: skip
-    workspace.remove()
-    return model
+        say_what_is_not_read(cohort, recipes[chosen], progress)
+        own = folder / f"chosen-{list(recipes).index(chosen)}"
+        own.mkdir(exist_ok=True)
+        precise = Compute.choose(device, recipes[chosen].precision)
+        return train(cohort, recipes[chosen], replace(context, workspace=own, compute=precise), {"selection": notes})
+
+    # With a larger budget, unfinished work goes on, but what it ends in may be another model.
+    return make_model(make, plan, {**plan, "budget": budget}, out, overwrite=overwrite, progress=progress)
 
 
 def score_held_out(
@@ -228,11 +216,12 @@ def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tupl
         save_rows(images, places, folder / f"{name}.npy")
         left[folder / f"{name}.npy"] = [own[place] for place in places]
     held = np.concatenate([normal[division.held_normal], unlabeled[division.held_unlabeled]])
-    np.save(folder / f"{_HELD_OUT}.npy", held)
+    with whole_file(folder / f"{_HELD_OUT}.npy") as file:
+        np.save(file, held)
     return len(division.held_normal), len(division.held_unlabeled), left
 
 
-def _check(cohort: Cohort, recipe: Recipe) -> None:
+def _check(cohort: Cohort, recipes: dict[str, Recipe]) -> None:
     for role, option in ((Role.NORMAL, "--normal"), (Role.UNLABELED, "--unlabeled")):
         if not cohort.paths(role):
             raise CohortError(
@@ -244,23 +233,10 @@ def _check(cohort: Cohort, recipe: Recipe) -> None:
             "selection: there are images known to be abnormal, which only some candidates take. Leave them out, or fit "
             "with --detector ddad+ and without --select."
         )
-    require_images(cohort, recipe)
+    for recipe in recipes.values():
+        check_plan(cohort, recipe)
 
 
 def _changes(given: Recipe, chosen: Recipe) -> dict[str, Any]:
     before = {name: value for name, value, _ in given.describe()}
     return {name: json.loads(value) for name, value, _ in chosen.describe() if value != before[name]}
-
-
-def _finished(out: Path, plan: dict[str, Any]) -> Model | None:
-    """Return the model of `plan` if it was saved already, by a run that was killed before it could clean up."""
-    if not (out / "model_card.json").exists():
-        return None
-    model = Model.load(out)
-    chosen = model.card.get("selection", {}).get("chosen")
-    same = (
-        chosen in plan["recipes"]
-        and model.recipe.model_dump(mode="json") == plan["recipes"][chosen]
-        and model.card["cohort"]["fingerprint"] == plan["cohort"]
-    )
-    return model if same else None
