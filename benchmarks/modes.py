@@ -21,6 +21,7 @@ import argparse
 import hashlib
 import json
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -145,7 +146,8 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
     if file.exists():
         return
     progress.message(f"{case.study}, {case.name}, {recipe.detector}, seed {recipe.seed}")
-    found = run_once(cohort, recipe, file.with_suffix(".model"), "auto", options.workers, progress)
+    model = file.with_suffix(".model")
+    found = run_once(cohort, recipe, model, "auto", options.workers, progress)
     labels, scores = np.array(found["labels"]), np.array(found["scores"][primary(recipe, cohort)])
     aucs = {"all": auc(labels, scores)}
     if case.study == "open-set" and not found["skipped"]:
@@ -167,6 +169,7 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
         "scores": found["scores"],
     }
     write_atomically(file, (json.dumps(record) + "\n").encode())
+    shutil.rmtree(model)
 
 
 def primary(recipe: Recipe, cohort: Cohort) -> str:

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import shlex
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -75,9 +76,11 @@ def run(cohort: Cohort, recipe: Recipe, options: argparse.Namespace, progress: P
     if file.exists():
         return
     progress.message(f"{recipe.detector}, seed {recipe.seed}")
-    found = run_once(cohort, recipe, file.with_suffix(".model"), "auto", options.workers, progress)
+    model = file.with_suffix(".model")
+    found = run_once(cohort, recipe, model, "auto", options.workers, progress)
     record = identity | {"command": shlex.join(["python", "benchmarks/phantom_maps.py", *sys.argv[1:]])} | found
     write_atomically(file, (json.dumps(record) + "\n").encode())
+    shutil.rmtree(model)
 
 
 def write_table(folder: Path) -> None:

@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from ddad.errors import CohortError, DdadError
 from ddad.experiments import grid as grid_module
+from ddad.experiments import run as run_module
 from ddad.experiments.grid import Run, UnfinishedGridError, run_grid
+from ddad.experiments.run import cells_of
 from ddad.experiments.setting import Setting
 from ddad.workspace import locked
 from support import RecordedProgress, tiny_recipe, wait_for, write_images
@@ -71,6 +74,29 @@ def test_a_grid_that_was_interrupted_goes_on(setting: Setting, tmp_path: Path, m
     assert done == [0, -1, 1]
     assert [record["cells"][0]["seed"] for record in records] == [0, 1]
     assert len(stored(tmp_path / "b")) == 2  # no lock is left
+
+
+@pytest.mark.parametrize("killed_in", ["evaluate", "write_atomically"])
+def test_a_run_that_was_killed_between_fit_and_record_is_not_fitted_again(
+    killed_in: str, setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    runs = [Run(setting, tiny_recipe(**QUICK))]
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module if killed_in == "evaluate" else grid_module, killed_in, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_grid(runs, tmp_path / "b", workers=0)
+    progress = RecordedProgress()
+    (record,) = run_grid(runs, tmp_path / "b", workers=0, progress=progress)
+    assert {task.title for task in progress.tasks} == {"scoring"}
+    assert record["peak_memory_mb"] is None  # of the fit: it was another process
+    (whole,) = run_grid(runs, tmp_path / "whole", workers=0)
+    assert record["scores"] == whole["scores"]
+    assert [path.suffix for path in stored(tmp_path / "b")] == [".json"]
+    table = pd.DataFrame(cells_of([record, whole]))
+    assert table["memory_mb"].count() == 1
 
 
 def test_a_setting_that_the_detector_does_not_read_makes_no_other_run(setting: Setting, tmp_path: Path) -> None:

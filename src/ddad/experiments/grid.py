@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -148,6 +149,7 @@ class _Planned:
         split = Path(images.setting.split).stem
         self.stem = f"{images.name}-{split}-{recipe.preset_name}-{self.method}-seed{recipe.seed}-{key}"
         self.file = folder / f"{self.stem}.json"
+        self.model = folder / f"{self.stem}.model"
 
     @property
     def title(self) -> str:
@@ -250,15 +252,15 @@ def _do(
             return False
         if store.find(planned) is None:
             images, recipe = planned.images, planned.recipe
-            model = planned.file.with_suffix(".model")
             record = planned.identity | {
                 "anomaly_rate": images.setting.anomaly_rate,
                 "unseen": images.setting.unseen,
             }
-            record |= run_once(images.cohort, recipe, model, device, workers, progress)
+            record |= run_once(images.cohort, recipe, planned.model, device, workers, progress)
             record["compute"]["jobs"] = jobs
             record["cells"] = list(run_cells(record, recipe, images.name, images.benchmark, images.setting.split))
             write_atomically(planned.file, (json.dumps(record) + "\n").encode())
+        shutil.rmtree(planned.model, ignore_errors=True)
         lock.unlink(missing_ok=True)
     return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,17 +37,18 @@ def run_once(
     Args:
         cohort: with labelled test images.
         recipe: what to fit.
-        folder: for the model, which is not kept; unfinished work beside it is gone on with.
+        folder: for the model; a finished one there is taken as it is, unfinished work beside it is gone on with. It
+            may be removed once the record is stored.
         device: `auto`, `cpu` or `cuda`.
         workers: networks trained side by side.
         progress: told what is being done.
     """
+    was_there = folder.exists()
     with peak_memory() as memory:
         model = fit(cohort, recipe, out=folder, overwrite=True, device=device, workers=workers, progress=progress)
         fitted = time.monotonic()
         evaluation = evaluate(model, cohort, device=device, precision=recipe.precision, progress=progress)
     done = time.monotonic()
-    shutil.rmtree(folder)
     seen = model.card["cohort"]
     metrics = evaluation.to_json()
     left_out = {key: [*seen[key], *metrics.pop(key)] for key in ("skipped", "blank")}
@@ -65,7 +65,8 @@ def run_once(
         "warnings": [_within(warning, cohort) for warning in warnings],
         "counts": {key: seen[key] for key in ("normal", "held_out_normal", "unlabeled")},
         "seconds": {"fit": model.card["seconds"], "evaluate": round(done - fitted, 1)},
-        "peak_memory_mb": round(memory.peak_bytes / 1e6),
+        # What the fit took at its most is not known where an earlier process did it.
+        "peak_memory_mb": None if was_there else round(memory.peak_bytes / 1e6),
         "evaluation": metrics,
         "labels": evaluation.labels,
         **({"groups": evaluation.groups} if evaluation.groups else {}),
