@@ -25,7 +25,8 @@ def main() -> None:
             cells = pd.read_csv(file)
             rows = summary(cells.astype(object).where(cells.notna(), None).to_dict("records"))
             tables = [methods_table(rows), scores_table(rows)]
-            parts.append(f"**{title}**\n\n" + "\n".join(to_markdown(table) for table in tables))
+            verdict = leaders(tables[0], pd.read_csv(file.with_name("comparisons.csv")))
+            parts.append(f"**{title}**\n\n" + "\n".join(to_markdown(table) for table in tables) + f"\n{verdict}\n")
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
     note = (
@@ -39,6 +40,24 @@ def main() -> None:
     block = f"{begin}\n\n{note}\n\n" + "\n".join(parts) + f"\n{end}"
     text = re.sub(f"{begin}.*?{end}", lambda _: block, readme.read_text(encoding="utf-8"), flags=re.DOTALL)
     readme.write_text(text, encoding="utf-8")
+
+
+def leaders(methods: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """Say which method has the highest AUC, and which ones the paired tests cannot tell from it."""
+    names = (methods["Method"] + " " + methods["Score"]).str.strip()
+    best = names.loc[methods["AUC"].str.extract(r"([\d.]+)")[0].astype(float).idxmax()]
+    tests = comparisons[comparisons["family"] == "methods"]
+    against = tests[(tests["first"] == best) | (tests["second"] == best)]
+    ties = [
+        row["second"] if row["first"] == best else row["first"]
+        for row in against[~against["auc_significant"]].to_dict("records")
+    ]
+    also = (
+        f"Not told from it by paired tests (DeLong, Holm): {', '.join(ties)}."
+        if ties
+        else ("All others are significantly lower (paired tests of DeLong, Holm).")
+    )
+    return f"Highest AUC: {best}. {also}"
 
 
 if __name__ == "__main__":
