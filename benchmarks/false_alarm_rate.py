@@ -212,8 +212,8 @@ def false_discoveries(records: Sequence[dict[str, Any]], rate: float, batches: i
     for record in records:
         random = np.random.default_rng(record["recipe"]["seed"])
         table = pd.DataFrame({key: record[key] for key in ("p_values", "labels", "groups", "new")})
-        table = table[table["new"] | (table["labels"] == 1)]
         counts = np.bincount(table["labels"], minlength=2)
+        table = table[table["new"] | (table["labels"] == 1)]
         groups = np.array([table.loc[table["labels"] == label, "groups"].nunique() for label in (0, 1)])
         # Not all groups, so that batches differ.
         sizes = (counts * (groups / np.maximum(counts, 1)).min() / 2).round().astype(int)
@@ -253,17 +253,18 @@ def write_tables(folder: Path) -> None:
         by_setting.setdefault(setting, []).append(record)
     alarms, discoveries, facts = [], [], []
     for (data, split, detector, cohort, _), records in by_setting.items():
-        where = {"data": f"{data}, {split}", "detector": detector}
+        calibrating = sorted({record["calibration"]["groups"] for record in records})
+        by = f"{' or '.join(map(str, calibrating))} groups"
+        where = {"data": f"{data}, {split}", "detector": detector, "calibrated by": by}
         for rate in RATES:
             alarms.append(where | {"nominal": f"{rate:.0%}"} | alarm_cells(records, rate))
         for rate in DISCOVERY_RATES:
             discoveries.append(where | {"nominal": f"{rate:.0%}"} | discovery_cells(false_discoveries(records, rate)))
         first, labels = records[0], np.array(records[0]["labels"])
         groups, new = np.array(first["groups"]), np.array(first["new"])
-        calibrating = sorted({record["calibration"]["groups"] for record in records})
         facts.append(
             f"- {data}, {split}, {detector}: {len(records)} fits, each on about {first['trained_on']} normals, "
-            f"calibrated by {' or '.join(map(str, calibrating))} groups; {(labels == 0).sum()} normal test images in "
+            f"calibrated by {by}; {(labels == 0).sum()} normal test images in "
             f"{len(np.unique(groups[labels == 0]))} groups, {((labels == 0) & new).sum()} of them in "
             f"{len(np.unique(groups[(labels == 0) & new]))} new groups; {(labels == 1).sum()} abnormal ones. "
             f"`{first['command']}`, ddad {first['ddad']}, data {cohort[:16]}, "
