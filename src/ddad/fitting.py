@@ -148,6 +148,7 @@ def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, 
 
     Raises:
         CohortError: too few usable images.
+        DivergenceError: a network did not learn.
         OutputError: the disk is full.
     """
     stopwatch = Stopwatch(context.workspace)
