@@ -47,3 +47,20 @@ def test_what_cannot_be_chosen_from_is_refused() -> None:
         choose(SIDES, {})
     with pytest.raises(CohortError, match="two normal"):
         choose([0, 1, 1], {"a": [1, 2, 3]})
+
+
+def test_slices_of_a_patient_are_no_more_evidence_than_the_patient() -> None:
+    rng = np.random.default_rng(3)
+    is_unlabeled = np.repeat([0, 1], 30)
+    base = is_unlabeled + rng.normal(size=60)
+    scores = {"default": base, "other": base + 0.25 * is_unlabeled + 0.3 * rng.normal(size=60)}
+    alone = choose(is_unlabeled, scores)
+    slices = {name: np.repeat(values, 20) for name, values in scores.items()}
+    grouped = choose(np.repeat(is_unlabeled, 20), slices, np.repeat(np.arange(60), 20))
+    assert grouped.chosen == alone.chosen
+    for one, other in zip(alone.judged, grouped.judged, strict=True):
+        assert other.behind.standard_error == pytest.approx(one.behind.standard_error)
+    assert (
+        choose(np.repeat(is_unlabeled, 20), slices).judged[0].behind.standard_error
+        < 0.5 * alone.judged[0].behind.standard_error
+    )

@@ -34,3 +34,18 @@ def test_too_few_groups_or_images_are_refused() -> None:
             images, random_images(20, seed=1).numpy(), ([str(n) for n in range(60)], [f"u{n}" for n in range(20)]), 0
         )
     assert np.isfinite(images).all()
+
+
+def test_held_out_images_have_their_groups_and_one_patient_alone_does_not_judge() -> None:
+    images = random_images(160, seed=4).numpy()
+    patients = [f"p{place // 4}" for place in range(80)]
+    found = divide(images[:80], images[80:], (patients, [f"u{place}" for place in range(80)]), seed=0)
+    assert len(found.held_groups) == len(found.held_normal) + len(found.held_unlabeled)
+    assert len(set(found.held_groups[: len(found.held_normal)])) == len(found.held_normal) / 4
+    few = ["first"] * 40 + ["second"] * 40, [f"u{place}" for place in range(80)]
+    reasons = set()
+    for seed in range(5):
+        with pytest.raises(CohortError) as error:
+            divide(images[:80], images[80:], few, seed)
+        reasons.add("are of fewer than 2 groups" in str(error.value))
+    assert True in reasons  # or none of the two was held out

@@ -49,7 +49,9 @@ class Choice:
     judged: tuple[Judged, ...]
 
 
-def choose(is_unlabeled: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike]) -> Choice:
+def choose(
+    is_unlabeled: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike], groups: npt.ArrayLike | None = None
+) -> Choice:
     """Take the most preferred candidate that is not clearly worse than the best.
 
     The rule of one standard error (Breiman et al. 1984): a candidate is not clearly worse if the best is ahead of it by
@@ -59,6 +61,7 @@ def choose(is_unlabeled: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike]) -> 
     Args:
         is_unlabeled: (N,) of each held-out image, 0 known to be normal, 1 unlabeled.
         scores: by candidate, (N,), higher for more unusual; the most preferred, the default, comes first.
+        groups: (N,), of each image, such as the patient; None where each image is a group of its own.
 
     Raises:
         CohortError: there are fewer than two held-out images of a side, or not one score an image.
@@ -66,8 +69,8 @@ def choose(is_unlabeled: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike]) -> 
     """
     if not scores:
         raise SettingError("selection: there is no candidate to choose from. Name at least one.")
-    guides = {name: delong_interval(is_unlabeled, values) for name, values in scores.items()}
+    guides = {name: delong_interval(is_unlabeled, values, groups) for name, values in scores.items()}
     best = max(guides, key=lambda name: guides[name].estimate)  # the first of several
-    behind = {name: delong_test(is_unlabeled, scores[best], scores[name]) for name in scores}
+    behind = {name: delong_test(is_unlabeled, scores[best], scores[name], groups) for name in scores}
     chosen = next(name for name in scores if behind[name].difference <= behind[name].standard_error)
     return Choice(chosen, best, tuple(Judged(name, guides[name], behind[name]) for name in scores))

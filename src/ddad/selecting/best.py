@@ -27,7 +27,7 @@ from ddad.model import Model
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
-from ddad.selecting.division import divide
+from ddad.selecting.division import Division, divide
 from ddad.training.device import Compute, DeviceName
 
 _HELD_OUT = "held-out"
@@ -124,7 +124,7 @@ def _select(
 ) -> tuple[str, dict[str, Any]]:
     """Try the candidates that are not stored yet; return the name of the chosen one and what the card says."""
     folder, progress = context.workspace, context.progress
-    held_normal, held_unlabeled, groups = _write_division(cohort, recipe, context)
+    division, groups = _write_division(cohort, recipe, context)
     images = np.load(folder / f"{_HELD_OUT}.npy", mmap_mode="r", allow_pickle=False)
     tried: dict[str, dict[str, Any]] = {}
     for number, (name, candidate) in enumerate(recipes.items()):
@@ -150,11 +150,13 @@ def _select(
             write_atomically(stored, json.dumps(entry).encode())
             shutil.rmtree(own)
         tried[name] = json.loads(stored.read_text(encoding="utf-8"))
-    is_unlabeled = np.repeat([0, 1], [held_normal, held_unlabeled])
+    counts = {"normal": len(division.held_normal), "unlabeled": len(division.held_unlabeled)}
+    is_unlabeled = np.repeat([0, 1], list(counts.values()))
     diverged = [name for name, entry in tried.items() if "diverged" in entry]
     if len(diverged) == len(tried):
         raise DivergenceError(f"selection: no candidate learned. The first: {tried[diverged[0]]['diverged']}")
-    choice = choose(is_unlabeled, {name: entry["scores"] for name, entry in tried.items() if "scores" in entry})
+    judged = {name: entry["scores"] for name, entry in tried.items() if "scores" in entry}
+    choice = choose(is_unlabeled, judged, division.held_groups)
     rows = [
         {
             "name": judged.name,
@@ -171,18 +173,18 @@ def _select(
         "chosen": choice.chosen,
         "best": choice.best,
         "rule": RULE,
-        "held_out": {"normal": held_normal, "unlabeled": held_unlabeled},
+        "held_out": counts,
         "not_tried": [name for name in recipes if name not in tried],
         "diverged": diverged,
         "candidates": rows,
     }
 
 
-def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tuple[int, int, dict[Path, list[str]]]:
+def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tuple[Division, dict[Path, list[str]]]:
     """Write the images to fit on and those to judge by.
 
     Returns:
-        How many normal and unlabeled ones judge, and the patient of each image to fit on, by file.
+        Which are which, and the patient of each image to fit on, by file.
     """
     folder = context.workspace
     pixels, groups = [], []
@@ -218,7 +220,7 @@ def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tupl
     held = np.concatenate([normal[division.held_normal], unlabeled[division.held_unlabeled]])
     with whole_file(folder / f"{_HELD_OUT}.npy") as file:
         np.save(file, held)
-    return len(division.held_normal), len(division.held_unlabeled), left
+    return division, left
 
 
 def _check(cohort: Cohort, recipes: dict[str, Recipe]) -> None:

@@ -16,18 +16,23 @@ from ddad.errors import CohortError
 PARTS = 5
 """One part of so many is held out."""
 
-LEAST_HELD_OUT = 10
+LEAST_HELD_OUT, LEAST_GROUPS = 10, 2
 """Of normal and of unlabeled images: fewer would not tell any two candidates apart."""
 
 
 @dataclass(frozen=True)
 class Division:
-    """Places of images among the normal and among the unlabeled ones."""
+    """Places of images among the normal and among the unlabeled ones.
+
+    Attributes:
+        held_groups: what belongs together (patients, near copies) among the held-out images, normal ones first.
+    """
 
     kept_normal: Indices
     held_normal: Indices
     kept_unlabeled: Indices
     held_unlabeled: Indices
+    held_groups: NDArray[np.str_]
 
 
 def divide(
@@ -63,11 +68,18 @@ def divide(
         held_normal=np.flatnonzero(held[~is_unlabeled]),
         kept_unlabeled=np.flatnonzero(~held[is_unlabeled]),
         held_unlabeled=np.flatnonzero(held[is_unlabeled]),
+        held_groups=together[held],
     )
     for kind, places in (("normal", division.held_normal), ("unlabeled", division.held_unlabeled)):
         if len(places) < LEAST_HELD_OUT:
             raise CohortError(
                 f"selection: {len(places)} {kind} images would be held out to judge by, at least {LEAST_HELD_OUT} are "
                 f"needed. Add {kind} images, or fit without --select."
+            )
+    for kind, side in (("normal", ~is_unlabeled), ("unlabeled", is_unlabeled)):
+        if len(np.unique(together[held & side])) < LEAST_GROUPS:
+            raise CohortError(
+                f"selection: the {kind} images that would be held out to judge by are of fewer than {LEAST_GROUPS} "
+                f"groups of patients and near copies. Add {kind} images, or fit without --select."
             )
     return division
