@@ -12,7 +12,7 @@ from ddad.detectors.normal_vs_unlabeled import NormalVsUnlabeled
 from ddad.detectors.patch_regression import FPI, PII
 from ddad.detectors.reconstruction import AE, AEU, VAE, MemAE
 
-# Those that take longest come first: of a grid's runs side by side, no core waits for a long one at the end.
+# Those that take longest come first: of the runs of a grid side by side, no core waits for a long one at the end.
 DETECTORS: dict[str, type[Detector]] = {
     detector.name: detector
     for detector in (

@@ -12,7 +12,7 @@ import pandas as pd
 from ddad.detectors import DETECTORS
 from ddad.errors import SettingError
 from ddad.experiments.comparisons import LEAST, Scores, comparisons, pooled_scores, resampled
-from ddad.experiments.published import Benchmark
+from ddad.experiments.published import METHOD_TITLES, Benchmark
 from ddad.experiments.run import cells_of, differs_from_published, own_settings
 from ddad.experiments.tables import methods_table, scores_table, significance_table, summary, to_markdown
 from ddad.files import write_atomically
@@ -33,7 +33,7 @@ def benchmark_recipes(recipe: Recipe, methods: Sequence[str], backbones: Sequenc
     """
     if seeds < 1:
         raise SettingError(f"--seeds {seeds}: give 1 or more.")
-    chosen = list(DETECTORS) if "all" in methods else list(dict.fromkeys(methods))
+    chosen = list(METHOD_TITLES) if "all" in methods else list(dict.fromkeys(methods))
     for method in chosen:
         if method not in DETECTORS:
             near = difflib.get_close_matches(method, DETECTORS, 1)

@@ -17,6 +17,7 @@ from typing_extensions import override
 from ddad import __version__
 from ddad.cohorts import Cohort
 from ddad.cores import processor_cores
+from ddad.detectors import DETECTORS
 from ddad.errors import DdadError, SettingError, writing_to
 from ddad.experiments.evaluation import labelled_test_paths
 from ddad.experiments.published import Benchmark
@@ -230,8 +231,10 @@ def _one_after_another(
 def _side_by_side(
     planned: Sequence[_Planned], store: _Store, device: DeviceName, workers: int, jobs: int, progress: Progress
 ) -> None:
+    order = list(DETECTORS)
+    longest_first = sorted(planned, key=lambda one: order.index(one.recipe.detector))
     for wait in (False, True):
-        missing = [one.job(device, workers, jobs, wait) for one in planned if store.find(one) is None]
+        missing = [one.job(device, workers, jobs, wait) for one in longest_first if store.find(one) is None]
         if missing:
             run_jobs(missing, workers=jobs, progress=progress, title="runs")
 
