@@ -1119,6 +1119,20 @@ def test_an_interrupt_from_the_keyboard_says_how_to_go_on(phantom: Path, tmp_pat
     assert not (tmp_path / "m").exists()
 
 
+def test_an_interrupted_audit_does_not_promise_to_go_on(
+    run: Run, phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("ddad.audit.audit_cohort", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    try:
+        done = run("audit", "--normal", phantom / "normal")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert done.code == 130
+    assert done.err.endswith("interrupted. ddad audit starts from the beginning when run again.\n")
+
+
 def test_json_stays_clean_whatever_happens(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
     done = run("score", model, phantom / "none", "--out", tmp_path / "o", "--json")
     assert (done.code, done.out) == (1, "")

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_info
 
-from ddad.audit.look import Look
+from ddad.audit import shortcuts as module
+from ddad.audit.look import CATEGORIES, NUMBERS, Look
 from ddad.audit.shortcuts import JOINT, find_shortcuts, measure_memorisation
+from support import RecordedProgress
 
 RNG = np.random.default_rng(0)
 BASE = {
@@ -92,3 +96,21 @@ def test_remembering_is_worth_what_the_copies_give() -> None:
     # 15 of 35 normals are at distance 0; the others are as far away as the abnormal ones.
     assert probe.everything.estimate == pytest.approx(15 / 35 + 20 / 35 * probe.without_copies.estimate, abs=1e-9)
     assert abs(probe.without_copies.estimate - 0.5) < 0.2
+
+
+def test_each_feature_is_a_step_and_classifiers_have_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    cross_validated = module._cross_validated
+    threads: list[int] = []
+
+    def watched(*arguments: Any) -> Any:
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+        return cross_validated(*arguments)
+
+    monkeypatch.setattr(module, "_cross_validated", watched)
+    progress = RecordedProgress()
+
+    find_shortcuts([look(seed) for seed in range(40)], ["normal", "unlabeled"] * 20, np.arange(40), progress)
+
+    (task,) = progress.tasks
+    assert task.done == task.total == len(NUMBERS) + len(CATEGORIES) + 1
+    assert set(threads) == {1}

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_copies import picture, save
 
 from ddad.audit import audit_cohort
 from ddad.cohorts import Cohort, SkippedImage
 from ddad.report.audit_page import write_audit_page
-from support import run_cli, write_images, write_slice
+from support import RecordedProgress, run_cli, write_images, write_slice
 
 COUNTS = {"train.0": 16, "train.unlabeled.0": 10, "train.unlabeled.1": 12, "test.0": 12, "test.1": 12}
 
@@ -131,6 +132,16 @@ def test_the_page_shows_pairs_and_runs_nothing(folder, monkeypatch, capsys) -> N
     assert "AUC 1.000" in content
     page.write_text("mine")
     assert run_cli(monkeypatch, capsys, "audit", "--data", folder, "--out", page).code == 1
+
+
+def test_every_pair_of_the_page_is_a_step(folder: Path) -> None:
+    found = audit_cohort(Cohort.from_benchmark(folder))
+    progress = RecordedProgress()
+
+    write_audit_page(replace(found, conflicts=np.array([0, 1])), folder / "audit.html", progress=progress)
+
+    (task,) = progress.tasks
+    assert task.done == task.total == 6 + 2 + 2
 
 
 def test_patients_in_training_and_test_are_found_and_dealt_to_one_side(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -130,11 +130,8 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
     conflicts = np.flatnonzero((normal[first] & abnormal[second]) | (abnormal[first] & normal[second]))
     tested = np.char.startswith(names, "test")
     copied = images_with_copy(pairs, tested, names == "normal")
-    with progress.task("measuring shortcuts", 2) as task:
-        shortcuts = find_shortcuts(looks, parts, groups)
-        task.advance()
-        memorisation = measure_memorisation(looks, parts, copied)
-        task.advance()
+    shortcuts = find_shortcuts(looks, parts, groups, progress)
+    memorisation = measure_memorisation(looks, parts, copied)
     return Audit(
         name=cohort.name,
         paths=table["path"].astype(str).tolist(),

@@ -88,7 +88,8 @@ def leak_free_split(audit: Audit, lists: Mapping[str, str], images: Path | None,
         if lists.get(audit.paths[index]):
             members.setdefault(group, []).append(index)
     order = np.random.default_rng(seed).permutation(len(members))
-    groups = [list(members.values())[place] for place in order]
+    found = list(members.values())
+    groups = [found[place] for place in order]
     groups.sort(key=len, reverse=True)
     chosen: dict[int, str] = {}
     waiting = []

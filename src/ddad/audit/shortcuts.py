@@ -14,11 +14,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from threadpoolctl import threadpool_limits
 
 from ddad.audit.look import CATEGORIES, NUMBERS, THUMBNAIL, Look
 from ddad.cohorts.near_copies import Indices
 from ddad.evaluation.delong import delong_interval
 from ddad.evaluation.intervals import Interval
+from ddad.progress import Progress, SilentProgress, Task
 
 SHORTCUT_AUC = 0.7
 """A feature is a shortcut if the lower end of its AUC's interval reaches this."""
@@ -92,24 +94,31 @@ class Memorisation:
         }
 
 
-def find_shortcuts(looks: Sequence[Look], parts: Sequence[str], groups: Indices) -> list[Shortcut]:
+def find_shortcuts(
+    looks: Sequence[Look], parts: Sequence[str], groups: Indices, progress: Progress | None = None
+) -> list[Shortcut]:
     """Measure each feature, and all together, on each comparison with at least 10 groups of images a side.
 
     Args:
         looks: of the images.
         parts: (N,) the part of each.
         groups: (N,) images that belong together, which cross-validation does not separate.
+        progress: told of every feature.
     """
     table = pd.DataFrame([look.features for look in looks])
     names = np.asarray(parts, dtype=str)
+    # Images that are all copies of a few say nothing that could be validated.
+    measurable = [
+        sides for sides in COMPARED if min(len(np.unique(groups[names == side])) for side in sides) >= _FEWEST
+    ]
+    steps = len(measurable) * (len(NUMBERS) + len(CATEGORIES) + 1)
     found = []
-    for first, second in COMPARED:
-        chosen = np.isin(names, (first, second))
-        labels = (names[chosen] == second).astype(int)
-        # Images that are all copies of a few say nothing that could be validated.
-        if min(len(np.unique(groups[chosen][labels == side])) for side in (0, 1)) < _FEWEST:
-            continue
-        found += _measured(table[chosen].reset_index(drop=True), labels, groups[chosen], first, second)
+    # On so few numbers, threads wait for one another far longer than they compute.
+    with threadpool_limits(1, "openmp"), (progress or SilentProgress()).task("measuring shortcuts", steps) as task:
+        for first, second in measurable:
+            chosen = np.isin(names, (first, second))
+            labels = (names[chosen] == second).astype(int)
+            found += _measured(table[chosen].reset_index(drop=True), labels, groups[chosen], (first, second), task)
     return found
 
 
@@ -150,10 +159,14 @@ def _nearest(images: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
     return nearest
 
 
-def _measured(table: pd.DataFrame, labels: Indices, groups: Indices, first: str, second: str) -> list[Shortcut]:
+def _measured(
+    table: pd.DataFrame, labels: Indices, groups: Indices, sides: tuple[str, str], task: Task
+) -> list[Shortcut]:
+    first, second = sides
     comparison = f"{first} against {second}"
     found = []
     for feature in (*NUMBERS, *CATEGORIES):
+        task.advance(note=feature)
         values = table[feature]
         if feature.startswith("DICOM") and (values.isna() | (values == "")).all():
             continue
@@ -170,6 +183,7 @@ def _measured(table: pd.DataFrame, labels: Indices, groups: Indices, first: str,
                 interval = Interval(1 - interval.estimate, 1 - interval.high, 1 - interval.low)
         found.append(Shortcut(comparison, feature, interval.estimate, interval.low, interval.high, higher_in))
     found.sort(key=lambda shortcut: -shortcut.auc)
+    task.advance(note=JOINT)
     columns = table.loc[:, table.nunique() > 1].copy()
     if columns.empty:
         return found

@@ -8,13 +8,18 @@ from types import FrameType
 
 from ddad.errors import DdadError
 
+_GO_ON = ("benchmark", "fit", "prepare", "score", "sweep")
+"""Verbs that keep what is done when they are interrupted."""
+
 
 class _InterruptedError(BaseException):
     """Ctrl-C, as an exception that the command-line library does not swallow, nor what handles a failed run."""
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise _InterruptedError("interrupted. Fitting, scoring and benchmarks go on where they were when run again.")
+    verb = " ".join(sys.argv[1:2])  # no option stands before it
+    again = f"ddad {verb} goes on where it was" if verb in _GO_ON else f"ddad {verb} starts from the beginning"
+    raise _InterruptedError(f"interrupted. {again} when run again.")
 
 
 def main() -> None:

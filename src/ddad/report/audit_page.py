@@ -57,32 +57,42 @@ def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progr
     """
     check_target(file, overwrite=overwrite)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    examples, conflicts = _examples(audit, progress or SilentProgress())
     content = environment.from_string(own_template("audit.html.j2")).render(
         audit=audit,
         version=__version__,
         unreadable=[image for image in audit.skipped if not image.blank],
         blank=sum(image.blank for image in audit.skipped),
-        examples=_examples(audit, progress or SilentProgress()),
-        conflicts=[_example(audit, int(index)) for index in audit.conflicts[:_PAIRS]],
+        examples=examples,
+        conflicts=conflicts,
         charts=_charts(audit),
         css=Markup(own_template("report.css")),
     )
     write_atomically(file, content.encode(errors="backslashreplace"))
 
 
-def _examples(audit: Audit, progress: Progress) -> list[tuple[CopyCount, list[Example]]]:
+def _examples(audit: Audit, progress: Progress) -> tuple[list[tuple[CopyCount, list[Example]]], list[Example]]:
+    """Return examples of each count of copies, and of contradicting labels."""
     parts = np.asarray(audit.parts, dtype=str)
     first, second = parts[audit.pairs.first], parts[audit.pairs.second]
-    found = []
-    counts = [count for count in audit.copies if count.near]
-    with progress.task("example pairs", len(counts)) as task:
-        for count in counts:
-            between = ((first == count.first) & (second == count.second)) | (
-                (first == count.second) & (second == count.first)
-            )
-            found.append((count, [_example(audit, index) for index in _spread(audit, np.flatnonzero(between))]))
-            task.advance()
-    return found
+    chosen = []
+    for count in audit.copies:
+        between = ((first == count.first) & (second == count.second)) | (
+            (first == count.second) & (second == count.first)
+        )
+        if count.near:
+            chosen.append((count, _spread(audit, np.flatnonzero(between))))
+    conflicts = audit.conflicts[:_PAIRS].tolist()
+    with progress.task("example pairs", sum(len(pairs) for _, pairs in chosen) + len(conflicts)) as task:
+
+        def drawn(pairs: list[int]) -> list[Example]:
+            found = []
+            for index in pairs:
+                found.append(_example(audit, index))
+                task.advance()
+            return found
+
+        return [(count, drawn(pairs)) for count, pairs in chosen], drawn(conflicts)
 
 
 def _spread(audit: Audit, places: np.typing.NDArray[np.intp]) -> list[int]:
