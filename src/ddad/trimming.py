@@ -174,7 +174,7 @@ def _train(
         }
         function = "ddad.training.reconstruction:train_members_job"
         jobs.append(Job(f"network {fold + 1}", function, arguments, recipe.reconstruction.ndm_epochs, into))
-    title = f"looking for normal images, round {number + 1} of {recipe.trimming.rounds}"
+    title = f"looking for normal images, round {number + 1} of {recipe.trimming.rounds}, epochs"
     run_jobs(jobs, workers=context.processes, progress=context.progress, title=title)
     for job in jobs:
         job.output.with_suffix(".npy").unlink(missing_ok=True)

@@ -21,7 +21,11 @@ FP32 = Compute("cpu", "fp32")
 
 
 def fit_in(
-    workspace: Path, unlabeled: bool = True, abnormal: Tensor | None = None, normal: Tensor | None = None
+    workspace: Path,
+    unlabeled: bool = True,
+    abnormal: Tensor | None = None,
+    normal: Tensor | None = None,
+    progress: RecordedProgress | None = None,
 ) -> DDADPlus:
     recipe = tiny_recipe(
         detector="ddad+",
@@ -37,7 +41,7 @@ def fit_in(
     if abnormal is not None:
         given = workspace / "abnormal.npy"
         np.save(given, abnormal.numpy())
-    context = FitContext(workspace, FP32, workers=0, progress=RecordedProgress(), abnormal=given)
+    context = FitContext(workspace, FP32, workers=0, progress=progress or RecordedProgress(), abnormal=given)
     detector.fit(workspace / "normal.npy", workspace / "unlabeled.npy" if unlabeled else None, context)
     return detector
 
@@ -67,7 +71,9 @@ def test_scores_are_the_same_without_the_map(tmp_path: Path) -> None:
 
 
 def test_without_unlabeled_images_it_is_r_intra(tmp_path: Path) -> None:
-    detector = fit_in(tmp_path, unlabeled=False)
+    progress = RecordedProgress()
+    detector = fit_in(tmp_path, unlabeled=False, progress=progress)
+    assert progress.messages == ["no unlabeled images: there is nothing for classifiers to learn, the score is R_intra"]
     images = random_images(4, seed=3)
     torch.testing.assert_close(
         detector.score(images, FP32).scores["image"], detector.ddad.score(images, FP32).scores["r_intra"]

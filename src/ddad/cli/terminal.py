@@ -60,7 +60,7 @@ class _Bar:
 
 
 class LineProgress:
-    """Writes a line when a task begins, every 15 seconds, and when it ends: for logs."""
+    """Writes a line about a task every 15 seconds, and when it ends: for logs."""
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:

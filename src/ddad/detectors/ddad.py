@@ -78,7 +78,7 @@ class DDAD(Detector):
             for module in sorted(members, reverse=True)
             for group in groups
         ]
-        run_jobs(stage_1, workers=context.processes, progress=context.progress, title="reconstruction networks")
+        run_jobs(stage_1, workers=context.processes, progress=context.progress, title="reconstruction networks, epochs")
 
         inputs = {"r_intra": ["a_intra"]}
         if unlabeled is not None:
@@ -98,7 +98,7 @@ class DDAD(Detector):
             )
             for score in sorted(inputs)
         ]
-        run_jobs(stage_2, workers=context.processes, progress=context.progress, title="refinement networks")
+        run_jobs(stage_2, workers=context.processes, progress=context.progress, title="refinement networks, epochs")
 
         tensors: dict[str, Tensor] = {}
         curves: Curves = {}

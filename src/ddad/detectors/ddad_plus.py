@@ -78,6 +78,9 @@ class DDADPlus(Detector):
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train classifiers and DDAD, then find the weights; everything goes on from its checkpoints."""
         if unlabeled is None:
+            context.progress.message(
+                "no unlabeled images: there is nothing for classifiers to learn, the score is R_intra"
+            )
             return self._fit_ddad_alone(normal, None, context)
         sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
         division = Division.of(sources, self.recipe, context.groups)
@@ -166,7 +169,7 @@ class DDADPlus(Detector):
                     suspicion=None if suspected is None else suspected[kept[1]].tolist(),
                 )
             )
-        run_jobs(jobs, workers=context.processes, progress=context.progress, title=f"{name}s")
+        run_jobs(jobs, workers=context.processes, progress=context.progress, title=f"{name}s, epochs")
         self.classifiers, curves = [], {}
         for fold, path in enumerate(paths):
             tensors, notes = load_tensors(path)

@@ -51,7 +51,7 @@ class NormalVsUnlabeled(Detector):
             raise SettingError(f"detector {self.name}: it needs unlabeled images. Give some, or take --detector ddad.")
         paths = [context.workspace / f"classifier-{k}.safetensors" for k in range(len(self.classifiers))]
         jobs = [classifier_job(self.recipe, k, paths, normal, unlabeled, context) for k in range(len(paths))]
-        run_jobs(jobs, workers=context.processes, progress=context.progress, title="classifiers")
+        run_jobs(jobs, workers=context.processes, progress=context.progress, title="classifiers, epochs")
         curves: Curves = {}
         for k, path in enumerate(paths):
             tensors, notes = load_tensors(path)

@@ -47,7 +47,7 @@ class OneClassDetector(Detector):
             into: file for the weights.
             normal: file of the normal images.
             context: workspace, device, workers and progress.
-            title: of the progress bar.
+            title: of the progress bar, which counts epochs.
             steps: epochs.
             arguments: of this function alone, JSON-serialisable.
 
@@ -68,7 +68,7 @@ class OneClassDetector(Detector):
             steps=steps,
             output=into,
         )
-        run_jobs([job], workers=context.processes, progress=context.progress, title=title)
+        run_jobs([job], workers=context.processes, progress=context.progress, title=f"{title}, epochs")
         tensors, notes = load_tensors(into)
         part.load_state_dict(tensors)
         curves: Curves = notes["losses"] if isinstance(notes["losses"], dict) else {"network": notes["losses"]}

@@ -29,7 +29,7 @@ class Job:
     """One call of a training function, described so that another process can make it.
 
     Attributes:
-        title: what the progress bar shows, e.g. `NDM network 1 of 3`.
+        title: what stands beside the progress bar, e.g. `NDM network 1 of 3`.
         function: `package.module:function`; it is called with `arguments` and a keyword `report`, a function that
             takes a line about each step, and how many steps it stands for if not one.
         arguments: JSON-serialisable keyword arguments.
@@ -65,7 +65,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
         workers: processes side by side, of one thread each; 0 runs the jobs here, one after another, as
             suits a GPU.
         progress: told of every step.
-        title: of the bar.
+        title: of the bar, with what it counts: `reconstruction networks, epochs`.
 
     Raises:
         OutputError: the disk is full.
