@@ -36,10 +36,13 @@ def fit_in(workspace: Path, recipe: Recipe, channels: int = 1, unlabeled: bool =
     np.save(workspace / "normal.npy", random_images(12, channels).numpy())
     np.save(workspace / "unlabeled.npy", 0.5 * random_images(10, channels, seed=1).numpy())
     detector = DETECTORS[recipe.detector](recipe)
-    context = FitContext(workspace, FP32, workers=0, progress=RecordedProgress())
+    progress = RecordedProgress()
+    context = FitContext(workspace, FP32, workers=0, progress=progress)
     curves = detector.fit(workspace / "normal.npy", workspace / "unlabeled.npy" if unlabeled else None, context)
     assert curves
     assert all(np.isfinite(curve).all() for curve in curves.values())
+    assert progress.tasks
+    assert all(task.title.endswith(", epochs") for task in progress.tasks)
     return detector
 
 
@@ -114,6 +117,14 @@ def test_no_other_section_of_the_recipe_is_read(name: str, tmp_path: Path) -> No
     expected = fitted(name) if name in RIVALS else fit_in(tmp_path, tiny)
     (tmp_path / "own").mkdir()
     assert same_tensors(fit_in(tmp_path / "own", own).state_dict(), expected.state_dict())
+
+
+@pytest.mark.parametrize("name", sorted(name for name in RIVALS if DETECTORS[name].unread))
+def test_unread_fields_change_nothing(name: str, tmp_path: Path) -> None:
+    others = {"backbone": "ae" if name == "vae" else "vae", "members": 5, "udm_epochs": 7}
+    assert {f"reconstruction.{field}" for field in others} == set(DETECTORS[name].unread)
+    recipe = recipe_of(name, **{f"reconstruction__{field}": value for field, value in others.items()})
+    assert same_tensors(fit_in(tmp_path, recipe).state_dict(), fitted(name).state_dict())
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,17 @@ def test_values_that_cannot_be_used(setting: Setting) -> None:
             Setting("custom", setting.data, unseen=unseen)
 
 
+def test_a_method_that_does_not_read_what_is_varied_is_refused(tmp_path: Path) -> None:
+    nowhere = Setting("custom", str(tmp_path / "none"))  # refused before the images are looked at
+    for method in ("ae", "vae", "igd", "normal-vs-unlabeled", "all"):
+        with pytest.raises(SettingError, match=r"does not read reconstruction\.members.* Take ddad\+ or ddad\."):
+            sweep_runs("members", nowhere, tiny_recipe(), methods=[method])
+    for method in ("igd", "ganomaly", "normal-vs-unlabeled"):
+        with pytest.raises(SettingError, match=rf"--methods {method}: .* reconstruction\.latent_size"):
+            sweep_runs("latent-size", nowhere, tiny_recipe(), methods=["ae", method])
+    assert len(sweep_runs("latent-size", nowhere, tiny_recipe(), methods=["ddad+", "ae"], values=(4,), seeds=1)) == 2
+
+
 def test_an_unseen_class_may_have_a_name_or_not(setting: Setting) -> None:
     tested = [
         replace(setting, unseen=unseen).open()[1].paths(Role.TEST, 1) for unseen in ("last=*-033.png", "*-033.png")

@@ -82,6 +82,8 @@ class Detector(ABC):
     takes_abnormal: ClassVar[bool] = False
     sections: ClassVar[tuple[str, ...]]
     """Sections of the recipe that it reads, beside `images`."""
+    unread: ClassVar[tuple[str, ...]] = ()
+    """Fields of these sections, dotted, that it does not read all the same."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

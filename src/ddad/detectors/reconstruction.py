@@ -28,6 +28,7 @@ class _ReconstructionBaseline(OneClassDetector):
 
     backbone: ClassVar[Backbone]
     sections = ("reconstruction",)
+    unread = ("reconstruction.backbone", "reconstruction.members", "reconstruction.udm_epochs")
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -52,7 +53,7 @@ class _ReconstructionBaseline(OneClassDetector):
             steps=self._own.reconstruction.ndm_epochs,
             output=into,
         )
-        run_jobs([job], workers=context.processes, progress=context.progress, title="reconstruction network")
+        run_jobs([job], workers=context.processes, progress=context.progress, title="reconstruction network, epochs")
         tensors, notes = load_tensors(into)
         self.network.load_state_dict(tensors)
         return {"network": notes["losses"]}

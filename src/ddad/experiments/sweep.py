@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ddad.cohorts import Role
+from ddad.detectors import DETECTORS
 from ddad.errors import SettingError
 from ddad.experiments import drawing
 from ddad.experiments.benchmark import benchmark_recipes
@@ -81,11 +82,13 @@ def sweep_runs(
         seeds: how many, counted up from the recipe's own.
 
     Raises:
-        SettingError: a value, method or backbone cannot be used.
+        SettingError: a value, method or backbone cannot be used, or a method does not read what is varied.
         CohortError: the images cannot be assembled.
     """
     sweep = SWEEPS[kind]
     recipes = benchmark_recipes(recipe, methods or sweep.methods, backbones, seeds)
+    if sweep.field is not None:
+        _check_read(kind, sweep.field, [each.detector for each in recipes])
     chosen = list(dict.fromkeys(values or sweep.values))
     if kind == "anomaly-rate":
         rated = [replace(setting, anomaly_rate=rate) for rate in chosen]
@@ -174,6 +177,20 @@ def draw_sweep(rows: pd.DataFrame, kind: Kind) -> Figure:
     axes.set_axisbelow(True)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     return figure
+
+
+def _check_read(kind: Kind, field: str, methods: Sequence[str]) -> None:
+    readers = [
+        name
+        for name, detector in DETECTORS.items()
+        if field.partition(".")[0] in detector.sections and field not in detector.unread
+    ]
+    for method in methods:
+        if method not in readers:
+            raise SettingError(
+                f"--methods {method}: it does not read {field}, which sweep {kind} varies, and would give the same at "
+                f"every value. Take {' or '.join(readers)}."
+            )
 
 
 def _count(kind: Kind, value: float) -> int:
