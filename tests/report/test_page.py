@@ -262,6 +262,15 @@ def test_a_file_that_is_no_report_is_kept(tmp_path: Path) -> None:
     write_report(folder, other)  # a report of ours is replaced
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no folder that takes no file, whoever asks")
+def test_a_place_that_cannot_be_written_is_refused_before_any_picture(tmp_path: Path) -> None:
+    folder, progress = scoring_folder(tmp_path / "s", write_images(tmp_path / "images", 1)), RecordedProgress()
+
+    with pytest.raises(OutputError, match=r"/proc/report\.html: cannot be written"):
+        write_report(folder, "/proc/report.html", progress=progress)
+    assert progress.tasks == []
+
+
 def test_progress_counts_the_pictures(tmp_path: Path) -> None:
     progress = RecordedProgress()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,7 +15,7 @@ from markupsafe import Markup
 from matplotlib import colormaps
 
 from ddad import __version__
-from ddad.errors import OutputError
+from ddad.errors import OutputError, writing_to
 from ddad.evaluation.curves import roc_and_pr
 from ddad.experiments.published import SCORE_TITLES
 from ddad.files import output_file, write_atomically
@@ -72,9 +73,11 @@ def check_target(file: Path, *, overwrite: bool) -> None:
     """Make sure, before any work, that a page may be written there.
 
     Raises:
-        OutputError: it is a folder, in no folder, or a file that is no page of ours.
+        OutputError: it is a folder, in no folder or one that takes no file, or a file that is no page of ours.
     """
     output_file(file, "--out")
+    with writing_to(file), tempfile.TemporaryFile(dir=file.parent):  # only an attempt tells
+        pass
     if file.exists() and not overwrite:
         with file.open("rb") as opened:
             ours = b'name="generator" content="ddad' in opened.read(600)
