@@ -481,7 +481,7 @@ def test_benchmark_custom_gives_a_cell_for_each_seed_and_score(run: Run, benchma
 @pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("verb", "table"),
-    [(["benchmark", "custom", "--seeds", 2], "results.csv"), (["sweep", "members", "--seeds", 2], "sweep.csv")],
+    [(["benchmark", "custom", "--seeds", 2], "results.csv"), (["sweep", "latent-size", "--seeds", 2], "sweep.csv")],
 )
 def test_tables_of_the_finished_runs_are_written_when_a_run_fails(
     verb: list[str | Path], table: str, run: Run, benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -1052,6 +1052,21 @@ def test_an_interrupted_scoring_run_goes_on(
     assert names(tmp_path) == {"whole", "cut"}
 
 
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        ("figures", "--test-normal, --test-abnormal), or --manifest, or --data; exactly"),
+        ("calibrate", "--normal), or --manifest; exactly"),
+    ],
+)
+def test_options_that_a_verb_lacks_are_not_recommended(
+    verb: str, options: str, run: Run, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    both = ["--normal", phantom / "normal", "--manifest", "none.csv"]
+    given = ["--model", model, "--out", tmp_path / "f"] if verb == "figures" else [model, *both]
+    refused(run(verb, *given), f"images: give folders ({options} one of these.")
+
+
 def test_an_output_within_the_input_is_refused(run: Run, model: Path, tmp_path: Path) -> None:
     """Its pictures would be images to score at the next run."""
     write_images(tmp_path / "in", 2)
@@ -1069,6 +1084,7 @@ def test_an_output_within_the_input_is_refused(run: Run, model: Path, tmp_path: 
         ("inspect", "--contact-sheet", "new/sheet.png"),
         ("inspect", "--contact-sheet", "folder"),
         ("figures", "--out", "file"),
+        *([("audit", "--out", "/proc/a.html")] if Path("/proc").exists() else []),
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(

@@ -200,6 +200,8 @@ def test_too_few_normals_stop_at_once(count: int, tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=rf"normal: {count} images.*at least 8"):
         fit(normals(tmp_path / "n", count), tiny_recipe(), out=tmp_path / "m", workers=0)
     assert names(tmp_path) == {"n"}
+    with pytest.raises(CohortError, match=r"0 of them held out; .* Add known normal images\.$"):
+        fit(normals(tmp_path / "m", count), tiny_recipe(holdout=0), workers=0)
 
 
 def test_what_the_message_about_too_few_normals_says_is_enough(tmp_path: Path) -> None:

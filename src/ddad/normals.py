@@ -59,9 +59,10 @@ def require_images(cohort: Cohort, recipe: Recipe) -> None:
         return
     kept, held = hold_out_groups(cohort.of(Role.NORMAL)["group"].tolist(), recipe.holdout, recipe.seed)
     if len(kept) < MINIMUM_NORMALS:
+        fewer = ", or hold out fewer (--set holdout=0)" if len(held) else ""
         raise CohortError(
             f"normal: {len(normals)} images, {len(held)} of them held out; at least {MINIMUM_NORMALS} are needed to "
-            "fit. Add known normal images (--normal), or hold out fewer (--set holdout=0)."
+            f"fit. Add known normal images{fewer}."
         )
 
 

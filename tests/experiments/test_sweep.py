@@ -54,6 +54,8 @@ def test_other_sweeps_change_the_recipe_or_the_normals(setting: Setting) -> None
 def test_values_that_cannot_be_used(setting: Setting) -> None:
     with pytest.raises(SettingError, match=r"--value 2\.5"):
         sweep_runs("members", setting, tiny_recipe(), values=(2.5,))
+    with pytest.raises(SettingError, match="--value 7: normals takes whole numbers from 8 on"):
+        sweep_runs("normals", setting, tiny_recipe(), values=(7,))
     with pytest.raises(CohortError, match="20 normal images"):
         sweep_runs("normals", setting, tiny_recipe(), values=(20,))[0][1].setting.open()
     for unseen in ("", "meningioma=", "=*-me*"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 
 import typer
 import yaml
@@ -243,24 +243,30 @@ def seconds_of(budget: str) -> float:
     return seconds
 
 
+class Sources(TypedDict, total=False):
+    """Where images come from: those of these options that a verb has, given or not."""
+
+    normal: list[Path] | None
+    unlabeled: list[Path] | None
+    abnormal: list[Path] | None
+    test_normal: list[Path] | None
+    test_abnormal: list[Path] | None
+    test_masks: Path | None
+    manifest: Path | None
+    data: Path | None
+
+
 def build_cohort(
     *,
-    normal: list[Path] | None = None,
-    unlabeled: list[Path] | None = None,
-    abnormal: list[Path] | None = None,
-    test_normal: list[Path] | None = None,
-    test_abnormal: list[Path] | None = None,
-    test_masks: Path | None = None,
-    manifest: Path | None = None,
-    data: Path | None = None,
     split: str = "data.json",
     anomaly_rate: float | None = None,
     slices: str = "all",
     volume: int = 1,
     allow_torn: bool = False,
     progress: Progress | None = None,
+    **sources: Unpack[Sources],
 ) -> Cohort:
-    """Assemble the cohort from whichever of the three forms was given.
+    """Assemble the cohort from whichever of the forms that the verb takes was given.
 
     With `allow_torn`, a group of a manifest may be in both training and test. `progress` is told of each file.
 
@@ -272,13 +278,14 @@ def build_cohort(
     from ddad.images import ALL, Selection
 
     selection = Selection(slices, volume)
-    folders = any((normal, unlabeled, abnormal, test_normal, test_abnormal, test_masks))
-    if sum((folders, manifest is not None, data is not None)) != 1:
-        raise CohortError(
-            "images: give folders (--normal, --unlabeled, --test-normal, --test-abnormal), or --manifest, or --data; "
-            "exactly one of the three."
-        )
-    if selection != ALL and not folders:
+    manifest, data = sources.get("manifest"), sources.get("data")
+    single = [f"--{name}" for name in ("manifest", "data") if name in sources]
+    folders = [f"--{name.replace('_', '-')}" for name in sources if name not in ("manifest", "data", "test_masks")]
+    any_folder = any(given for name, given in sources.items() if name not in ("manifest", "data"))
+    if sum((any_folder, manifest is not None, data is not None)) != 1:
+        forms = ", or ".join([f"folders ({', '.join(folders)})", *single])
+        raise CohortError(f"images: give {forms}; exactly one of these.")
+    if selection != ALL and not any_folder:
         raise SettingError("--slices, --volume: go with folders; a manifest names each slice by itself, as FILE#12.")
     if anomaly_rate is not None and data is None:
         raise SettingError("--anomaly-rate: goes with --data, whose lists say which unlabeled images are abnormal.")
@@ -287,12 +294,12 @@ def build_cohort(
     if data is not None:
         return Cohort.from_benchmark(data, split=split, anomaly_rate=anomaly_rate, progress=progress)
     return Cohort.from_folders(
-        normal=normal,
-        unlabeled=unlabeled,
-        abnormal=abnormal,
-        test_normal=test_normal,
-        test_abnormal=test_abnormal,
-        test_masks=test_masks,
+        normal=sources.get("normal"),
+        unlabeled=sources.get("unlabeled"),
+        abnormal=sources.get("abnormal"),
+        test_normal=sources.get("test_normal"),
+        test_abnormal=sources.get("test_abnormal"),
+        test_masks=sources.get("test_masks"),
         selection=selection,
         progress=progress,
     )

@@ -21,6 +21,7 @@ from ddad.experiments.run import cells_of
 from ddad.experiments.setting import Setting
 from ddad.experiments.tables import summary, to_markdown
 from ddad.files import write_atomically
+from ddad.normals import MINIMUM_NORMALS
 from ddad.recipe import Recipe
 
 Kind = Literal["anomaly-rate", "members", "normals", "latent-size"]
@@ -194,8 +195,9 @@ def _check_read(kind: Kind, field: str, methods: Sequence[str]) -> None:
 
 
 def _count(kind: Kind, value: float) -> int:
-    if value != int(value) or value < 1:
-        raise SettingError(f"--value {value:g}: {kind} takes whole numbers from 1 on.")
+    fewest = MINIMUM_NORMALS if kind == "normals" else 1
+    if value != int(value) or value < fewest:
+        raise SettingError(f"--value {value:g}: {kind} takes whole numbers from {fewest} on.")
     return int(value)
 
 
