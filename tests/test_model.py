@@ -234,7 +234,11 @@ def test_findings_come_in_order_with_everything_known_of_their_image(images: lis
         assert all(score_map.shape == (16, 16) for score_map in finding.maps.values())
         assert model.calibration is not None
         assert finding.p_value == model.calibration.p_value(finding.score)
-        assert finding.flagged == model.calibration.flags(finding.score)
+        assert model.calibration.caution() is not None
+        assert (finding.flagged, finding.calibration) == (None, model.calibration)  # False would read as normal
+    enough = model.calibration.at(model.calibration.lowest_p_value)  # type: ignore[union-attr]
+    flags = [finding.flagged for finding in Model(model.detector, model.card, enough).score(images)]
+    assert flags == [enough.flags(finding.score) for finding in findings]
     folder = list(model.score(images[0].parent))
     assert [finding.score for finding in folder] == [finding.score for finding in findings]
 

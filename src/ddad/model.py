@@ -62,13 +62,15 @@ class Finding:
         path: the file, as it was given or found.
         score: the model's main score; higher is more anomalous.
         p_value: share of held-out normals that score as high, or None without a calibration.
-        flagged: whether the p-value is at most the promised false-alarm rate, or None without a calibration.
+        flagged: whether the p-value is at most the promised false-alarm rate; None without a calibration, and where
+            it is by too few normals for any image to be flagged: False would read as normal.
         scores: every score of the detector by name.
         maps: every score map, (S, S) float32, at the size of the network's input.
         pixels: the network's input, (C, S, S) in [-1, 1].
         source_size: rows and columns of the file's image.
         warnings: what is doubtful about the image.
         preprocessing: how the image became the network's input.
+        calibration: by which `p_value` and `flagged` are told, or None.
     """
 
     path: str
@@ -81,6 +83,7 @@ class Finding:
     source_size: tuple[int, int]
     warnings: tuple[str, ...]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    calibration: Calibration | None = None
 
     @property
     def placement(self) -> Placement:
@@ -250,18 +253,19 @@ class Model:
         maps: dict[str, NDArray[np.float32]],
     ) -> Finding:
         assert source_size is not None
-        score = scores[self.primary_score]
+        score, calibration = scores[self.primary_score], self.calibration
         return Finding(
             path=str(image.path),
             score=score,
-            p_value=None if self.calibration is None else self.calibration.p_value(score),
-            flagged=None if self.calibration is None else self.calibration.flags(score),
+            p_value=None if calibration is None else calibration.p_value(score),
+            flagged=None if calibration is None or calibration.caution() else calibration.flags(score),
             scores=scores,
             maps=maps,
             pixels=pixels,
             source_size=source_size,
             warnings=image.warnings,
             preprocessing=self.recipe.images,
+            calibration=calibration,
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

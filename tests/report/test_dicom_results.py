@@ -15,6 +15,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
+from ddad.evaluation.calibration import Calibration
 from ddad.images import expand, read_image
 from ddad.model import Finding
 from ddad.recipe_sections import Preprocessing
@@ -164,6 +165,27 @@ def test_results_of_real_sources_are_valid(tmp_path: Path, kind: str) -> None:
         assert errors_of(file) == []
         if name != "report":
             assert (made.Rows, made.Columns) == (source.Rows, source.Columns)
+
+
+def test_the_report_says_of_a_flag_how_often_it_is_false_and_of_none_that_there_can_be_none(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "a.dcm", 37, 53)
+    groups = tuple((float(score),) for score in range(24))
+    enough = Calibration(of="held-out normals", score="r_dual", groups=groups)
+    few = enough.model_copy(update={"groups": groups[:12]})
+    by_hand = few.model_copy(update={"threshold": 1.0})
+    results = DicomResults(tmp_path / "out", MODEL)
+    words = []
+    for number, (calibration, flagged) in enumerate([(enough, False), (few, None), (by_hand, True)]):
+        finding = finding_of(str(source), 37, 53, p_value=0.5, flagged=flagged, calibration=calibration)
+        assert results.write(finding, number) is None
+        file = tmp_path / "out" / f"{picture_name(number, str(source))}_report.dcm"
+        assert errors_of(file) == []
+        words.append(hd.sr.srread(file).to_json())
+        assert calibration.promise() in words[-1]
+        assert "Groups of held-out normals" in words[-1]
+    assert ["Flagged as unusual" in text for text in words] == [True, False, True]
+    assert ["False-alarm rate" in text and "0.05" in text for text in words] == [True, True, False]
+    assert "Nothing can be flagged" in words[1]
 
 
 def test_neither_warning_nor_reason_repeats_the_patient(

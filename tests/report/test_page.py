@@ -87,6 +87,17 @@ def test_flags_and_p_values_are_shown_and_place_the_line(tmp_path: Path) -> None
     assert "lowest score that was flagged" in page
 
 
+def test_where_nothing_can_be_flagged_the_summary_says_so(tmp_path: Path) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 5), p_value=[0.5] * 5)
+    calibration = {"score": "r_dual", "flagged_above": None, "promise": "Nothing can be flagged: too few."}
+    (folder / "run.json").write_text(json.dumps({"model": MODEL | {"calibration": calibration}}))
+
+    page = write_report(folder).read_text()
+
+    assert "none can be" in page
+    assert "not calibrated" not in page
+
+
 def test_a_calibration_places_the_line_and_says_what_it_promises(tmp_path: Path) -> None:
     folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 5))
     calibration = {"score": "r_dual", "flagged_above": 0.6, "promise": "Flagged is r_dual above 0.6."}

@@ -191,6 +191,11 @@ class DicomResults:
         measurements = [_measured("anomaly-score", "Anomaly score", finding.score)]
         if finding.p_value is not None:
             measurements.append(_measured("p-value", "p-value against held-out normal images", finding.p_value))
+        calibration = finding.calibration
+        if calibration is not None:
+            measurements.append(_measured("normal-groups", "Groups of held-out normals", len(calibration.groups)))
+            if calibration.threshold is None:
+                measurements.append(_measured("false-alarm-rate", "False-alarm rate", calibration.false_alarm_rate))
         evaluations = []
         if finding.flagged is not None:
             answer = codes.SCT.Yes if finding.flagged else codes.SCT.No
@@ -212,6 +217,9 @@ class DicomResults:
                 )
             ],
         )
+        if calibration is not None:
+            # A flag alone would read as a verdict: "No" also where nothing can be flagged.
+            group[0].ContentSequence.append(_text("flagging", "What is flagged", calibration.promise()))
         observer = hd.sr.ObserverContext(
             observer_type=codes.DCM.Device,
             observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -249,6 +257,12 @@ def _code(value: str, meaning: str) -> hd.sr.CodedConcept:
 
 def _measured(value: str, meaning: str, number: float) -> hd.sr.Measurement:
     return hd.sr.Measurement(name=_code(value, meaning), value=float(number), unit=codes.UCUM.NoUnits)
+
+
+def _text(value: str, meaning: str, text: str) -> hd.sr.TextContentItem:
+    return hd.sr.TextContentItem(
+        name=_code(value, meaning), value=text, relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
+    )
 
 
 def _name_source(made: Any, source: SourceHeader) -> None:

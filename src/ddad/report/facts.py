@@ -66,12 +66,12 @@ def card_facts(results: Results) -> Facts:
 
 def _flagged(results: Results) -> str:
     assert results.findings is not None
-    known = results.findings["flagged"].dropna().str.lower()
-    if known.empty:
-        return "not calibrated"
     calibration = results.model.get("calibration") or {}
     if calibration and calibration.get("flagged_above") is None:
         return "none can be"  # a plain 0 would read as: all are normal
+    known = results.findings["flagged"].dropna().str.lower()
+    if known.empty:
+        return "not calibrated"
     return f"{known.isin(('true', '1', '1.0')).sum():,}"
 
 

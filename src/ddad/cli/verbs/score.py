@@ -90,7 +90,7 @@ def score(
                 "score": fitted.primary_score,
                 "scored": summary.scored,
                 "calibration": None if calibration is None else calibration.summary(),
-                "flagged": None if calibration is None else summary.flagged,
+                "flagged": None if calibration is None or calibration.caution() else summary.flagged,
                 "discovered": None if false_discovery_rate is None else summary.discovered,
                 "skipped": [{"path": str(image.path), "reason": image.reason} for image in summary.skipped],
                 "passed_over": [
@@ -102,7 +102,8 @@ def score(
         doubtful = f" ({summary.doubtful} with a warning, see the column)" if summary.doubtful else ""
         say(f"{out / 'findings.csv'}: {summary.scored} images scored{doubtful}.")
         if calibration is not None:
-            say(f"{summary.flagged} of {summary.scored} flagged. {calibration.promise()}")
+            flagged = "" if calibration.caution() else f"{summary.flagged} of {summary.scored} flagged. "
+            say(f"{flagged}{calibration.promise()}")
         if false_discovery_rate is not None:
             say(
                 f"{out / 'discoveries.csv'}: {summary.discovered} images taken together at a false discovery rate of "
