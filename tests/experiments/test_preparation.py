@@ -136,6 +136,29 @@ def test_rsna_is_read_as_kaggle_ships_it(tmp_path: Path) -> None:
         DOWNLOADS["rsna"][1](tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("3,6,12,20,1", "abc,6,12,20,1", r"stage_2_train_labels\.csv: x of 0a08-patient is 'abc'; it must be a number"),
+        ("3,6,12,20,1", "nan,6,12,20,1", "x of 0a08-patient is missing"),
+        ("3,6,12,20,1", "3,6,12,1e400,1", "height of 0a08-patient is '1e400'"),
+        ("3,6,12,20,1", "3,6,12,20,yes", "Target of 0a08-patient is 'yes'"),
+    ],
+)
+def test_a_bad_value_in_a_table_of_boxes_is_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    table = rsna(tmp_path / "rsna") / "stage_2_train_labels.csv"
+    table.write_text(table.read_text().replace(f"0a08-patient,{before}", f"0a08-patient,{after}"))
+    with pytest.raises(CohortError, match=message):
+        DOWNLOADS["rsna"][1](tmp_path / "rsna")
+
+
+def test_a_patient_of_two_classes_is_named(tmp_path: Path) -> None:
+    table = rsna(tmp_path / "rsna") / "stage_2_detailed_class_info.csv"
+    table.write_text(table.read_text() + "0a00-patient,Lung Opacity\n")
+    with pytest.raises(CohortError, match="0a00-patient is of two classes, 'Normal' and 'Lung Opacity'"):
+        DOWNLOADS["rsna"][1](tmp_path / "rsna")
+
+
 def test_vindr_is_normal_where_no_radiologist_found_anything(tmp_path: Path) -> None:
     folder = tmp_path / "vindr"
     rows = ["image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"]
@@ -149,6 +172,10 @@ def test_vindr_is_normal_where_no_radiologist_found_anything(tmp_path: Path) -> 
         (folder / table).write_text("\n".join(rows) + "\n")
         sources = DOWNLOADS["vindr"][1](folder)
         assert [(source.kind, source.boxes) for source in sources] == [("normal", ()), ("finding", ((1, 2, 3, 4),))]
+        for bad, what in (("x", "is 'x'"), ("", "is missing")):
+            (folder / table).write_text("\n".join(rows).replace("1,2,3,4", f"{bad},2,3,4") + "\n")
+            with pytest.raises(CohortError, match=rf"{table}: x_min of b {what}"):
+                DOWNLOADS["vindr"][1](folder)
         (folder / table).unlink()
 
 

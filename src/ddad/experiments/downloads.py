@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ddad.errors import CohortError
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the source."""
 NORMAL = "normal"
+_LARGEST = 1e9
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -39,16 +40,23 @@ class Source:
 
 
 def rsna(folder: Path) -> list[Source]:
-    """RSNA Pneumonia Detection Challenge: DICOM; what is neither normal nor shows opacities is left out."""
-    classes = _table(folder, "stage_2_detailed_class_info.csv", ("patientId", "class"))
-    labels = _table(folder, "stage_2_train_labels.csv", ("patientId", "x", "y", "width", "height", "Target"))
+    """RSNA Pneumonia Detection Challenge: DICOM; what is neither normal nor shows opacities is left out.
+
+    Raises:
+        CohortError: a table or an image is missing, a patient is of two classes, or a box is no box.
+    """
+    of_classes, of_boxes = "stage_2_detailed_class_info.csv", "stage_2_train_labels.csv"
+    classes = _table(folder, of_classes, ("patientId", "class")).drop_duplicates()
+    _check_one_class(folder / of_classes, classes)
+    sides = ("x", "y", "width", "height")
+    labels = _numbered(folder / of_boxes, _table(folder, of_boxes, ("patientId", *sides, "Target")), ("Target",))
+    found = _numbered(folder / of_boxes, labels[labels["Target"] == 1], sides).drop(columns="Target")
     boxes: dict[str, list[Box]] = {}
-    for row in labels[labels["Target"] == 1].to_dict("records"):
-        x, y = float(row["x"]), float(row["y"])
-        boxes.setdefault(row["patientId"], []).append((x, y, x + float(row["width"]), y + float(row["height"])))
+    for patient, x, y, width, height in found.itertuples(index=False, name=None):
+        boxes.setdefault(patient, []).append((x, y, x + width, y + height))
     files = _by_stem(folder / "stage_2_train_images", (".dcm",))
     kinds = {"Normal": NORMAL, "Lung Opacity": "lung-opacity"}
-    chosen = classes[classes["class"].isin(list(kinds))].drop_duplicates()
+    chosen = classes[classes["class"].isin(list(kinds))]
     return [
         Source(_file(files, name, folder), kinds[kind], name, tuple(boxes.get(name, ())))
         for name, kind in zip(chosen["patientId"], chosen["class"], strict=True)
@@ -56,18 +64,25 @@ def rsna(folder: Path) -> list[Source]:
 
 
 def vindr(folder: Path) -> list[Source]:
-    """VinDr-CXR, from Kaggle or PhysioNet: DICOM; normal is what no radiologist found anything in."""
+    """VinDr-CXR, from Kaggle or PhysioNet: DICOM; normal is what no radiologist found anything in.
+
+    Raises:
+        CohortError: the table or an image is missing, or a box is no box.
+    """
+    sides = ("x_min", "y_min", "x_max", "y_max")
     name = "train.csv" if (folder / "train.csv").is_file() else "annotations/annotations_train.csv"
-    table = _table(folder, name, ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max"))
+    table = _table(folder, name, ("image_id", "class_name", *sides))
+    is_finding = table["class_name"] != "No finding"
+    boxed = is_finding & table[list(sides)].notna().any(axis=1)
+    boxes: dict[str, list[Box]] = {}
+    for image, _, *box in _numbered(folder / name, table[boxed], sides).itertuples(index=False, name=None):
+        boxes.setdefault(image, []).append((box[0], box[1], box[2], box[3]))
     files = _by_stem(folder / "train", (".dicom", ".dcm"))
-    sources = []
-    for image, rows in table.groupby("image_id", sort=True):
-        findings = rows[rows["class_name"] != "No finding"]
-        boxes = findings[["x_min", "y_min", "x_max", "y_max"]].dropna().astype(float)
-        kind = NORMAL if findings.empty else "finding"
-        found: Iterable[Box] = boxes.itertuples(index=False, name=None)
-        sources.append(Source(_file(files, str(image), folder), kind, str(image), tuple(found)))
-    return sources
+    found = is_finding.groupby(table["image_id"]).any()
+    return [
+        Source(_file(files, image, folder), "finding" if any_found else NORMAL, image, tuple(boxes.get(image, ())))
+        for image, any_found in zip(found.index.astype(str), found, strict=True)
+    ]
 
 
 def lag(folder: Path) -> list[Source]:
@@ -90,9 +105,14 @@ DOWNLOADS: dict[str, tuple[str, Callable[[Path], list[Source]]]] = {
 
 
 def _table(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Read these columns of a table, as text.
+
+    Raises:
+        CohortError: the table or a column is missing, or it is no table.
+    """
     file = folder / name
     try:
-        table = pd.read_csv(file, dtype={columns[0]: "string"})
+        table = pd.read_csv(file, dtype=str)
     except FileNotFoundError as error:
         raise CohortError(f"{file}: there is no such file. Name the folder of the unpacked download.") from error
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -100,7 +120,33 @@ def _table(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [column for column in columns if column not in table]
     if missing:
         raise CohortError(f"{file}: lacks the column {', '.join(missing)}. Download it again.")
-    return table
+    return table[list(columns)]
+
+
+def _check_one_class(file: Path, classes: pd.DataFrame) -> None:
+    twice = classes[classes["patientId"].duplicated(keep=False)]
+    if len(twice):
+        patient = twice["patientId"].iloc[0]
+        named = " and ".join(repr(name) for name in twice.loc[twice["patientId"] == patient, "class"])
+        raise CohortError(f"{file}: {patient} is of two classes, {named}. Correct the table, or download it again.")
+
+
+def _numbered(file: Path, table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return a table of text with numbers in these columns; its first column says whose a row is.
+
+    Raises:
+        CohortError: a value is no number, missing, or beyond any image.
+    """
+    numbers = {column: pd.to_numeric(table[column], errors="coerce").astype(float) for column in columns}
+    for column, values in numbers.items():
+        wrong = table[~(values.abs() < _LARGEST)]
+        if len(wrong):
+            owner, value = wrong.iloc[0][[table.columns[0], column]]
+            what = "is missing" if pd.isna(value) else f"is {value!r}"
+            raise CohortError(
+                f"{file}: {column} of {owner!s} {what}; it must be a number. Correct the table, or download it again."
+            )
+    return table.assign(**numbers)
 
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
