@@ -29,8 +29,8 @@ class Preprocessing(Section):
     channels: Literal[1, 3] = Field(1, description="1: grey (colour is converted), 3: colour")
     intensity: Literal["window", "percentile", "minmax"] = Field(
         "window",
-        description="what becomes -1 and 1: the range that the file's type declares, "
-        "the image's 0.5th and 99.5th percentile, or its extremes",
+        description="what becomes -1 and 1: the file's window or the range of its type (of NIfTI, and DICOM of more "
+        "than 8 bits, without a window: as percentile), the image's 0.5th and 99.5th percentile, or its extremes",
     )
     aspect: Aspect = Field(
         "squash",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
@@ -151,6 +152,42 @@ def test_the_first_window_is_the_range(
         assert image.pixels[16, 10, 0] == pytest.approx(1 / (1 + np.exp(-4 * 50 / 100)))
     else:
         np.testing.assert_array_equal(image.pixels[..., 0], RAMP)
+
+
+@pytest.mark.parametrize(
+    ("stored", "elements", "value_range", "origin"),
+    [
+        (np.arange(60, 180, dtype=np.uint8), {}, (0, 255), "stored range"),
+        (np.arange(60, 180, dtype=np.uint8), {"PhotometricInterpretation": "MONOCHROME1"}, (0, 255), "stored range"),
+        (np.arange(60, 180, dtype=np.uint8), {"WindowCenter": 9, "WindowWidth": 0}, (0, 255), "stored range"),
+        (np.arange(-60, 60, dtype=np.int8), {}, (-128, 127), "stored range"),
+        (np.arange(120, dtype=np.uint16), {"BitsStored": 8}, (0, 255), "stored range"),
+        (np.arange(120, dtype=np.uint8), {"RescaleSlope": -2, "RescaleIntercept": 10}, (-500, 10), "stored range"),
+        (np.arange(120, dtype=np.uint16), {"BitsStored": 9}, (0.595, 118.405), "percentiles"),
+    ],
+)
+def test_without_a_window_eight_bits_are_shown_as_of_a_png(
+    tmp_path: Path,
+    stored: np.ndarray[Any, Any],
+    elements: dict[str, Any],
+    value_range: tuple[float, float],
+    origin: str,
+) -> None:
+    image = read_image(write_dicom(tmp_path / "a.dcm", stored.reshape(10, 12), **elements))
+    assert image.value_range == pytest.approx(value_range)
+    assert image.range_origin == origin
+
+
+def test_the_same_eight_bits_look_the_same_in_dicom_and_png(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(40, 200, (20, 30), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    write_dicom(tmp_path / "grey.dcm", levels)
+    write_dicom(tmp_path / "inverted.dcm", 255 - levels, PhotometricInterpretation="MONOCHROME1")
+    write_dicom(tmp_path / "colour.dcm", np.stack([levels] * 3, axis=-1))
+    expected = normalise(read_image(tmp_path / "a.png"), Preprocessing())
+    for name in ("grey", "inverted", "colour"):
+        shown = normalise(read_image(tmp_path / f"{name}.dcm"), Preprocessing())
+        np.testing.assert_allclose(shown, expected, atol=1e-6)
 
 
 def test_a_window_of_width_one_is_a_threshold(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ What the standard or the files leave open:
 
 - *Values*: grey pixels are modality values (rescaled, or by the modality LUT), such as Hounsfield units. The window
   is the `value_range`. A VOI LUT or a sigmoid is a curve, not a range: it is applied.
-- *Windows*: a VOI LUT before a window, the first of several windows. Without either, the 0.5th and the 99.5th
+- *Windows*: a VOI LUT before a window, the first of several windows. Without either, all that can be stored in up to
+  8 bits, as in PNG and JPEG files; of more bits few are in use, and nobody says which: the 0.5th and the 99.5th
   percentile of the image.
 - *MONOCHROME1* is inverted, so that low is dark. Colour becomes RGB.
 - *Padding* becomes the darkest value, and has no part in percentiles.
@@ -248,7 +249,7 @@ def _grey(
     values = apply_rescale(stored, settings) if modality is None else modality.apply(stored)
     notes: tuple[str, ...] = ()
     value_range: tuple[float, float] | None = None
-    origin = "percentiles"
+    origin = ""
     function = str(settings.get("VOILUTFunction") or "LINEAR").upper()
     window = _window(settings)
     voi = table_of(settings, "VOILUTSequence")
@@ -264,18 +265,32 @@ def _grey(
         elif function != "SIGMOID" and width >= (1 if function == "LINEAR" else 1e-6):
             value_range, origin = _linear_range(centre, width, function), "window"
         else:
-            notes = (f"its window is {width:g} wide: percentiles are used instead",)
+            notes = (f"its window is {width:g} wide, and not used",)
     # Doubles beyond the reach of float32 become infinite, which the reader refuses.
     with np.errstate(over="ignore"):
         pixels = values.astype(np.float32)[..., None]
     shown = pixels if padding is None else pixels[~padding]
-    value_range = value_range or robust_range(shown)
+    if value_range is None:
+        value_range, origin = _range_without_window(shown, settings)
     if settings.PhotometricInterpretation == "MONOCHROME1":
         pixels = np.float32(sum(value_range)) - pixels
         shown = np.float32(sum(value_range)) - shown
     if padding is not None and len(shown):
         pixels[padding] = min(value_range[0], float(shown.min()))
     return pixels, value_range, origin, notes
+
+
+def _range_without_window(shown: NDArray[np.float32], settings: pydicom.Dataset) -> tuple[tuple[float, float], str]:
+    """Return the range of modality values that becomes dark to bright where the file names none, and where it is from.
+
+    Whoever writes 8 bits has chosen their range, as for a PNG file. What a modality LUT makes of them is open.
+    """
+    bits = int(settings.get("BitsStored") or settings.BitsAllocated)
+    if bits > 8 or settings.get("ModalityLUTSequence"):
+        return robust_range(shown), "percentiles"
+    lowest = -(2 ** (bits - 1)) if settings.get("PixelRepresentation") else 0
+    low, high = sorted(apply_rescale(np.array([lowest, lowest + 2**bits - 1]), settings).tolist())
+    return (float(low), float(high)), "stored range"
 
 
 def _window(settings: pydicom.Dataset) -> tuple[float, float] | None:
