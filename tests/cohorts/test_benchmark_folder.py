@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ddad.cohorts import Cohort
-from ddad.cohorts.benchmark_folder import unlabeled_counts
+from ddad.cohorts.benchmark_folder import read_benchmark, unlabeled_counts
 from ddad.errors import CohortError
 
 
@@ -53,7 +54,7 @@ def test_a_split_may_list_known_abnormal_images(folder: Path, split: dict[str, A
     assert [path.name for path in cohort.paths("abnormal")] == split["train"]["1"]
     assert (cohort.counts()["abnormal"], cohort.counts()["unlabeled"]) == (2, 8)
     assert cohort.of("abnormal")["label"].isna().all()
-    kept_out = Cohort.from_benchmark(folder, unseen="*a*")
+    kept_out = Cohort.from_benchmark(folder, unseen="*a*", anomaly_rate=0)
     assert kept_out.counts()["unlabeled"] == 4
     assert "abnormal" not in kept_out.counts()
 
@@ -166,13 +167,43 @@ def test_an_unseen_class_is_kept_out_of_the_unlabeled_and_tested_alone(folder: P
     cohort = Cohort.from_benchmark(folder, unseen="?a1*")
     assert {path.name for path in cohort.paths("test", 1)} == {"ta1.png"}
     assert [path.name for path in cohort.paths("unlabeled")] == [
-        *names("un", 4), "ua0.png", *(f"ua{index}.png" for index in range(2, 6))
+        *names("un", 3), "ua0.png", *(f"ua{index}.png" for index in range(2, 6))
     ]  # fmt: skip
     assert cohort.counts()["test_normal"] == 2
     rated = Cohort.from_benchmark(folder, unseen="?a1*", anomaly_rate=1.0)
     assert {path.name for path in rated.paths("unlabeled")}.isdisjoint({"ua1.png"})
     with pytest.raises(CohortError, match=r"no name in test\.1 fits the unseen class 'me\*'"):
         Cohort.from_benchmark(folder, unseen="me*")
+
+
+def test_the_anomaly_rate_as_listed_is_kept_without_an_unseen_class(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    abnormal = [*names("ua", 22), *names("seen", 8)]
+    split = {
+        "train": {"0": names("n", 3), "unlabeled": {"0": names("un", 30), "1": abnormal}},
+        "test": {"0": names("tn", 2), "1": names("ta", 2)},
+    }
+    (tmp_path / "data.json").write_text(json.dumps(split))
+    rows, notes = read_benchmark(tmp_path, Path("data.json"), None, None, "?a*")
+    kept = [row.path.name for row in rows if row.role == "unlabeled"]
+    assert kept == [*names("un", 8), *names("seen", 8)]
+    assert notes == ["data.json: 16 unlabeled images instead of 38: the lists hold no more at an anomaly rate of 0.5."]
+    with pytest.raises(CohortError, match=r"without the unseen class '\[tus\]\*' no name is left .* cannot be 0\.5"):
+        read_benchmark(tmp_path, Path("data.json"), None, None, "[tus]*")
+    rows, _ = read_benchmark(tmp_path, Path("data.json"), 0.0, None, "[tus]*")
+    assert sum(row.role == "unlabeled" for row in rows) == 30
+    split["train"]["unlabeled"] = {"0": [], "1": []}  # type: ignore[index]
+    (tmp_path / "data.json").write_text(json.dumps(split))
+    rows, notes = read_benchmark(tmp_path, Path("data.json"), None, None, "?a*")
+    assert (sum(row.role == "unlabeled" for row in rows), notes) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["../../n0.png", "sub/../../../n0.png"])
+def test_names_that_lead_out_of_the_images_are_refused(folder: Path, split: dict[str, Any], name: str) -> None:
+    split["train"]["0"].append(name)
+    (folder / "data.json").write_text(json.dumps(split))
+    with pytest.raises(CohortError, match=rf"data\.json: train\.0 names {re.escape(name)}, which leads out of images/"):
+        Cohort.from_benchmark(folder)
 
 
 def test_fewer_normals_are_part_of_more_and_follow_from_the_seed(folder: Path) -> None:

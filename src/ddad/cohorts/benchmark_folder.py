@@ -34,12 +34,13 @@ def read_benchmark(
         split: the JSON file.
         anomaly_rate: of the unlabeled images, or as listed.
         unlabeled_total: how many unlabeled images, or all.
-        unseen: pattern of names of abnormal images; they are not among the unlabeled, and alone in the test set.
+        unseen: pattern of names of abnormal images; they are not among the unlabeled, and alone in the test set. The
+            anomaly rate as listed is that before they are taken out.
         normals: how many normal images, and the seed that draws them; or all.
 
     Raises:
-        CohortError: a folder or file is missing, the split is malformed or names an image twice, or the
-            anomaly rate, the unseen class or the normal images cannot be had.
+        CohortError: a folder or file is missing, the split is malformed, or names an image twice or leads out of
+            `images/`, or the anomaly rate, the unseen class or the normal images cannot be had.
     """
     images = folder / "images"
     for place in (folder, images):
@@ -51,14 +52,17 @@ def read_benchmark(
     names = read_split(file)
     notes = []
     if unseen is not None:
+        if anomaly_rate is None:
+            anomaly_rate = _listed_rate(names)
         _set_apart(names, unseen, file)
+        _check_some_abnormal(names, unseen, anomaly_rate, file)
     if normals is not None:
         names["train.0"] = _drawn(names["train.0"], *normals, file)
-    if anomaly_rate is not None or unlabeled_total is not None:
+    if anomaly_rate is None and unlabeled_total is not None:
+        anomaly_rate = _listed_rate(names) or 0.0
+    if anomaly_rate is not None:
         healthy, abnormal = names["train.unlabeled.0"], names["train.unlabeled.1"]
         wanted = len(healthy) + len(abnormal) if unlabeled_total is None else unlabeled_total
-        if anomaly_rate is None:
-            anomaly_rate = len(abnormal) / max(len(healthy) + len(abnormal), 1)
         counts = unlabeled_counts(len(healthy), len(abnormal), anomaly_rate, wanted)
         names["train.unlabeled.0"] = healthy[: counts[0]]
         names["train.unlabeled.1"] = abnormal[: counts[1]]
@@ -79,6 +83,20 @@ def read_benchmark(
             for name, mask in zip(names[key], masks, strict=True)
         ]
     return rows, notes
+
+
+def _listed_rate(names: dict[str, list[str]]) -> float | None:
+    """Return the share of abnormal images among the unlabeled ones; None if there are none of these."""
+    healthy, abnormal = len(names["train.unlabeled.0"]), len(names["train.unlabeled.1"])
+    return abnormal / (healthy + abnormal) if healthy + abnormal else None
+
+
+def _check_some_abnormal(names: dict[str, list[str]], unseen: str, rate: float | None, file: Path) -> None:
+    if rate and not names["train.unlabeled.1"]:
+        raise CohortError(
+            f"{file}: without the unseen class {unseen!r} no name is left in train.unlabeled.1, so the anomaly rate "
+            f"cannot be {rate:g}. Ask for an anomaly rate of 0, or choose another class."
+        )
 
 
 def _set_apart(names: dict[str, list[str]], unseen: str, file: Path) -> None:
@@ -133,7 +151,7 @@ def read_split(file: Path) -> dict[str, list[str]]:
     """Read the lists of names of a split.
 
     Raises:
-        CohortError: the file is missing or malformed, or names an image twice.
+        CohortError: the file is missing or malformed, or names an image twice or leads out of `images/`.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -165,4 +183,10 @@ def _list_at(file: Path, content: Any, key: str) -> list[str]:
         value = value[part]
     if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
         raise CohortError(f"{file}: {key} must be a list of image names.")
+    for name in value:
+        # Absolute paths are those of splits that an audit of folders or of a manifest wrote.
+        if ".." in Path(name).parts:
+            raise CohortError(
+                f"{file}: {key} names {name}, which leads out of images/. Put the image there, without a .. in its name."
+            )
     return value
