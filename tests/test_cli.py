@@ -602,6 +602,8 @@ def test_a_benchmark_fits_on_all_normals_unless_told_otherwise(run: Run, benchma
 def test_fields_lists_every_field_that_can_be_set(run: Run) -> None:
     assert Recipe.model_validate(run("fields", "--json").json) == Recipe()
     assert Recipe.model_validate(run("fields", "--recipe", "paper", "--json").json) == Recipe.preset("paper")
+    changed = run("fields", "--set", "synthesis.half_width=[0.1, 0.3]", "--json").json
+    assert Recipe.model_validate(changed) == Recipe().changed({"synthesis.half_width": [0.1, 0.3]})
     text = flat(run("fields").out)
     for name in Recipe().field_names():
         assert name in text

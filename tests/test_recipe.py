@@ -201,6 +201,12 @@ def test_a_value_out_of_range_is_refused_with_its_field_and_itself(field: str, v
     assert str(shown) in str(caught.value).replace("'", "")
 
 
+@pytest.mark.parametrize("value", ["0.5,0.1", 0.5, [0.1], [0.1, 0.2, 0.3], "[0.1", None])
+def test_how_a_pair_is_written_is_said_of_what_is_none(value: object) -> None:
+    with pytest.raises(SettingError, match=r"synthesis\.half_width = .*: must be two numbers, .* \[0\.1, 0\.5\]"):
+        Recipe().changed({"synthesis.half_width": value})
+
+
 def test_all_wrong_values_are_named_at_once() -> None:
     with pytest.raises(SettingError) as caught:
         Recipe().changed({"seed": -1, "refinement.epochs": 0})

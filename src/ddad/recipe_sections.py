@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 Backbone = Literal["ae", "memae", "ae-u", "vae"]
 Aspect = Literal["squash", "pad", "crop"]
@@ -14,6 +14,15 @@ class Section(BaseModel):
     """A part of a recipe: unknown fields are refused, values cannot be changed in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _a_pair(value: object) -> object:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("must be two numbers, low then high, written as [0.1, 0.5]")
+    return value
+
+
+Pair = Annotated[tuple[float, float], BeforeValidator(_a_pair)]
 
 
 def _ordered_shares(value: tuple[float, float]) -> tuple[float, float]:
@@ -71,8 +80,8 @@ class Synthesis(Section):
     """Foreign patch interpolation (equations 9 and 10), in shares of the image's width d."""
 
     untouched_share: float = Field(0.5, ge=0, lt=1, description="training images left without a patch")
-    half_width: tuple[float, float] = Field((0.05, 0.2), description="range of the patch's half-width / d")
-    centre: tuple[float, float] = Field((0.1, 0.9), description="range of the patch's centre / d")
+    half_width: Pair = Field((0.05, 0.2), description="range of the patch's half-width / d")
+    centre: Pair = Field((0.1, 0.9), description="range of the patch's centre / d")
 
     @field_validator("half_width", "centre")
     @classmethod
@@ -188,10 +197,10 @@ class CutPasteClassification(Section):
     least_steps: int = Field(8, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
     weight_decay: float = Field(3e-5, ge=0, description="Adam's L2 penalty")
-    area: tuple[float, float] = Field((0.02, 0.15), description="range of the patch's area / the image's")
+    area: Pair = Field((0.02, 0.15), description="range of the patch's area / the image's")
     aspect: float = Field(0.3, gt=0, le=1, description="flattest patch, height / width; the steepest is its inverse")
-    scar_width: tuple[float, float] = Field((2 / 256, 16 / 256), description="range of the scar's width / d")
-    scar_length: tuple[float, float] = Field((10 / 256, 25 / 256), description="range of the scar's length / d")
+    scar_width: Pair = Field((2 / 256, 16 / 256), description="range of the scar's width / d")
+    scar_length: Pair = Field((10 / 256, 25 / 256), description="range of the scar's length / d")
     scar_rotation: float = Field(45.0, ge=0, le=90, description="degrees, to either side")
     jitter: float = Field(0.1, ge=0, le=1, description="largest change of contrast and brightness, of image and patch")
     shift: float = Field(0.04, ge=0, le=0.5, description="largest shift of the image, share of the width")

@@ -187,6 +187,6 @@ def _list_at(file: Path, content: Any, key: str) -> list[str]:
         # Absolute paths are those of splits that an audit of folders or of a manifest wrote.
         if ".." in Path(name).parts:
             raise CohortError(
-                f"{file}: {key} names {name}, which leads out of images/. Put the image there, without a .. in its name."
+                f"{file}: {key} names {name}, which leads out of images/. Put the image there, and name it without .."
             )
     return value

@@ -10,10 +10,11 @@ from ddad.cli.output import print_json
 
 def fields(
     recipe: options.RecipeName = "fast",
+    settings: options.Settings = None,
     as_json: options.Json = False,
 ) -> None:
     """List every recipe field with its value and meaning, as --set and a recipe file take them."""
-    chosen = options.build_recipe(recipe, None)
+    chosen = options.build_recipe(recipe, settings)
     if as_json:
         print_json(chosen.model_dump(mode="json"))
         return
