@@ -301,6 +301,25 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "a.dcm")
 
 
+@pytest.mark.parametrize("preamble", [True, False])
+@pytest.mark.parametrize(
+    ("keyword", "name"),
+    [
+        ("BitsStored", r"\(0028,0101\) 'Bits Stored'"),
+        ("PhotometricInterpretation", r"\(0028,0004\) 'Photometric Interpretation'"),
+        ("PixelRepresentation", r"\(0028,0103\) 'Pixel Representation'"),
+    ],
+)
+def test_an_element_that_is_needed_and_missing_is_named(
+    tmp_path: Path, keyword: str, name: str, preamble: bool
+) -> None:
+    data = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", RAMP, preamble=preamble), force=True)
+    delattr(data, keyword)
+    data.save_as(tmp_path / "a.dcm")
+    with pytest.raises(ImageError, match=f"its header lacks {name}: export it again from its source"):
+        read_image(tmp_path / "a.dcm")
+
+
 def test_implicit_files_keep_their_syntax() -> None:
     assert pydicom.dcmread(BUNDLED / "rtdose.dcm").file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
     assert len(expand(BUNDLED / "rtdose.dcm")) == 15

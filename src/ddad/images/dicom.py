@@ -60,6 +60,8 @@ _ELEMENTS: list[Any] = [
     "BurnedInAnnotation",
 ]
 _PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# How pydicom begins to say which element it needs to decode.
+_LACKS = "Missing required element: "
 # Each functional group that is of use here, and what lies in it (PS3.3 C.7.6.16.2).
 _OF_A_FRAME = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
@@ -200,12 +202,15 @@ def _decode(path: Path, header: pydicom.Dataset, index: int) -> NDArray[Any]:
     says_how = syntax is not None and syntax.is_implicit_VR == header.original_encoding[0]
     if syntax is not None and syntax.is_encapsulated:
         says_how &= check_codestream(path, index, _frame_count(header), int(header.Columns), int(header.Rows))
-    if not says_how or syntax == DeflatedExplicitVRLittleEndian:
-        # Only in files that are written as they say can pydicom find a single frame by itself.
-        return _decode_whole(path, index)
     try:
+        if not says_how or syntax == DeflatedExplicitVRLittleEndian:
+            # Only in files that are written as they say can pydicom find a single frame by itself.
+            return _decode_whole(path, index)
         stored: NDArray[Any] = pixel_array(path, index=index, decoding_plugin=plugin_for(syntax))
     except AttributeError as error:
+        if str(error).startswith(_LACKS):
+            lack = str(error).removeprefix(_LACKS)
+            raise ImageError(path, f"its header lacks {lack}: export it again from its source") from error
         if "no pixel data" not in str(error).lower() and "must contain" not in str(error).lower():
             raise
         raise ImageError(path, "DICOM without an image (no pixel data): leave it out") from error
