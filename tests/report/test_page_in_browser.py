@@ -154,3 +154,26 @@ def test_the_count_at_the_calibrated_line_is_that_of_the_flags(tmp_path: Path, b
 
     said = browser.value("document.querySelector('.panel:not([hidden]) .counted').textContent")
     assert said == f"Above 0.1235: {sum(flags)} of 5 (40.0 %)"
+
+
+def test_captions_of_maps_take_two_lines_at_most(tmp_path: Path, browser: Browser) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 12))
+    names = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
+    (folder / "run.json").write_text(json.dumps({"model": MODEL | {"map_scales": {name: [0, 1] for name in names}}}))
+    file = write_report(folder)
+
+    for width in (320, 1280, 1440):
+        browser.show(file, width)
+        script = "[...document.querySelectorAll('.maps figcaption')].map((caption) => caption.offsetHeight)"
+        assert max(browser.value(script)) <= 2 * 9 * 1.2 + 5
+
+
+@pytest.mark.parametrize(("width", "beside"), [(600, False), (1280, True)])
+def test_without_curves_the_words_of_the_histogram_stand_beside_it(
+    report: Path, browser: Browser, width: int, beside: bool
+) -> None:
+    browser.show(report, width)
+    box = "document.querySelector('.panel:not([hidden]) {}').getBoundingClientRect()"
+    words, chart = box.format(".said"), box.format("svg")
+    assert browser.value(f"{words}.left > {chart}.right") is beside
+    assert browser.value(f"{words}.top > {chart}.bottom") is not beside
