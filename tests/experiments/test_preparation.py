@@ -12,8 +12,8 @@ import pytest
 from ddad.cohorts import Cohort, Role, read_mask
 from ddad.errors import CohortError
 from ddad.experiments.downloads import DOWNLOADS, Source
-from ddad.experiments.preparation import make_split, prepare
-from ddad.experiments.published import BENCHMARKS, Benchmark
+from ddad.experiments.preparation import download_named, make_split, prepare
+from ddad.experiments.published import BENCHMARKS, Benchmark, benchmark_named
 from ddad.images import read_image
 from ddad.images.reader import IMAGE_SUFFIXES
 from support import random_images, run_cli, write_images
@@ -236,6 +236,15 @@ def test_an_incomplete_download_and_a_bad_file_are_named(
     assert sum(counts.values()) == len(list((tmp_path / "out" / "images").iterdir())) == 15
     Cohort.from_benchmark(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
+
+
+def test_vindr_has_both_its_names_everywhere(monkeypatch, capsys, tmp_path: Path) -> None:
+    for name in ("vindr", "vindr-cxr"):
+        assert download_named(name)[1] is DOWNLOADS["vindr"][1]
+        assert benchmark_named(name) is download_named(name)[0] is BENCHMARKS["vindr-cxr"]
+    unknown = run_cli(monkeypatch, capsys, "prepare", "cxad", tmp_path, tmp_path / "out")
+    assert unknown.code == 1
+    assert "dataset: 'cxad' is unknown. Use one of rsna, vindr-cxr, lag, brain-tumor." in unknown.err
 
 
 def test_hidden_and_broken_files_take_no_place_in_the_split(brain: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from PIL import Image
 from ddad.cohorts import SkippedImage
 from ddad.cohorts.rows import listed
 from ddad.cores import processor_cores
-from ddad.errors import CohortError, ImageError, writing_to
-from ddad.experiments.downloads import NORMAL, Source
-from ddad.experiments.published import Benchmark
+from ddad.errors import CohortError, ImageError, SettingError, writing_to
+from ddad.experiments.downloads import DOWNLOADS, NORMAL, Source
+from ddad.experiments.published import BENCHMARKS, OTHER_NAMES, Benchmark
 from ddad.files import output_folder, write_atomically
 from ddad.images import read_image
 from ddad.progress import Progress, SilentProgress
@@ -45,6 +45,19 @@ class Prepared:
     counts: dict[str, int]
     authors_split: bool
     skipped: list[SkippedImage] = field(default_factory=list)
+
+
+def download_named(name: str) -> tuple[Benchmark, Callable[[Path], list[Source]]]:
+    """Return the benchmark that a public download of this name makes, and what reads the download.
+
+    Raises:
+        SettingError: no download has this name.
+    """
+    readers = dict(DOWNLOADS.values())
+    own = OTHER_NAMES.get(name, name)
+    if own not in readers:
+        raise SettingError(f"dataset: {name!r} is unknown. Use one of {', '.join(readers)}.")
+    return BENCHMARKS[own], readers[own]
 
 
 def prepare(

@@ -86,6 +86,9 @@ def _table(rows: dict[str, tuple[float, float, float]]) -> dict[tuple[str, Backb
 
 
 # Columns of every row: AE, MemAE, AE-U.
+OTHER_NAMES = {"vindr": "vindr-cxr"}
+"""What benchmarks may be called on the command line, too."""
+
 BENCHMARKS = {
     benchmark.name: benchmark
     for benchmark in (
@@ -161,6 +164,7 @@ def benchmark_named(name: str) -> Benchmark | None:
     """
     if name == "custom":
         return None
+    name = OTHER_NAMES.get(name, name)
     if name not in BENCHMARKS:
         raise SettingError(f"dataset: {name!r} is unknown. Use one of {', '.join(BENCHMARKS)}, or custom.")
     return BENCHMARKS[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from ddad.cli.output import exit_if_skipped, print_json
 
 
 def prepare(
-    dataset: Annotated[Literal["rsna", "vindr", "lag", "brain-tumor"], typer.Argument(help="Which public data set.")],
+    dataset: Annotated[str, typer.Argument(help="Which public data set: rsna, vindr-cxr, lag or brain-tumor.")],
     source: Annotated[Path, typer.Argument(help="Folder that its download was unpacked in.")],
     out: Annotated[Path, typer.Argument(help="Benchmark folder to write.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split, if the folder has no data.json.")] = 0,
@@ -22,19 +22,18 @@ def prepare(
 ) -> None:
     """Turn a public download into a benchmark folder, with the authors' data.json or a split with Table 1's counts."""
     from ddad.cli.terminal import say, terminal_progress
-    from ddad.experiments.downloads import DOWNLOADS
+    from ddad.experiments.preparation import download_named
     from ddad.experiments.preparation import prepare as prepare_folder
-    from ddad.experiments.published import BENCHMARKS
 
-    name, read = DOWNLOADS[dataset]
+    benchmark, read = download_named(dataset)
     with terminal_progress() as progress:
         prepared = prepare_folder(
-            read(source), source, out, BENCHMARKS[name], seed=seed, overwrite=overwrite, progress=progress
+            read(source), source, out, benchmark, seed=seed, overwrite=overwrite, progress=progress
         )
     if as_json:
         print_json({"out": str(out), "authors_split": prepared.authors_split, **prepared.counts})
     else:
         split = "the authors' data.json" if prepared.authors_split else f"a split drawn with seed {seed}"
         say(f"{out}: {split}; {', '.join(f'{key}: {count}' for key, count in prepared.counts.items())}.")
-        say(f"Next: ddad benchmark {name} --data {shlex.quote(str(out))}")
+        say(f"Next: ddad benchmark {benchmark.name} --data {shlex.quote(str(out))}")
     exit_if_skipped([(str(skipped.path), skipped.reason) for skipped in prepared.skipped])
