@@ -180,3 +180,16 @@ def test_rows_that_were_cut_off_by_a_kill_do_not_stand_for_all(tmp_path: Path, m
     pixels_module.save_rows(images, range(40), tmp_path / "rows.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), images)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]
+
+
+def test_an_image_that_memory_does_not_suffice_for_is_skipped(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pixels_module, "prepare", starve)
+    (batch,) = iterate(paths[:1], Preprocessing())
+    assert batch[0].pixels is None
+    assert batch[0].reason is not None
+    assert "too large for this machine's memory" in batch[0].reason

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ddad.errors import ImageError
 from ddad.images import MedicalImage, find_warnings, prepare, range_warning, size_warning
 from ddad.recipe_sections import Preprocessing
 
@@ -134,3 +136,20 @@ def test_a_sliver_of_16_bits_is_told() -> None:
     assert range_warning(image, Preprocessing(intensity="percentile")) is None
     assert range_warning(image_of(sliver * 10, (0, 65535), 16), Preprocessing()) is None
     assert range_warning(image_of(sliver / 255), Preprocessing()) is None
+
+
+def test_an_image_that_would_be_padded_to_more_pixels_than_are_read_is_refused() -> None:
+    sliver = MedicalImage(np.zeros((1, 20000, 1), np.float32), (0, 255), "sliver.png", "png", 8)
+    with pytest.raises(ImageError, match=r"20000×1 pixels, padded to a square more than the 268435456"):
+        prepare(sliver, Preprocessing(aspect="pad"))
+    assert prepare(sliver, Preprocessing(aspect="crop")).shape == (1, 64, 64)
+
+
+def test_preparation_takes_little_more_memory_than_the_image() -> None:
+    image = image_of(np.tile(np.arange(256, dtype=np.float32), (2048, 8)))
+    tracemalloc.start()
+    try:
+        prepare(image, Preprocessing())
+        assert tracemalloc.get_traced_memory()[1] < 1.2 * image.pixels.nbytes
+    finally:
+        tracemalloc.stop()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
+from ddad.experiments.drawing import HEAT_COLOURS, STRONGEST_OVERLAY
+from ddad.images import Placement
 from ddad.model import Finding
 from ddad.recipe_sections import Preprocessing
+from ddad.report import heatmaps
 from ddad.report.heatmaps import draw, write_pictures
 
 
@@ -78,3 +83,52 @@ def test_small_images_are_enlarged(stripes: Path, tmp_path: Path) -> None:
     for name in ("heat.png", "overlay.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.size == (512, 256)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_pictures_are_blended_to_the_last_bit_as_if_drawn_whole(colour: bool, tmp_path: Path) -> None:
+    """The rows of a large image are drawn in bands."""
+    random = np.random.default_rng(0)
+    levels = random.integers(0, 256, (700, 900, 3) if colour else (700, 900), np.uint8)
+    file = tmp_path / "large.png"
+    Image.fromarray(levels).save(file)
+    score_map = random.random((16, 16), np.float32)
+    seen = finding(file, (700, 900), score_map, channels=3 if colour else 1)
+
+    write_pictures(seen, "rec", (0, 1), tmp_path / "heat.png", tmp_path / "overlay.png")
+
+    strength = Placement.of((700, 900), "squash").to_source(score_map)
+    colours = colormaps[HEAT_COLOURS](strength)[..., :3]
+    opacity = (STRONGEST_OVERLAY * strength)[..., None]
+    blend = (1 - opacity) * levels.reshape(700, 900, -1).astype(np.float64) / 255 + opacity * colours
+    for name, drawn in (("heat.png", colours), ("overlay.png", blend)):
+        with Image.open(tmp_path / name) as picture:
+            assert (np.asarray(picture) == (drawn * 255).round().astype(np.uint8)).all()
+
+
+def test_the_memory_of_pictures_is_a_few_bytes_a_pixel(tmp_path: Path) -> None:
+    side = 3000
+    file = tmp_path / "large.png"
+    Image.fromarray(np.tile(np.arange(side, dtype=np.uint16).astype(np.uint8), (side, 1))).save(file)
+    seen = finding(file, (side, side), np.ones((16, 16), np.float32))
+    tracemalloc.start()
+    try:
+        write_pictures(seen, "rec", (0, 1), tmp_path / "heat.png", tmp_path / "overlay.png")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * side**2  # 95 a pixel when whole pictures were floats
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 2)])
+def test_a_sliver_is_not_enlarged_beyond_bounds(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heatmaps, "_MOST_ENLARGED", 2**16)
+    file = tmp_path / "sliver.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, size, np.uint8)).save(file)
+    seen = finding(file, size, np.ones((16, 16), np.float32))
+    write_pictures(seen, "rec", (0, 1), tmp_path / "heat.png", tmp_path / "overlay.png")
+    with Image.open(tmp_path / "overlay.png") as picture:
+        assert picture.width * picture.height <= 1.2 * 2**16
+        assert min(picture.size) >= min(size)

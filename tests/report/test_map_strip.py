@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def test_padding_is_cut_off_and_what_was_cropped_away_is_dark(tmp_path: Path) ->
     assert (cropped[:, 2:6] == 255).all()
     assert (cropped[:, :2] == 0).all()
     assert (cropped[:, 6:] == 0).all()
+
+
+@pytest.mark.parametrize("aspect", ["pad", "crop"])
+def test_the_strip_of_a_sliver_takes_little_memory(aspect: str, tmp_path: Path) -> None:
+    seen = finding(source_size=(1, 2**16), preprocessing=Preprocessing.model_validate({"aspect": aspect}))
+    tracemalloc.start()
+    try:
+        write_strip(seen, {"rec": (0, 1)}, tmp_path / "s.png")
+        assert tracemalloc.get_traced_memory()[1] < 2**30
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_picture_that_is_no_strip_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ddad.cohorts.rows import SkippedImage
 from ddad.errors import BlankSliceError, ImageError, OutputError, writing_to
 from ddad.files import let_go, whole_file
 from ddad.images import find_warnings, prepare, read_image
+from ddad.images.decoding import TOO_LARGE_FOR_MEMORY
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe_sections import Preprocessing
 
@@ -234,3 +235,5 @@ def _decode_one(index: int, path: Path, preprocessing: Preprocessing) -> Decoded
         )
     except ImageError as error:
         return DecodedImage(index, path, reason=error.reason, blank=isinstance(error, BlankSliceError))
+    except MemoryError:
+        return DecodedImage(index, path, reason=TOO_LARGE_FOR_MEMORY)

@@ -14,6 +14,8 @@ LARGEST_PIXEL_COUNT = 2**28
 LARGEST_BYTE_COUNT = 2**30
 """So are images, and files within archives, that take more bytes than this when unpacked."""
 
+TOO_LARGE_FOR_MEMORY = "too large for this machine's memory: make the image smaller"
+
 
 def check_size(path: Path, width: int, height: int, bytes_per_pixel: int = 1) -> None:
     """Refuse empty and absurdly large images by what their header says.
@@ -43,7 +45,7 @@ def decoding(path: Path, name: str) -> Iterator[None]:
     except PermissionError as error:
         raise ImageError(path, "may not be read: ask for permission, or copy it") from error
     except MemoryError as error:
-        raise ImageError(path, "too large for this machine's memory: make the image smaller") from error
+        raise ImageError(path, TOO_LARGE_FOR_MEMORY) from error
     except Exception as error:
         # Decoders raise nearly anything on bad bytes: SyntaxError, struct.error, zlib.error, ...
         detail = " ".join(str(error).split())

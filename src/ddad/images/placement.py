@@ -47,7 +47,12 @@ class Placement:
         return cls(source, math.floor((height - side) / 2), math.floor((width - side) / 2), side, side)
 
     def cut(self, pixels: NDArray[_Value]) -> NDArray[_Value]:
-        """Return the rectangle of an image (H, W) or (H, W, C), zero where it lies beyond the image."""
+        """Return the rectangle of an image (H, W) or (H, W, C), zero where it lies beyond the image.
+
+        Where it is the whole image, that is the array itself.
+        """
+        if (self.height, self.width) == self.source:
+            return pixels
         rows, columns = self._inside()
         rectangle: NDArray[Any] = np.zeros((self.height, self.width, *pixels.shape[2:]), pixels.dtype)
         rectangle[_moved(rows, -self.top), _moved(columns, -self.left)] = pixels[rows, columns]
@@ -62,12 +67,11 @@ class Placement:
             score_map: of any size.
             fill: the value where the network saw nothing: beyond the square that `crop` takes.
         """
-        resized = Image.fromarray(np.ascontiguousarray(score_map, np.float32)).resize(
-            (self.width, self.height), Image.Resampling.BILINEAR
-        )
+        picture = Image.fromarray(np.ascontiguousarray(score_map, np.float32))
+        resized = np.asarray(picture.resize((self.width, self.height), Image.Resampling.BILINEAR))
         rows, columns = self._inside()
         whole = np.full(self.source, fill, np.float32)
-        whole[rows, columns] = np.asarray(resized)[_moved(rows, -self.top), _moved(columns, -self.left)]
+        whole[rows, columns] = resized[_moved(rows, -self.top), _moved(columns, -self.left)]
         return whole
 
     def _inside(self) -> tuple[slice, slice]:

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from ddad.errors import ImageError
+from ddad.images.decoding import LARGEST_PIXEL_COUNT
 from ddad.images.medical_image import MedicalImage
 from ddad.images.placement import Placement
 from ddad.images.robust_range import robust_range
@@ -24,8 +26,18 @@ def prepare(image: MedicalImage, preprocessing: Preprocessing) -> NDArray[np.flo
 
     Where the percentiles coincide (a few bright pixels on an even ground), the extremes take their place;
     an image without any contrast becomes -1 throughout.
+
+    Raises:
+        ImageError: padded to a square, it has more pixels than an image may have.
     """
-    scaled = Placement.of((image.height, image.width), preprocessing.aspect).cut(normalise(image, preprocessing))
+    placement = Placement.of((image.height, image.width), preprocessing.aspect)
+    if placement.height * placement.width > LARGEST_PIXEL_COUNT:
+        raise ImageError(
+            image.source,
+            f"{image.width}×{image.height} pixels, padded to a square more than the {LARGEST_PIXEL_COUNT} that are "
+            "read: make it smaller, or fit with images.aspect=squash",
+        )
+    scaled = placement.cut(normalise(image, preprocessing))
     method = Image.Resampling.BOX if preprocessing.resize == "area" else Image.Resampling.BILINEAR
     size = (preprocessing.image_size, preprocessing.image_size)
     planes = []
@@ -49,8 +61,12 @@ def normalise(image: MedicalImage, preprocessing: Preprocessing) -> NDArray[np.f
     span = high - low
     if span <= np.finfo(np.float32).tiny:
         return np.zeros_like(pixels)
-    scaled: NDArray[np.float32] = np.clip((pixels - np.float32(low)) / np.float32(span), 0, 1)
-    return _without_border(scaled) if preprocessing.black_border else scaled
+    scaled: NDArray[np.float32] = pixels - np.float32(low)
+    scaled /= np.float32(span)
+    np.clip(scaled, 0, 1, out=scaled)
+    if preprocessing.black_border:
+        _blacken_border(scaled)
+    return scaled
 
 
 def size_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | None:
@@ -91,12 +107,14 @@ def _with_channels(pixels: NDArray[np.float32], channels: int) -> NDArray[np.flo
     return pixels
 
 
-def _without_border(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+def _blacken_border(scaled: NDArray[np.float32]) -> None:
     """Blacken the dark regions that touch the edge: noise beside a collimator or a fundus is no finding."""
-    regions, _ = ndimage.label(scaled.max(axis=2) <= _NEARLY_BLACK)
-    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
-    border = np.isin(regions, np.setdiff1d(edge, [0]))
-    return np.where(border[..., None], np.float32(0), scaled)
+    regions, count = ndimage.label(scaled.max(axis=2) <= _NEARLY_BLACK)
+    touches = np.zeros(count + 1, np.bool_)
+    for edge in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
+        touches[edge] = True
+    touches[0] = False  # what is not dark
+    scaled[touches[regions]] = 0
 
 
 def _limits(pixels: NDArray[np.float32], value_range: tuple[float, float], intensity: str) -> tuple[float, float]:

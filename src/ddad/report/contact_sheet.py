@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ddad.files import write_atomically
+from ddad.report.source_image import bands
 
 _SIDE = 144
 _LABEL = 14
@@ -30,7 +31,9 @@ class ContactSheet:
         """Take an image (H, W, 1 or 3) in [0, 1]; its aspect ratio is kept."""
         if len(self._thumbnails) == _MOST:
             return
-        levels = np.rint(pixels * 255).astype(np.uint8)
+        levels: NDArray[np.uint8] = np.empty(pixels.shape, np.uint8)
+        for band in bands(*pixels.shape[:2]):
+            levels[band] = np.rint(pixels[band] * 255)
         picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).convert("RGB")
         picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
         # The end of a name tells more: it has the frame.

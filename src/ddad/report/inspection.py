@@ -18,6 +18,7 @@ from ddad.images import ALL, MedicalImage, Selection, find_warnings, normalise, 
 from ddad.recipe_sections import Preprocessing
 from ddad.report.contact_sheet import ContactSheet
 from ddad.report.heatmaps import picture_name
+from ddad.report.source_image import bands
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,13 @@ def inspect_images(
         except ImageError as error:
             yield Inspected(str(path), "skipped", error.reason, is_image=not isinstance(error, BlankSliceError))
             continue
-        pixels = normalise(image, preprocessing)
         file = None if save_pixels is None else save_pixels / f"{picture_name(number, str(path))}.png"
-        if file is not None:
-            write_atomically(file, encode_png16(pixels))
-        if sheet is not None:
-            sheet.add(pixels, path.name)
+        if file is not None or sheet is not None:
+            pixels = normalise(image, preprocessing)
+            if file is not None:
+                write_atomically(file, encode_png16(pixels))
+            if sheet is not None:
+                sheet.add(pixels, path.name)
         yield _described(path, image, find_warnings(image, preprocessing), file)
     for skipped in listing.skipped:
         yield Inspected(str(skipped.path), "skipped", skipped.reason)
@@ -125,7 +127,9 @@ def inspect_images(
 
 def encode_png16(pixels: NDArray[np.float32]) -> bytes:
     """Return an image (H, W, 1 or 3) in [0, 1] as PNG of 16 bits a sample, which Pillow cannot write in colour."""
-    samples = np.rint(np.clip(pixels, 0, 1) * 65535).astype(np.uint16)
+    samples: NDArray[np.uint16] = np.empty(pixels.shape, np.uint16)
+    for band in bands(*pixels.shape[:2]):
+        samples[band] = np.rint(np.clip(pixels[band], 0, 1) * 65535)
     return bytes(imagecodecs.png_encode(samples if samples.shape[2] == 3 else samples[..., 0]))
 
 

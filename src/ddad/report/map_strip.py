@@ -16,6 +16,7 @@ from ddad.model import Finding
 
 MAPS = "maps"
 """Folder of the strips within a scoring folder; a strip is named as the finding's heat map."""
+_LONGEST = 8192  # pixels that an image is drawn at before it is squashed; only those far longer than wide reach it
 
 
 def write_strip(finding: Finding, scales: Mapping[str, tuple[float, float]], file: Path) -> None:
@@ -40,8 +41,9 @@ def _whole_source(tile: NDArray[np.float32], finding: Finding) -> NDArray[np.flo
     if finding.preprocessing.aspect == "squash":
         return tile
     side, (rows, columns) = len(tile), finding.source_size
-    factor = 2 * side / min(rows, columns)
-    placement = Placement.of((round(rows * factor), round(columns * factor)), finding.preprocessing.aspect)
+    factor = min(2 * side / min(rows, columns), _LONGEST / max(rows, columns))
+    size = (max(1, round(rows * factor)), max(1, round(columns * factor)))
+    placement = Placement.of(size, finding.preprocessing.aspect)
     whole = Image.fromarray(placement.to_source(tile, fill=0)).resize((side, side), Image.Resampling.BOX)
     squashed: NDArray[np.float32] = np.asarray(whole, np.float32)
     return squashed

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ddad.errors import ImageError
 from ddad.images import MedicalImage, read_image, robust_range
+
+_BAND_PIXELS = 2**18
+
+
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Cut the rows of an image into bands of few pixels, so that what is computed of one takes little memory."""
+    rows = max(1, _BAND_PIXELS // width)
+    for start in range(0, height, rows):
+        yield slice(start, min(start + rows, height))
 
 
 def read_visible(path: str) -> NDArray[np.uint8] | None:
@@ -24,6 +35,8 @@ def read_visible(path: str) -> NDArray[np.uint8] | None:
 def visible_levels(image: MedicalImage) -> NDArray[np.uint8]:
     """Stretch an image over its `robust_range`, so that a person sees something."""
     low, high = robust_range(image.pixels)
-    scaled = np.clip((image.pixels.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
-    levels: NDArray[np.uint8] = (scaled * 255).round().astype(np.uint8)
+    levels: NDArray[np.uint8] = np.empty(image.pixels.shape, np.uint8)
+    for band in bands(image.height, image.width):
+        scaled = np.clip((image.pixels[band].astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
+        levels[band] = (scaled * 255).round()
     return levels if levels.shape[2] == 3 else levels[..., 0]
