@@ -216,12 +216,13 @@ class Model:
                 for image in batch:
                     if image.pixels is None:
                         skip(SkippedImage(image.path, image.reason or "cannot be read", image.blank))
+                        bar.advance()
                 for finding in findings:
                     if wrong := [name for name, value in finding.scores.items() if not math.isfinite(value)]:
                         skip(SkippedImage(Path(finding.path), _not_finite(wrong, finding)))
                     else:
                         yield finding
-                bar.advance(len(batch))
+                    bar.advance()  # after the caller's work on it, which may take far longer than the score
 
     def score_pixels(
         self, pixels: NDArray[np.float32], compute: Compute, *, maps: bool = True
@@ -364,9 +365,11 @@ class Model:
         return cls(detector, {key: value for key, value in card.items() if key not in own})
 
 
-def write_run(folder: Path, model: dict[str, Any]) -> None:
-    """Write `run.json`: which model made the results in `folder`, which is not yet at its final place."""
-    content = {"format": "ddad-run", "format_version": 1, "model": model}
+def write_run(folder: Path, model: dict[str, Any], scoring: Compute | None = None) -> None:
+    """Write `run.json`: which model made the results in `folder`, which is not yet at its final place, and on what."""
+    content: dict[str, Any] = {"format": "ddad-run", "format_version": 1, "model": model}
+    if scoring is not None:
+        content["scoring"] = scoring.to_json()
     (folder / "run.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

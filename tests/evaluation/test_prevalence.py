@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ddad.evaluation.cross_fitting import appearance, cross_fitted_scores
-from ddad.evaluation.prevalence import LEAST, Side, estimate_prevalence, normal_share
+from ddad.evaluation.prevalence import LEAST, STEPS, Side, estimate_prevalence, normal_share
 
 
 def folds_of(share: float, seed: int, count: int = 200, distance: float = 3.5) -> list[tuple[Side, Side]]:
@@ -47,7 +47,9 @@ def test_images_with_a_bright_square_are_counted() -> None:
     assert found.low <= 0.4 <= found.high
     assert found.estimate == pytest.approx(0.4, abs=0.15)
     assert (found.normal_count, found.unlabeled_count) == (150, 150)
-    assert found == estimate_prevalence(normal, unlabeled, np.arange(300), seed=0)
+    steps: list[None] = []
+    assert found == estimate_prevalence(normal, unlabeled, np.arange(300), seed=0, advance=lambda: steps.append(None))
+    assert len(steps) == STEPS
 
 
 def test_too_few_images_or_groups_give_no_estimate() -> None:

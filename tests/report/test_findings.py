@@ -17,7 +17,7 @@ from ddad.errors import OutputError
 from ddad.report import findings as findings_module
 from ddad.report.findings import ScoringSummary, _Table, write_findings
 from ddad.report.nifti_maps import NiftiMaps
-from support import contents, tiny_recipe, write_images
+from support import RecordedProgress, contents, tiny_recipe, write_images
 
 ROWS = [
     {"path": "a.png", "flagged": True, "warnings": ""},
@@ -199,3 +199,15 @@ def test_an_output_in_another_is_refused_before_any_work(
         with pytest.raises(OutputError, match=r"is read or written too\. Choose another place"):
             write_findings(model, [sources], tmp_path / "new" / "out", overwrite=overwrite, **places)
     assert [path.name for path in tmp_path.iterdir()] == ["sources"]
+
+
+def test_a_bar_moves_when_the_pictures_of_an_image_are_drawn(model: Model, tmp_path: Path) -> None:
+    """Not once a block of images: pictures of large ones take seconds each."""
+    files = write_images(tmp_path / "in", 5, seed=7)
+    (tmp_path / "in" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    progress = RecordedProgress()
+
+    write_findings(model, [files[0].parent], tmp_path / "out", heatmaps=True, progress=progress)
+
+    (scoring,) = (task for task in progress.tasks if task.title == "scoring")
+    assert (scoring.total, scoring.done, len(scoring.notes)) == (6, 6, 6)

@@ -21,7 +21,7 @@ from rich.progress import (
 
 from ddad.progress import Task
 
-_SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_BETWEEN_LINES = 10.0
 
 console = Console(stderr=True, highlight=False)
 """Everything that is not a result goes to standard error, so that `--json` stays clean."""
@@ -60,7 +60,7 @@ class _Bar:
 
 
 class LineProgress:
-    """Writes a line about a task every 15 seconds, and when it ends: for logs."""
+    """Writes a line of a task every ten seconds, and when it ends: for logs."""
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
@@ -80,10 +80,10 @@ class _Line:
         self._start = self._last = time.monotonic()
 
     def advance(self, steps: int = 1, *, note: str = "") -> None:
-        """Write a line if the last one is old enough."""
+        """Write a line if the last one is old enough; of the last step, `end` tells."""
         self._done += steps
         now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_LINES:
+        if self._done < self._total and now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
             left = (now - self._start) * (self._total - self._done) / max(self._done, 1)
             say(f"{self._title}: {self._done} of {self._total}, about {left:.0f} s left  {note}")

@@ -12,7 +12,7 @@ normal are missed. And it counts what is unlike the *known normals*: another sca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ _MOST = 3000
 _FOLDS = 5
 _LEAST_GROUPS = 2 * _FOLDS
 _REPEATS = 5
+STEPS = _REPEATS * _FOLDS
+"""Folds that are scored in one estimate, for a bar."""
 _RESAMPLES = 200
 # Above a λ of 0.8, less than a fifth of the normal images is left to compare with.
 _LAMBDAS = np.arange(0.1, 0.81, 0.1)
@@ -84,7 +86,12 @@ class Side:
 
 
 def estimate_prevalence(
-    normal: NDArray[np.float32], unlabeled: NDArray[np.float32], groups: Sequence[str] | NDArray[np.int64], *, seed: int
+    normal: NDArray[np.float32],
+    unlabeled: NDArray[np.float32],
+    groups: Sequence[str] | NDArray[np.int64],
+    *,
+    seed: int,
+    advance: Callable[[], None] = lambda: None,
 ) -> Prevalence | None:
     """Estimate the share of abnormal images among unlabeled ones; None where there are too few images or groups.
 
@@ -99,6 +106,7 @@ def estimate_prevalence(
         unlabeled: (M, C, S, S).
         groups: of the normal and then of the unlabeled images: patients, copies; they stay together.
         seed: of everything random.
+        advance: called for each of the `STEPS` folds that are scored.
     """
     if min(len(normal), len(unlabeled)) < LEAST:
         return None
@@ -118,6 +126,7 @@ def estimate_prevalence(
             if min(len(side.scores) for side in sides) < 2:
                 return None
             folds.append((sides[0], sides[1]))
+            advance()
         found.append(normal_share(folds, random))
     share, low, high = np.median(found, axis=0)
     return Prevalence(

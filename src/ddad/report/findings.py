@@ -103,7 +103,8 @@ def write_findings(
 
     Columns of the findings: path, score, p_value, flagged; then every score of the detector, the
     source's rows and columns, warnings, and the names of the pictures. `run.json` says which model it was,
-    under the name `model_name`, and on which scales its maps are drawn. In the folder `dicom_results`, DICOM sources
+    under the name `model_name`, on which scales its maps are drawn, and on which device and in which precision it was
+    scored. In the folder `dicom_results`, DICOM sources
     get a parametric map, a secondary capture and a structured report each, and in `nifti_maps`, NIfTI sources get a
     volume of their slices' maps; where one cannot, `warnings` says why. With `keep_identifiers` the findings have the
     columns `IDENTIFIERS` of DICOM headers; without it, nothing that is written but DICOM results has them.
@@ -150,7 +151,7 @@ def write_findings(
             summary = ScoringSummary.stored(folder / _SUMMARY)
         else:
             with writing_to(target):
-                write_run(folder, model.summary() | {"name": model_name})
+                write_run(folder, model.summary() | {"name": model_name}, compute)
             scoring = _Scoring(model, folder, heatmaps, keep_identifiers, dicom, nifti)
             summary = scoring.of(listing, device, precision, progress)
             summary.store(folder / _SUMMARY)

@@ -1,0 +1,41 @@
+"""What stands in a log while work goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddad.cli import terminal
+from ddad.cli.terminal import LineProgress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the test moves on."""
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    return said
+
+
+def test_a_line_comes_every_ten_seconds_and_the_end_has_no_time_left(clock: list[float], lines: list[str]) -> None:
+    with LineProgress().task("scoring", 4) as task:
+        for _ in range(4):
+            clock[0] += 6
+            task.advance()
+            if clock[0] == 118:
+                assert [line.strip() for line in lines] == ["scoring: 2 of 4, about 12 s left"]
+        assert len(lines) == 1
+    assert lines[1:] == ["scoring: 4 of 4, 24.0 s"]
+
+
+def test_the_last_step_is_told_once(clock: list[float], lines: list[str]) -> None:
+    with LineProgress().task("scoring", 71) as task:
+        clock[0] += 300
+        task.advance(71)
+    assert lines == ["scoring: 71 of 71, 300.0 s"]
