@@ -37,8 +37,10 @@ def mixed(tmp_path: Path) -> Path:
         archive.write(BUNDLED / "rtdose.dcm", "dose #1.dcm")
         archive.writestr("readme", "nothing")
         archive.writestr("inner.zip", b"PK")
+        archive.write(folder / "png" / "image-0-000.png", "../evil.png")
     (folder / "loop").symlink_to(folder)
-    (folder / "dangling.png").symlink_to(folder / "missing.png")
+    for name in ("dangling.png", "dangling", ".#lock"):
+        (folder / name).symlink_to(folder / "missing.png")
     return folder
 
 
@@ -52,8 +54,13 @@ def test_a_mixed_folder_is_read_and_what_is_passed_over_has_a_reason(mixed: Path
     assert sorted(names) == sorted(single + doses + zipped)
     reasons = {str(file.path.relative_to(mixed)): file.reason for file in listing.passed_over}
     assert set(reasons) == {
-        *(".hidden.png", "DICOMDIR", "notes.txt", "loop", "dangling.png"),
+        *(".hidden.png", ".#lock", "DICOMDIR", "notes.txt", "loop"),
         *("study.zip#readme", "study.zip#inner.zip"),
+    }
+    assert {str(file.path.relative_to(mixed)): file.reason for file in listing.skipped} == {
+        "dangling.png": "a link that leads nowhere: mend or remove it",
+        "dangling": "a link that leads nowhere: mend or remove it",
+        "study.zip#../evil.png": "its name leads out of the archive: pack it anew",
     }
     assert reasons["loop"] == "a link to a folder: not followed"
     assert reasons["notes.txt"].startswith("not an image")

@@ -193,14 +193,16 @@ def test_small_files_that_claim_to_be_huge_take_little_memory(tmp_path: Path) ->
     assert int(used) < 400
 
 
-def test_links_that_go_in_circles_are_passed_over(tmp_path: Path) -> None:
+def test_links_that_go_in_circles_are_not_followed(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.png")
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
     listing = find_images(tmp_path)
     assert listing.images == [tmp_path / "a.png"]
     reasons = {passed.path.name: passed.reason for passed in listing.passed_over}
-    assert reasons == {"again": "a link to a folder: not followed", "self.png": "a link that leads nowhere"}
+    assert reasons == {"again": "a link to a folder: not followed"}
+    skipped = {passed.path.name: passed.reason for passed in listing.skipped}
+    assert skipped == {"self.png": "a link that leads nowhere: mend or remove it"}
     with pytest.raises(ImageError):
         read_image(tmp_path / "self.png")
 

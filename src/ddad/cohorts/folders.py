@@ -48,7 +48,9 @@ def read_folders(
             found = list_images(folder, argument, selection, progress)
             skipped += found.skipped
             if found.passed_over:
-                notes.append(f"{folder}: {len(found.passed_over)} files left out, hidden or no image.")
+                count = len(found.passed_over)
+                files = "file" if count == 1 else "files"
+                notes.append(f"{folder}: {count} {files} left out, hidden or no image.")
             for path in found.images:
                 mask = masks_of.find(path, folder) if masks_of and label == 1 else None
                 rows.append(Row(path, role, argument, label, mask=mask))

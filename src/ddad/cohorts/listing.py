@@ -57,8 +57,9 @@ def list_images(folder: Path, argument: str, selection: Selection = ALL, progres
     listing = Listing()
 
     def look(path: Path) -> Listing:
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        return Listing(passed_over=[SkippedImage(path, "hidden")]) if hidden else _look_at(path, selection)
+        if _is_hidden(path, folder):
+            return Listing(passed_over=[SkippedImage(path, "hidden")])
+        return _look_at(path, selection)
 
     try:
         for found in file_by_file(look, sorted(_files_in(folder, listing)), f"listing {argument}", progress):
@@ -102,7 +103,7 @@ def find_images(paths: str | Path | Sequence[str | Path], selection: Selection =
 
 
 def _files_in(folder: Path, listing: Listing) -> list[Path]:
-    """Return the files within a folder; what is neither file nor folder is passed over."""
+    """Return the files within a folder; links that lead nowhere are skipped, devices and the like passed over."""
     found = []
 
     def refuse(error: OSError) -> None:
@@ -116,12 +117,18 @@ def _files_in(folder: Path, listing: Listing) -> list[Path]:
                 listing.passed_over.append(SkippedImage(Path(parent) / name, "a link to a folder: not followed"))
         for name in files:
             path = Path(parent) / name
-            if path.is_file():
+            if path.is_file() or _is_hidden(path, folder):
                 found.append(path)
+            elif path.is_symlink():  # to an image, for all that can be known
+                listing.skipped.append(SkippedImage(printable(path), "a link that leads nowhere: mend or remove it"))
             else:
-                what = "a link that leads nowhere" if path.is_symlink() else "no file but a device, a pipe or a socket"
-                listing.passed_over.append(SkippedImage(path, what))
+                listing.passed_over.append(SkippedImage(path, "no file but a device, a pipe or a socket"))
     return found
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Tell whether a file, or a folder that it lies in, is hidden within `folder`."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _look_at(path: Path, selection: Selection) -> Listing:
@@ -152,6 +159,8 @@ def _look_into_archive(archive: Path, selection: Selection) -> Listing:
         address = Path(f"{archive}#{member}")
         if Path(member).suffix.lower() == ".zip":
             listing.passed_over.append(SkippedImage(address, "an archive within an archive: unpack it"))
+        elif ".." in Path(member).parts:
+            listing.skipped.append(SkippedImage(address, "its name leads out of the archive: pack it anew"))
         elif any(part.startswith((".", "__MACOSX")) for part in Path(member).parts):
             listing.passed_over.append(SkippedImage(address, "hidden"))
         else:
