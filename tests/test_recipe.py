@@ -138,6 +138,12 @@ def test_an_unknown_field_is_named_and_the_nearest_suggested(field: str, suggest
     assert f"'{suggestion}'" in str(caught.value)
 
 
+@pytest.mark.parametrize("field", ["members", "member"])
+def test_all_fields_of_a_name_are_suggested(field: str) -> None:
+    with pytest.raises(SettingError, match=r"'reconstruction\.members' or .*'classification\.members'"):
+        Recipe().changed({field: 3})
+
+
 @pytest.mark.parametrize("field", ["zzzzzz", "refinement.zzzzzz.deeper", "seed.deeper", "refinement"])
 def test_an_unknown_field_that_resembles_none_is_still_named(field: str) -> None:
     with pytest.raises(SettingError, match=field):
@@ -278,6 +284,8 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for place in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(SettingError, match=str(place)):
             Recipe.from_file(place)
+    with pytest.raises(SettingError, match=r"none\.yaml: there is no such file"):
+        Recipe.from_file(tmp_path / "none.yaml")
 
 
 def test_a_field_of_a_file_that_cannot_be_used_is_named_with_the_file(tmp_path: Path) -> None:

@@ -106,6 +106,10 @@ class Recipe(Section):
         """
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise SettingError(
+                f"{path}: there is no such file. Use 'fast', 'paper', or a YAML or JSON file."
+            ) from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SettingError(f"{path}: cannot be read as a recipe ({error}).") from error
         if not isinstance(content, dict):
@@ -181,13 +185,15 @@ class Recipe(Section):
 
     def _suggestion(self, name: str) -> str:
         names = self.field_names()
-        leaves = {field.rsplit(".", 1)[-1]: field for field in names}
-        if name in leaves:
-            return f"Did you mean '{leaves[name]}'?"
-        near = difflib.get_close_matches(name, names, 1) or [
-            leaves[leaf] for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1)
-        ]
-        return f"Did you mean '{near[0]}'?" if near else f"Fields are: {', '.join(names)}."
+        leaves: dict[str, list[str]] = {}
+        for field in names:
+            leaves.setdefault(field.rsplit(".", 1)[-1], []).append(field)
+        near = leaves.get(name) or difflib.get_close_matches(name, names, 1)
+        if not near:
+            alike = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1)
+            near = [field for leaf in alike for field in leaves[leaf]]
+        meant = " or ".join(f"'{field}'" for field in near)
+        return f"Did you mean {meant}?" if near else f"Fields are: {', '.join(names)}."
 
 
 def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
