@@ -140,6 +140,20 @@ def test_version_and_help(run: Run) -> None:
     assert run().code in (0, 2)
 
 
+def test_help_shows_no_value_beside_a_switch_and_says_what_is_repeatable(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    texts = {verb: run(verb, "--help").out for verb in ("fit", "score", "benchmark")}
+    for text in (run("--help").out, *texts.values()):
+        assert "--help" in text
+        assert "bool" not in text.lower()
+    for option in ("--normal", "--unlabeled", "--abnormal", "--test-normal", "--test-abnormal"):
+        (line,) = (line for line in texts["fit"].splitlines() if line.startswith(f"│ {option} "))
+        assert "Repeatable." in line
+    assert flat("the published rate (0.6) for the named data sets") in flat(texts["benchmark"].replace("│", " "))
+
+
 def test_help_and_the_import_of_ddad_do_not_load_torch() -> None:
     code = (
         "import sys, ddad, ddad.cli.app; sys.argv = ['ddad', '--help']\n"
@@ -306,6 +320,17 @@ def test_a_threshold_set_by_hand_gives_way_to_other_normals_with_a_warning(
     done = run("calibrate", own, "--normal", phantom / "test_normal", "--json")
     assert done.json["false_alarm_rate"] == 0.05
     assert flat("a calibration that cannot be read is replaced") in flat(done.err)
+
+
+def test_the_precision_of_a_scoring_run_is_recorded(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    """That of the fit stays beside it, so that a calibration in another precision can be told."""
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        command = ["score", model, phantom / "test_normal", "--out", out, "--device", "cpu", "--precision", precision]
+        assert run(*command).code == 0
+        content = json.loads((out / "run.json").read_text())
+        assert content["scoring"] == {"device": "cpu", "precision": precision}
+        assert content["model"]["compute"]["precision"] == "fp32"
 
 
 @pytest.mark.parametrize("rate", ["0", "2"])
@@ -702,6 +727,20 @@ def test_a_name_that_is_not_utf8_is_skipped_by_every_verb(run: Run, model: Path,
     assert reason in flat(fitted.err)
     assert "unreadable" in (tmp_path / "s" / "skipped.csv").read_text()
     assert run("report", tmp_path / "s").code == 0
+
+
+def test_a_link_that_leads_nowhere_is_a_skipped_file(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    shutil.copytree(phantom / "test_normal", folder)
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "notes.txt").write_text("nothing")
+    test = ["evaluate", model, "--test-normal", folder, "--test-abnormal", phantom / "test_abnormal"]
+    for command in (["score", model, folder, "--out", tmp_path / "s"], ["inspect", folder], test):
+        done = run(*command)
+        assert done.code == 3, done.err
+        assert flat("gone.png: a link that leads nowhere") in flat(done.err)
+        if command[0] != "evaluate":
+            assert flat("1 file is no image and was passed over") in flat(done.err)
 
 
 @pytest.mark.usefixtures("in_this_process")

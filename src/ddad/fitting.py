@@ -24,7 +24,7 @@ from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, Detector, FitContext
 from ddad.errors import CohortError, SettingError
 from ddad.evaluation.calibration import Calibration
-from ddad.evaluation.prevalence import estimate_prevalence
+from ddad.evaluation.prevalence import STEPS, estimate_prevalence
 from ddad.making import make_model
 from ddad.model import Model
 from ddad.normals import MINIMUM_NORMALS, Normals, known_normals, require_images, trusted_normals
@@ -329,11 +329,12 @@ def _statistics(
     values: dict[str, list[NDArray[np.float32]]] = {}
     step = max(1, len(pixels[:_MAPS_FOR_QUANTILES]) * pixels.shape[-1] ** 2 // _PIXELS_FOR_QUANTILES)
     some = np.linspace(0, len(pixels) - 1, min(len(pixels), _MAPS_FOR_QUANTILES)).round().astype(int)
-    with context.progress.task(f"scoring {of}", len(pixels) + len(some)) as bar:
+    with context.progress.task(f"scoring {of}", len(pixels)) as bar:
         for image_scores, _ in model.score_pixels(pixels, context.compute, maps=False):
             for name, score in image_scores.items():
                 scores.setdefault(name, []).append(score)
             bar.advance()
+    with context.progress.task(f"maps of {of}", len(some)) as bar:
         for _, maps in model.score_pixels(pixels[some], context.compute):
             for name, score_map in maps.items():
                 values.setdefault(name, []).append(score_map.ravel()[::step])
@@ -368,11 +369,11 @@ def unlabeled_prevalence(
         recipe: its seed.
         progress: told of the work.
     """
-    with progress.task("estimating the share of abnormal images", 1) as bar:
-        names = [name for side in patients for name in side]
-        groups = groups_with_copies(small_images([normal, unlabeled]), names)
-        found = estimate_prevalence(normal, unlabeled, groups, seed=derived_seed(recipe.seed, "prevalence"))
-        bar.advance()
+    names = [name for side in patients for name in side]
+    groups = groups_with_copies(small_images([normal, unlabeled]), names)
+    with progress.task("estimating the share of abnormal images", STEPS) as bar:
+        seed = derived_seed(recipe.seed, "prevalence")
+        found = estimate_prevalence(normal, unlabeled, groups, seed=seed, advance=bar.advance)
     return None if found is None else found.to_json()
 
 

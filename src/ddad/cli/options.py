@@ -20,27 +20,28 @@ _RECIPE = "Recipe"
 
 Normal = Annotated[
     list[Path] | None,
-    typer.Option("--normal", help="Folder of known normal images.", rich_help_panel=_IMAGES),
+    typer.Option("--normal", help="Folder of known normal images. Repeatable.", rich_help_panel=_IMAGES),
 ]
 Unlabeled = Annotated[
     list[Path] | None,
-    typer.Option("--unlabeled", help="Folder of unlabeled images.", rich_help_panel=_IMAGES),
+    typer.Option("--unlabeled", help="Folder of unlabeled images. Repeatable.", rich_help_panel=_IMAGES),
 ]
 Abnormal = Annotated[
     list[Path] | None,
     typer.Option(
         "--abnormal",
-        help="Folder of a few images known to be abnormal, to learn from; for a detector that takes them (ddad+).",
+        help="Folder of a few images known to be abnormal, to learn from; for a detector that takes them (ddad+). "
+        "Repeatable.",
         rich_help_panel=_IMAGES,
     ),
 ]
 TestNormal = Annotated[
     list[Path] | None,
-    typer.Option("--test-normal", help="Folder of normal test images.", rich_help_panel=_IMAGES),
+    typer.Option("--test-normal", help="Folder of normal test images. Repeatable.", rich_help_panel=_IMAGES),
 ]
 TestAbnormal = Annotated[
     list[Path] | None,
-    typer.Option("--test-abnormal", help="Folder of abnormal test images.", rich_help_panel=_IMAGES),
+    typer.Option("--test-abnormal", help="Folder of abnormal test images. Repeatable.", rich_help_panel=_IMAGES),
 ]
 TestMasks = Annotated[
     Path | None,
@@ -64,6 +65,15 @@ AnomalyRate = Annotated[
     typer.Option(
         "--anomaly-rate",
         help="Share of abnormal images among the unlabeled ones of --data; default: as listed there.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+PublishedAnomalyRate = Annotated[
+    float | None,
+    typer.Option(
+        "--anomaly-rate",
+        help="Share of abnormal images among the unlabeled ones of --data; default: the published rate (0.6) for the "
+        "named data sets, as listed there for custom.",
         rich_help_panel=_IMAGES,
     ),
 ]

@@ -21,6 +21,11 @@ EXIT_FOUND = 4
 """Exit code of an audit that found what `--fail-on` names."""
 
 
+def counted(count: int, one: str, several: str) -> str:
+    """Say how many there are, in words that fit the number."""
+    return f"{count} {one if count == 1 else several}"
+
+
 def print_json(content: dict[str, Any]) -> None:
     """Print one JSON object on standard output."""
     typer.echo(json.dumps(content))
@@ -120,7 +125,12 @@ def say_blank(count: int) -> None:
     from ddad.cli.terminal import say
 
     if count:
-        say(f"{count} blank slices or frames were passed over.")
+        say(f"{counted(count, 'blank slice or frame was', 'blank slices or frames were')} passed over.")
+
+
+def passed_over(count: int) -> str:
+    """Say how many files were not taken for images."""
+    return counted(count, "file is no image and was passed over", "files are no images and were passed over")
 
 
 def exit_if_skipped(skipped: Sequence[Sequence[str]]) -> None:

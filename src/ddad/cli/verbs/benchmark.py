@@ -19,19 +19,19 @@ def benchmark(
     ],
     data: Annotated[Path, typer.Option("--data", help="Benchmark folder: images/ and data.json.")],
     split: options.Split = "data.json",
-    anomaly_rate: options.AnomalyRate = None,
+    anomaly_rate: options.PublishedAnomalyRate = None,
     unseen: options.Unseen = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
             "--methods",
             help="ddad, ddad+, ae, memae, ganomaly, cutpaste, draem, f-anogan, igd, ae-u, vae, fpi, pii, "
-            "normal-vs-unlabeled, or all; repeatable. Default: ddad.",
+            "normal-vs-unlabeled, or all. Repeatable. Default: ddad.",
         ),
     ] = None,
     backbones: Annotated[
         list[str] | None,
-        typer.Option("--backbones", "--backbone", help="Of ddad: ae, memae, ae-u or vae; repeatable. Default: ae-u."),
+        typer.Option("--backbones", "--backbone", help="Of ddad: ae, memae, ae-u or vae. Repeatable. Default: ae-u."),
     ] = None,
     recipe: options.RecipeName = "fast",
     settings: options.Settings = None,

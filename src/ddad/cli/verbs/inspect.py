@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import exit_if_skipped, print_json
+from ddad.cli.output import counted, exit_if_skipped, passed_over, print_json
 
 
 def inspect(
@@ -38,17 +38,17 @@ def inspect(
         output_file(contact_sheet, "--contact-sheet")
     sheet = ContactSheet() if contact_sheet is not None else None
     skipped: list[tuple[str, str]] = []
-    read = passed_over = 0
+    read = others = 0
     for inspected in inspect_images(paths, images, Selection(slices, volume), save_pixels=save_pixels, sheet=sheet):
         read += inspected.status == "ok"
         if inspected.status == "skipped" and inspected.is_image:
             skipped.append((inspected.path, inspected.reason or ""))
-        passed_over += not inspected.is_image
+        others += not inspected.is_image
         if as_json:
             print_json(inspected.to_json())
         else:
             typer.echo(inspected.to_text())
     if sheet is not None and contact_sheet is not None:
         sheet.save(contact_sheet)
-    say(f"{read} images can be read; {passed_over} files are no images and were passed over.")
+    say(f"{counted(read, 'image', 'images')} can be read; {passed_over(others)}.")
     exit_if_skipped(skipped)

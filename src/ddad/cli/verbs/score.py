@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import exit_if_skipped, print_json, warn
+from ddad.cli.output import counted, exit_if_skipped, passed_over, print_json, warn
 
 
 def score(
@@ -100,23 +100,25 @@ def score(
         )
     else:
         doubtful = f" ({summary.doubtful} with a warning, see the column)" if summary.doubtful else ""
-        say(f"{out / 'findings.csv'}: {summary.scored} images scored{doubtful}.")
+        say(f"{out / 'findings.csv'}: {counted(summary.scored, 'image', 'images')} scored{doubtful}.")
         if calibration is not None:
             flagged = "" if calibration.caution() else f"{summary.flagged} of {summary.scored} flagged. "
             say(f"{flagged}{calibration.promise()}")
         if false_discovery_rate is not None:
-            say(
-                f"{out / 'discoveries.csv'}: {summary.discovered} images taken together at a false discovery rate of "
-                f"{100 * false_discovery_rate:.3g} %."
-            )
+            taken = counted(summary.discovered, "image", "images")
+            rate = f"a false discovery rate of {100 * false_discovery_rate:.3g} %"
+            say(f"{out / 'discoveries.csv'}: {taken} taken together at {rate}.")
         if summary.blank:
-            say(f"{out / 'skipped.csv'}: {len(summary.blank)} blank slices or frames were passed over.")
+            blank = counted(len(summary.blank), "blank slice or frame was", "blank slices or frames were")
+            say(f"{out / 'skipped.csv'}: {blank} passed over.")
         if summary.without_dicom:
-            say(f"{summary.without_dicom} DICOM images have no DICOM results: the column warnings says why.")
+            without = counted(summary.without_dicom, "DICOM image has", "DICOM images have")
+            say(f"{without} no DICOM results: the column warnings says why.")
         if summary.without_nifti:
-            say(f"{summary.without_nifti} NIfTI slices have no map in --nifti-maps: the column warnings says why.")
+            without = counted(summary.without_nifti, "NIfTI slice has", "NIfTI slices have")
+            say(f"{without} no map in --nifti-maps: the column warnings says why.")
         if summary.passed_over:
-            say(f"{out / 'skipped.csv'}: {len(summary.passed_over)} files are no images and were passed over.")
+            say(f"{out / 'skipped.csv'}: {passed_over(len(summary.passed_over))}.")
     doubt = NOT_CALIBRATED if calibration is None else calibration.caution()
     warn([f"p_value and flagged are empty: {doubt}" if calibration is None else doubt] if doubt else [])
     exit_if_skipped([(str(image.path), image.reason) for image in summary.skipped])
