@@ -122,8 +122,8 @@ def measure_paper(cohort: Cohort, recipe: Recipe) -> dict[str, Any]:
         clocks[length] = StageClock()
         model = fit(cohort, recipe.changed(dict.fromkeys(EPOCHS, epochs)), device="cpu", progress=clocks[length])
     whole = {
-        "reconstruction networks": recipe.reconstruction.ndm_epochs,
-        "refinement networks": recipe.refinement.epochs,
+        "reconstruction networks, epochs": recipe.reconstruction.ndm_epochs,
+        "refinement networks, epochs": recipe.refinement.epochs,
     }
     seconds = {}
     for stage, epochs in whole.items():

@@ -10,7 +10,7 @@ import pandas as pd
 from ddad.experiments.published import BENCHMARKS
 from ddad.experiments.tables import to_markdown
 
-STAGES = {"reconstruction networks": "stage 1", "refinement networks": "stage 2"}
+STAGES = {"reconstruction networks, epochs": "stage 1", "refinement networks, epochs": "stage 2"}
 
 
 def report(found: dict[str, Any]) -> str:
