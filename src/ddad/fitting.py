@@ -372,8 +372,16 @@ def unlabeled_prevalence(
     names = [name for side in patients for name in side]
     groups = groups_with_copies(small_images([normal, unlabeled]), names)
     with progress.task("estimating the share of abnormal images", STEPS) as bar:
+        steps = iter(range(STEPS))
+
+        def advance() -> None:
+            next(steps)
+            bar.advance()
+
         seed = derived_seed(recipe.seed, "prevalence")
-        found = estimate_prevalence(normal, unlabeled, groups, seed=seed, advance=bar.advance)
+        found = estimate_prevalence(normal, unlabeled, groups, seed=seed, advance=advance)
+        if left := len(list(steps)):
+            bar.advance(left)  # too few images end it early
     return None if found is None else found.to_json()
 
 
