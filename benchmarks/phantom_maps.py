@@ -51,6 +51,7 @@ def main() -> None:
 
     changes = {name: json.loads(value) for name, value in (text.split("=", 1) for text in options.set)}
     (options.out / "runs").mkdir(parents=True, exist_ok=True)
+    files = []
     with terminal_progress() as progress:
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
             with tempfile.TemporaryDirectory() as folder:
@@ -59,12 +60,12 @@ def main() -> None:
                 cohort = Cohort.from_manifest(images / "manifest.csv")
                 for method in options.method or METHODS:
                     recipe = Recipe(seed=seed, holdout=0.0, detector=method).changed(changes)
-                    run(cohort, recipe, options, progress)
-    write_table(options.out)
+                    files.append(run(cohort, recipe, options, progress))
+    write_table(options.out, files)
 
 
-def run(cohort: Cohort, recipe: Recipe, options: argparse.Namespace, progress: Progress) -> None:
-    """Fit and evaluate, unless that is stored."""
+def run(cohort: Cohort, recipe: Recipe, options: argparse.Namespace, progress: Progress) -> Path:
+    """Fit and evaluate, unless that is stored, and return the file of the record."""
     identity: dict[str, Any] = {
         "phantoms": COUNTS,
         "recipe": recipe.model_dump(mode="json"),
@@ -74,18 +75,19 @@ def run(cohort: Cohort, recipe: Recipe, options: argparse.Namespace, progress: P
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     file = options.out / "runs" / f"phantoms-{recipe.detector}-seed{recipe.seed}-{key}.json"
     if file.exists():
-        return
+        return file
     progress.message(f"{recipe.detector}, seed {recipe.seed}")
     model = file.with_suffix(".model")
     found = run_once(cohort, recipe, model, "auto", options.workers, progress)
     record = identity | {"command": shlex.join(["python", "benchmarks/phantom_maps.py", *sys.argv[1:]])} | found
     write_atomically(file, (json.dumps(record) + "\n").encode())
     shutil.rmtree(model)
+    return file
 
 
-def write_table(folder: Path) -> None:
-    """Write one table of everything that is stored in the folder."""
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "runs").glob("*.json"))]
+def write_table(folder: Path, files: list[Path]) -> None:
+    """Write one table of these records."""
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     rows = pd.DataFrame(
         {
             "method": record["recipe"]["detector"],
