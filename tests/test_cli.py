@@ -333,6 +333,13 @@ def test_the_precision_of_a_scoring_run_is_recorded(run: Run, model: Path, phant
         assert content["model"]["compute"]["precision"] == "fp32"
 
 
+def test_the_precision_of_an_evaluation_is_recorded(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    out = tmp_path / "evaluation"
+    tested = ("--test-normal", phantom / "test_normal", "--test-abnormal", phantom / "test_abnormal", "--out", out)
+    assert run("evaluate", model, *tested, "--device", "cpu", "--precision", "bf16").code == 0
+    assert json.loads((out / "run.json").read_text())["scoring"] == {"device": "cpu", "precision": "bf16"}
+
+
 @pytest.mark.parametrize("rate", ["0", "2"])
 def test_a_rate_that_is_no_share_stops_a_calibration_before_any_image_is_read(
     rate: str, run: Run, model: Path, phantom: Path, monkeypatch: pytest.MonkeyPatch

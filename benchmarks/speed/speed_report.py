@@ -19,7 +19,7 @@ def report(found: dict[str, Any]) -> str:
     rates, peaks, asr_net = plain["images_per_second"], found["matrix_peak_gflops"], found["asr_net_gflops"]
     figure = BENCHMARKS["brain-tumor"].auc["r_dual", "ae-u"]
     reached = "reached" if fast["auc_r_dual"] >= figure else "NOT reached"
-    dual = sum(value for name, value in plain["seconds"].items() if "R_intra" not in name)
+    dual = of_r_dual(plain["seconds"])
     whole_ratio, dual_ratio = plain["total"] / fast["total"], dual / fast["total"]
     shares = {part: f"{value:.0f} GFLOP/s, {100 * value / peaks['bf16']:.0f} %" for part, value in asr_net.items()}
     plain_rates = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items() if "R_intra" not in name)
@@ -30,9 +30,9 @@ def report(found: dict[str, Any]) -> str:
 In brackets: how many times faster than (a).
 
 - **R_dual AUC of (b): {fast["auc_r_dual"]:.1f}** (the paper's {figure} is {reached}), after
-  {_in_minutes(fast["total"])} minutes, decoding and evaluation included. In that time (b) fits and evaluates both
+  {in_minutes(fast["total"])} minutes, decoding and evaluation included. In that time (b) fits and evaluates both
   scores, R_intra and R_dual: {whole_ratio:.1f} times shorter than (a). Who wants R_dual alone needs one ASR-Net less of
-  (a), {_in_minutes(dual)} minutes: {dual_ratio:.1f} times as long as (b) with both
+  (a), {in_minutes(dual)} minutes: {dual_ratio:.1f} times as long as (b) with both
 - **extrapolated**: (a) from images/s over {found["seconds_each"]:g} s of each part, (c) in a line from fits of one
   epoch and of three, its two stages alone; a whole run of `paper` is
   [published](../brain-tumor-paper/results.md). (b) was run to its end
@@ -71,15 +71,20 @@ def _minutes(plain: dict[str, Any], fast: dict[str, Any], paper: dict[str, Any])
         ("whole", plain["total"], fast["total"], paper["total"]),
     ]
     columns = ["minutes", "(a) published procedure", "(b) `fast`", "(c) `paper` through the engine"]
-    return pd.DataFrame([(name, _in_minutes(a), _times(a, b), _times(a, c)) for name, a, b, c in rows], columns=columns)
+    return pd.DataFrame([(name, in_minutes(a), _times(a, b), _times(a, c)) for name, a, b, c in rows], columns=columns)
 
 
-def _in_minutes(seconds: float) -> str:
+def of_r_dual(seconds: Mapping[str, float]) -> float:
+    """Return how long the published procedure takes where R_dual alone is wanted."""
+    return sum(value for name, value in seconds.items() if "R_intra" not in name)
+
+
+def in_minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f}"
 
 
 def _times(plain: float, own: float | None) -> str:
-    return "–" if own is None else f"{_in_minutes(own)} ({plain / own:.1f}×)"
+    return "–" if own is None else f"{in_minutes(own)} ({plain / own:.1f}×)"
 
 
 def _scoring(recipes: Mapping[str, Mapping[str, float]], plain: float) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from ddad.files import whole_folder
 from ddad.images import Placement
 from ddad.model import Model, write_run
 from ddad.progress import Progress
-from ddad.training.device import DeviceName, Precision
+from ddad.training.device import Compute, DeviceName, Precision
 
 _FEW_GROUPS = 10
 
@@ -39,6 +39,7 @@ class Evaluation:
         skipped: test images that could not be scored.
         warnings: what is doubtful about the whole evaluation.
         model: what `Model.summary` says, for `run.json`.
+        scoring: device and precision of the scores, for `run.json`.
     """
 
     images: dict[str, ImageMetrics]
@@ -50,6 +51,7 @@ class Evaluation:
     skipped: list[SkippedImage] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     model: dict[str, Any] = field(default_factory=dict)
+    scoring: Compute | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as plain numbers, without the single images."""
@@ -79,7 +81,9 @@ def evaluate(
 
     Raises:
         CohortError: there are no normal, or no abnormal, test images.
+        SettingError: the device is not there.
     """
+    compute = Compute.choose(device, precision or model.recipe.precision)
     paths = labelled_test_paths(cohort)
     label_of = {str(path): label for label in paths for path in paths[label]}
     skipped: list[SkippedImage] = list(cohort.skipped)
@@ -91,8 +95,8 @@ def evaluate(
     grids: list[NDArray[np.bool_]] = []
     for finding in model.score(
         [*paths[0], *paths[1]],
-        device=device,
-        precision=precision,
+        device=compute.device,
+        precision=compute.precision,
         progress=progress,
         on_skipped=skipped.append,
         maps=bool(masks),
@@ -122,6 +126,7 @@ def evaluate(
         skipped=skipped,
         warnings=[*warnings, *_few_groups(labels, groups)],
         model=model.summary(),
+        scoring=compute,
     )
 
 
@@ -199,7 +204,7 @@ def write_evaluation(evaluation: Evaluation, out: Path, *, model_name: str = "",
         OutputError: the folder exists and `overwrite` is False.
     """
     with whole_folder(out, overwrite=overwrite) as folder, writing_to(out):
-        write_run(folder, evaluation.model | {"name": model_name})
+        write_run(folder, evaluation.model | {"name": model_name}, evaluation.scoring)
         (folder / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
         groups = {} if evaluation.groups is None else {"group": evaluation.groups}
         columns = {"path": evaluation.paths, "label": evaluation.labels, **groups, **evaluation.scores}
