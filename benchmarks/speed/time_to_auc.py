@@ -77,12 +77,11 @@ def report(records: list[dict[str, Any]], published: dict[str, Any], command: st
     return f"""# Time to the paper's AUC
 
 Brain Tumor, official split, AE-U, K = 3: `fast` with fewer epochs in stage 1 than its 120. The paper's R_dual AUC is
-{figure}.
-Minutes are of fit and evaluation, with both scores, R_intra and R_dual, one fit after another.
+{figure}. Minutes are those of fit and evaluation with both scores, R_intra and R_dual, one fit after another.
 
 {to_markdown(pd.DataFrame(rows))}
-(a) is the published procedure: {in_minutes(whole)} minutes, {in_minutes(dual)} without R_intra, extrapolated as in
-[speed](../speed/results.md) and measured in the same run as these, where they were not stored from before.
+(a) is the published procedure: {in_minutes(whole)} minutes, {in_minutes(dual)} without R_intra, timed right after these
+fits and extrapolated as in [speed](../speed/results.md).
 
 Where a length reaches the figure is read off the test images, as in any time to a target. No length here became a
 recipe: `fast` keeps its 120 epochs.
