@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
+from stored_runs import command
 
 from ddad.evaluation import delong_test
 from ddad.experiments.comparisons import Scores, pooled_scores
@@ -82,7 +81,6 @@ def main() -> None:
         raise SystemExit(f"{options.first} and {options.second} are of different images: nothing to compare.")
     table = pd.DataFrame([row(score, first, second) for score in SCORE_TITLES])
     options.out.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", "benchmarks/compare_runs.py", *sys.argv[1:]])
     (options.out / f"{options.second}.md").write_text(
         f"""# {options.second} against {options.first}
 
@@ -94,7 +92,7 @@ the fits as they are. The last column is the standard deviation of the differenc
 - first: {described(options.first, both[0])}
 - second: {described(options.second, both[1])}
 - cohort `{both[0][0]["cohort"]}`
-- command: `{command}`
+- command: `{command()}`
 """,
         encoding="utf-8",
     )

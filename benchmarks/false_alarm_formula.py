@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,6 +29,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from stored_runs import command
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -65,7 +64,7 @@ def main() -> None:
         record |= {
             "recipe": recipe.model_dump(mode="json"),
             "versions": {"ddad": __version__, "torch": torch.__version__, "numpy": np.__version__},
-            "command": shlex.join(["python", "benchmarks/false_alarm_formula.py", *sys.argv[1:]]),
+            "command": command(),
             "seconds": round(time.monotonic() - started),
         }
         (options.out / f"{data.name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

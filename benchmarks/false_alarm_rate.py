@@ -24,10 +24,7 @@ Every fit is stored when it is done, and not repeated. For a quick look, in a fo
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,6 +35,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import beta, betabinom
+from stored_runs import file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -70,7 +68,6 @@ def main() -> None:
     cohort = Cohort.from_benchmark(options.data, split=options.split)
     if options.limit:
         cohort = thinned(cohort, options.limit)
-    (options.out / "runs").mkdir(parents=True, exist_ok=True)
     with terminal_progress() as progress:
         images = test_images(cohort, progress)
         for seed in range(options.seeds):
@@ -111,9 +108,8 @@ def run(cohort: Cohort, images: pd.DataFrame, recipe: Recipe, options: argparse.
         "cohort": cohort.fingerprint(),
         "ddad": __version__,
     }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    stem = f"{options.data.name}-{Path(options.split).stem}-{recipe.detector}-seed{recipe.seed}-{key}"
-    file = options.out / "runs" / f"{stem}.json"
+    stem = f"{options.data.name}-{Path(options.split).stem}-{recipe.detector}-seed{recipe.seed}"
+    file = file_of(options.out, stem, identity)
     if file.exists():
         return
     progress.message(stem)
@@ -127,7 +123,6 @@ def run(cohort: Cohort, images: pd.DataFrame, recipe: Recipe, options: argparse.
     scored = images[images["path"].isin(p_values)]
     record = identity | {
         "versions": model.card["versions"],
-        "command": shlex.join(["python", "benchmarks/false_alarm_rate.py", *sys.argv[1:]]),
         "calibration": {"groups": len(model.calibration.groups), "images": model.calibration.images},
         "trained_on": model.card["cohort"]["normal"],
         "skipped": len(skipped),
@@ -137,7 +132,7 @@ def run(cohort: Cohort, images: pd.DataFrame, recipe: Recipe, options: argparse.
         "new": scored["new"].tolist(),
         "seconds": round(time.monotonic() - started),
     }
-    write_atomically(file, (json.dumps(record) + "\n").encode())
+    store(file, record)
 
 
 def shares(p_values: Sequence[float], groups: Sequence[int], rate: float) -> NDArray[np.float64]:

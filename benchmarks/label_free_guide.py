@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from stored_runs import command
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -94,7 +93,7 @@ def main() -> None:
         "cohort": cohort.fingerprint(),
         "held_out": {"normal": len(division.held_normal), "unlabeled": len(division.held_unlabeled)},
         "versions": {"ddad": __version__, "torch": torch.__version__, "numpy": np.__version__},
-        "command": shlex.join(["python", "benchmarks/label_free_guide.py", *sys.argv[1:]]),
+        "command": command(),
         "guide": found,
     }
     options.out.mkdir(parents=True, exist_ok=True)

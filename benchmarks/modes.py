@@ -18,11 +18,8 @@ stored when it is done, and not repeated.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import shlex
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
+from stored_runs import file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -40,7 +38,6 @@ from ddad.cohorts import Role
 from ddad.cohorts.benchmark_folder import read_split
 from ddad.experiments.run import run_once
 from ddad.experiments.tables import to_markdown
-from ddad.files import write_atomically
 from ddad.progress import Progress
 
 CONTAMINATION = 0.2
@@ -79,7 +76,6 @@ def main() -> None:
 
     changes = {name: json.loads(value) for name, value in (text.split("=", 1) for text in options.set)}
     lists = {key: names[: options.limit] for key, names in read_split(options.data / options.split).items()}
-    (options.out / "runs").mkdir(parents=True, exist_ok=True)
     with terminal_progress() as progress:
         for seed in range(options.seeds):
             recipe = Recipe(seed=seed, holdout=0.0).changed(changes)
@@ -140,9 +136,8 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
         "cohort": cohort.fingerprint(),
         "ddad": __version__,
     }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     words = [options.data.name, Path(options.split).stem, case.study, case.name.replace(" ", "-"), recipe.detector]
-    file = options.out / "runs" / f"{'-'.join(words)}-seed{recipe.seed}-{key}.json"
+    file = file_of(options.out, f"{'-'.join(words)}-seed{recipe.seed}", identity)
     if file.exists():
         return
     progress.message(f"{case.study}, {case.name}, {recipe.detector}, seed {recipe.seed}")
@@ -162,13 +157,12 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
     record = identity | {
         "reference": case.reference,
         "allowed_loss": case.allowed_loss,
-        "command": shlex.join(["python", "benchmarks/modes.py", *sys.argv[1:]]),
         "auc": aucs,
         **{name: found[name] for name in kept if name in found},
         "labels": found["labels"],
         "scores": found["scores"],
     }
-    write_atomically(file, (json.dumps(record) + "\n").encode())
+    store(file, record)
     shutil.rmtree(model)
 
 

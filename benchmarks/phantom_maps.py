@@ -10,23 +10,20 @@ repeated.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import shlex
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from stored_runs import file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
 from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.experiments.run import run_once
 from ddad.experiments.tables import to_markdown
-from ddad.files import write_atomically
 from ddad.progress import Progress
 
 COUNTS = {
@@ -50,7 +47,6 @@ def main() -> None:
     options = parser.parse_args()
 
     changes = {name: json.loads(value) for name, value in (text.split("=", 1) for text in options.set)}
-    (options.out / "runs").mkdir(parents=True, exist_ok=True)
     files = []
     with terminal_progress() as progress:
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
@@ -72,15 +68,13 @@ def run(cohort: Cohort, recipe: Recipe, options: argparse.Namespace, progress: P
         "cohort": cohort.fingerprint(),
         "ddad": __version__,
     }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    file = options.out / "runs" / f"phantoms-{recipe.detector}-seed{recipe.seed}-{key}.json"
+    file = file_of(options.out, f"phantoms-{recipe.detector}-seed{recipe.seed}", identity)
     if file.exists():
         return file
     progress.message(f"{recipe.detector}, seed {recipe.seed}")
     model = file.with_suffix(".model")
     found = run_once(cohort, recipe, model, "auto", options.workers, progress)
-    record = identity | {"command": shlex.join(["python", "benchmarks/phantom_maps.py", *sys.argv[1:]])} | found
-    write_atomically(file, (json.dumps(record) + "\n").encode())
+    store(file, identity | found)
     shutil.rmtree(model)
     return file
 

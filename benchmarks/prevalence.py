@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 from numpy.typing import NDArray
+from stored_runs import command
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -48,7 +47,7 @@ def main() -> None:
             "settings": [measure(data, options.split, rate, recipe, read) for rate in RATES],
             "recipe": recipe.model_dump(mode="json"),
             "versions": {"ddad": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__},
-            "command": shlex.join(["python", "benchmarks/prevalence.py", *sys.argv[1:]]),
+            "command": command(),
             "seconds": round(time.monotonic() - started),
         }
         stem = f"{data.name}-{Path(options.split).stem}"

@@ -11,10 +11,7 @@ Each candidate is stored when it is done, and not fitted again.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
+from stored_runs import file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -33,7 +31,6 @@ from ddad.cohorts import Role, decode
 from ddad.detectors import FitContext
 from ddad.evaluation.selection import choose
 from ddad.experiments.tables import to_markdown
-from ddad.files import write_atomically
 from ddad.progress import Progress
 from ddad.selecting import CANDIDATES, Division, divide, score_held_out
 from ddad.selecting.candidates import Candidate, distinct_recipes
@@ -58,7 +55,6 @@ def main() -> None:
         len(Cohort.from_benchmark(options.data, split=options.split, anomaly_rate=rate).of(Role.UNLABELED))
         for rate in rates
     )
-    (options.out / "runs").mkdir(parents=True, exist_ok=True)
     with terminal_progress() as progress:
         for rate in rates:
             cohort = Cohort.from_benchmark(options.data, split=options.split, anomaly_rate=rate, unlabeled_total=size)
@@ -83,9 +79,8 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
     files = {}
     for name, recipe in distinct_recipes(CANDIDATES, given).items():
         own = {**identity, "candidate": name, "recipe": recipe.model_dump(mode="json")}
-        key = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
         stem = f"{options.data.name}-{Path(options.split).stem}-ar{100 * rate:g}-seed{seed}"
-        files[name] = (options.out / "runs" / f"{stem}-{key}.json", own, recipe)
+        files[name] = (file_of(options.out, stem, own), own, recipe)
     missing = {name: entry for name, entry in files.items() if not entry[0].exists()}
     if not missing:
         return
@@ -98,8 +93,7 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
         progress.message(f"anomaly rate {rate:.0%}, seed {seed}: {own['candidate']}")
         record = own | judge(recipe, pixels, division, options.workers, progress)
         record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
-        record["command"] = shlex.join(["python", "benchmarks/selection.py", *sys.argv[1:]])
-        write_atomically(file, (json.dumps(record) + "\n").encode())
+        store(file, record)
 
 
 PARTS: tuple[tuple[str, Role, int | None], ...] = (

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import torch
 from modes import cases
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from stored_runs import command
 
 from ddad import Recipe
 from ddad.cohorts import decode
@@ -74,7 +73,7 @@ def main() -> None:
         "split": options.split,
         "pile": {"normal": len(normal), "abnormal": len(abnormal)},
         "settings": SETTINGS,
-        "command": shlex.join(["python", "benchmarks/trimming_errors.py", *sys.argv[1:]]),
+        "command": command(),
         "rows": rows,
     }
     options.out.mkdir(parents=True, exist_ok=True)

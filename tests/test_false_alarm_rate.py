@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -15,14 +16,16 @@ from ddad.evaluation.calibration import Calibration
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
+def benchmark() -> Iterator[ModuleType]:
     file = Path(__file__).resolve().parents[1] / "benchmarks" / "false_alarm_rate.py"
     spec = spec_from_file_location("false_alarm_rate", file)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(file.parent)
+        spec.loader.exec_module(module)
+        yield module
 
 
 def fits(shift: float, count: int = 5, calibrating: int = 60, tested: int = 200) -> list[dict[str, Any]]:

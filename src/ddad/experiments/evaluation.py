@@ -95,7 +95,7 @@ def evaluate(
     grids: list[NDArray[np.bool_]] = []
     for finding in model.score(
         [*paths[0], *paths[1]],
-        device=compute.device,
+        device=device,
         precision=compute.precision,
         progress=progress,
         on_skipped=skipped.append,

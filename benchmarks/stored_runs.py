@@ -1,0 +1,30 @@
+"""Runs of a script: each is stored when it is done, and not repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ddad.files import write_atomically
+
+
+def file_of(out: Path, stem: str, identity: dict[str, Any]) -> Path:
+    """Return where the run of this identity is stored, in a folder that is made."""
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return out / "runs" / f"{stem}-{key}.json"
+
+
+def store(file: Path, record: dict[str, Any]) -> None:
+    """Write the record of a run with the command that makes it again."""
+    write_atomically(file, (json.dumps({**record, "command": command()}) + "\n").encode())
+
+
+def command() -> str:
+    """Return the command line of the script that runs."""
+    script = Path(sys.argv[0])
+    return shlex.join(["python", f"benchmarks/{script.name}", *sys.argv[1:]])
