@@ -3,34 +3,66 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from ddad.evaluation.cross_fitting import appearance, cross_fitted_scores
-from ddad.evaluation.prevalence import LEAST, STEPS, Side, estimate_prevalence, normal_share
+from ddad.evaluation.prevalence import LEAST, STEPS, Side, chances_of_few, estimate_prevalence, normal_share
 
 
-def folds_of(share: float, seed: int, count: int = 200, distance: float = 3.5) -> list[tuple[Side, Side]]:
+def folds_of(
+    share: float, seed: int, count: int = 200, distance: float = 3.5, normal_count: int = 200
+) -> list[tuple[Side, Side]]:
     random = np.random.default_rng(seed)
     abnormal = round(share * count)
     folds = []
     for _ in range(5):
         others = np.concatenate([random.normal(size=count - abnormal), random.normal(distance, size=abnormal)])
-        sides = [random.normal(size=count), others]
+        sides = [random.normal(size=normal_count), others]
         folds.append(tuple(Side(scores, np.arange(len(scores))) for scores in sides))
     return folds  # type: ignore[return-value]
+
+
+def share_of(folds: list[tuple[Side, Side]], seed: int) -> tuple[float, float, float]:
+    random = np.random.default_rng(seed)
+    return normal_share(folds, chances_of_few(folds, random), random)
 
 
 def test_nine_of_ten_intervals_cover_the_truth_where_abnormal_scores_stand_apart() -> None:
     covered = []
     for share in (0, 0.05, 0.2, 0.4, 0.6, 0.8):
-        for seed in range(8):
-            _, low, high = normal_share(folds_of(share, seed), np.random.default_rng(seed))
+        for seed in range(12):
+            _, low, high = share_of(folds_of(share, seed), seed)
             covered.append(low <= 1 - share <= max(high, share == 0))
     assert np.mean(covered) >= 0.9
 
 
 def test_it_is_a_lower_bound_where_they_overlap() -> None:
-    estimates = [1 - normal_share(folds_of(0.6, seed, distance=1), np.random.default_rng(0))[0] for seed in range(10)]
+    estimates = [1 - share_of(folds_of(0.6, seed, distance=1), 0)[0] for seed in range(10)]
     assert 0.1 < np.mean(estimates) < 0.6
+
+
+def test_few_normal_images_do_not_make_normal_ones_look_abnormal() -> None:
+    """Taken for many, 8 normal images a fold make 8 % of normal images abnormal, and most intervals exclude none."""
+    found = np.array([share_of(folds_of(0, seed, normal_count=8), seed) for seed in range(16)])
+    assert abs(1 - found[:, 0].mean()) < 0.06
+    assert (found[:, 2] >= 1).mean() >= 0.9
+
+
+@pytest.mark.parametrize("count", [2, 8, 60])
+def test_the_chances_of_images_that_stand_alone_are_those_of_order_statistics(count: int) -> None:
+    folds = folds_of(0, 0, normal_count=count)
+    kept = 1 - np.arange(0.1, 0.81, 0.1)
+    expected = (kept * (count - 1) + 1) / (count + 1)
+    assert chances_of_few(folds, np.random.default_rng(0))[0].mean(axis=0) == pytest.approx(expected, abs=0.04)
+
+
+def test_the_images_of_a_group_are_not_taken_for_independent() -> None:
+    """The chance of a new group of copies to lie below the quantile of 8 is measured, and foretold."""
+    random = np.random.default_rng(0)
+    sides = [Side(np.repeat(random.normal(size=8), 20), np.repeat(np.arange(8), 20)) for _ in range(200)]
+    true = norm.cdf([np.quantile(side.scores, 1 - np.arange(0.1, 0.81, 0.1)) for side in sides]).mean(axis=0)
+    foretold = chances_of_few([(side, side) for side in sides[:20]], random)[0].mean(axis=0)
+    assert foretold == pytest.approx(true, abs=0.03)
 
 
 def pictures(count: int, seed: int, *, abnormal: int = 0) -> NDArray[np.float32]:

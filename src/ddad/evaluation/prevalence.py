@@ -3,7 +3,7 @@
 Unlabeled images are a mixture: a share π of abnormal ones, the rest normal. A conformal p-value of a normal one is
 uniform, so of those above λ, where few abnormal ones are left, the normal share can be read off: Storey (2002),
 π₀(λ) = #{p > λ} / ((1 - λ) m), which is "best bin estimation" of the mixture proportion (Garg et al. 2021) when λ is
-the value with the lowest upper confidence bound.
+the value with the lowest upper confidence bound. With few normal images, `chances_of_few` takes the place of 1 - λ.
 
 What it can know: 1 - π₀(λ) is at most π, whatever the classifier is worth. It is π itself only if no abnormal image
 has a p-value above λ (irreducibility, Blanchard, Lee and Scott 2010); abnormal images that the classifier takes for
@@ -33,6 +33,8 @@ STEPS = _REPEATS * _FOLDS
 _RESAMPLES = 200
 # Above a λ of 0.8, less than a fifth of the normal images is left to compare with.
 _LAMBDAS = np.arange(0.1, 0.81, 0.1)
+CHANCES_OF_MANY = 1 - _LAMBDAS
+"""The chance for each λ that a new normal image has p > λ, where p is by very many normal images."""
 
 NOT_ESTIMATED = (
     f"The share of abnormal images among the unlabeled ones is not estimated: that takes at least {LEAST} normal and "
@@ -78,10 +80,13 @@ class Side:
         """Take the chosen ones of a fold's images."""
         return cls(scores[chosen], np.unique(groups[chosen], return_inverse=True)[1].astype(np.int64))
 
-    def resampled(self, random: np.random.Generator) -> NDArray[np.float64]:
-        """Draw as many groups as there are, with replacement, and return their images' scores."""
+    def resampled(self, random: np.random.Generator, rounds: int = 1) -> NDArray[np.float64]:
+        """Draw as many groups as there are, with replacement, then so of those; return their images' scores."""
         count = int(self.groups.max()) + 1
-        times = np.bincount(random.integers(count, size=count), minlength=count)
+        drawn = np.arange(count)
+        for _ in range(rounds):
+            drawn = drawn[random.integers(count, size=count)]
+        times = np.bincount(drawn, minlength=count)
         return np.repeat(self.scores, times[self.groups])
 
 
@@ -127,7 +132,7 @@ def estimate_prevalence(
                 return None
             folds.append((sides[0], sides[1]))
             advance()
-        found.append(normal_share(folds, random))
+        found.append(normal_share(folds, chances_of_few(folds, random), random))
     share, low, high = np.median(found, axis=0)
     return Prevalence(
         estimate=float(np.clip(1 - share, 0, 1)),
@@ -139,22 +144,50 @@ def estimate_prevalence(
     )
 
 
-def normal_share(folds: Sequence[tuple[Side, Side]], random: np.random.Generator) -> tuple[float, float, float]:
+def chances_of_few(folds: Sequence[tuple[Side, Side]], random: np.random.Generator) -> NDArray[np.float64]:
+    """Return the chance that a new normal image has p > λ, for each fold and λ: (2, folds, λ), first and resampled.
+
+    The k-th lowest of n independent scores has on average k / (n + 1) of all others below it, and the (1 - λ) quantile
+    is the one with k = (1 - λ)(n - 1) + 1. Images of a group are not independent, so the bootstrap over groups is
+    asked: what share of the fold's own normal images, ties counted half, lies below the quantile of resampled ones.
+    Its mean is k / (n + 1) where each image stands alone, for there the k-th resampled has mean rank nk / (n + 1) + ½.
+    Resampled images repeat, and their own quantile is off once more: by how much, images resampled twice say.
+
+    Args:
+        folds: scores of normal and of unlabeled images.
+        random: draws the resamples.
+    """
+    found = np.empty((2, len(folds), len(_LAMBDAS)))
+    for fold, (normal, _) in enumerate(folds):
+        values, counts = np.unique(normal.scores, return_counts=True)
+        below = (np.cumsum(counts) - counts / 2) / len(normal.scores)
+        for rounds in (1, 2):
+            limits = np.array([_limits(normal.resampled(random, rounds)) for _ in range(_RESAMPLES)])
+            found[rounds - 1, fold] = np.interp(limits, values, below).mean(axis=0)
+    return found
+
+
+def normal_share(
+    folds: Sequence[tuple[Side, Side]], chances: NDArray[np.float64], random: np.random.Generator
+) -> tuple[float, float, float]:
     """Return π₀, the share of normal images among unlabeled ones, and its interval; noise may bring them above 1.
 
     λ is chosen for each fold on the other folds: the lowest of several estimates of the same images would be too low.
 
     Args:
         folds: scores of normal and of unlabeled images, of at least two folds; only scores of one fold are compared.
+        chances: the chance that a normal image has p > λ: of `chances_of_few`, or `CHANCES_OF_MANY`.
         random: draws the resamples.
     """
-    found = np.array([_below(normal.scores, others.scores) for normal, others in folds])
+    first, resampled = np.broadcast_to(chances, (2, len(folds), len(_LAMBDAS)))
+    found = np.array([_below(normal.scores, others.scores) for normal, others in folds]) / first
     drawn = np.array(
         [
             [_below(normal.resampled(random), others.resampled(random)) for _ in range(_RESAMPLES)]
             for normal, others in folds
         ]
     )
+    drawn = drawn / resampled[:, None]
     sizes = np.array([len(others.scores) for _, others in folds])
     share, spread = 0.0, np.zeros(_RESAMPLES)
     for own in range(len(folds)):
@@ -167,11 +200,13 @@ def normal_share(folds: Sequence[tuple[Side, Side]], random: np.random.Generator
     return float(share), float(low), float(high)
 
 
-def _below(normal: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return for each λ an estimate of how many of the others are normal: those with p > λ, over 1 - λ.
-
-    p > λ means that the score lies below the (1 - λ) quantile of the normal images.
-    """
-    limits = np.quantile(normal, 1 - _LAMBDAS)
-    counts: NDArray[np.float64] = np.searchsorted(np.sort(others), limits, side="left") / (1 - _LAMBDAS)
+def _below(normal: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Count for each λ the others with p > λ, which score below the (1 - λ) quantile of the normal images."""
+    counts: NDArray[np.int64] = np.searchsorted(np.sort(others), _limits(normal), side="left")
     return counts
+
+
+def _limits(normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (1 - λ) quantiles of the normal images."""
+    limits: NDArray[np.float64] = np.quantile(normal, 1 - _LAMBDAS)
+    return limits

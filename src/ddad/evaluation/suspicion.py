@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
-from ddad.evaluation.prevalence import Side, normal_share
+from ddad.evaluation.prevalence import CHANCES_OF_MANY, Side, normal_share
 
 LEAST_GROUPS = 5
 """Fewest groups of normal and of unlabeled images in a fold of which anything is said."""
@@ -70,7 +70,8 @@ def suspicion(
         standardised[here] = (scores[here] - normal.mean()) / max(float(normal.std()), 1e-12)
         sides.append((Side.of(scores, names, kinds[0]), Side.of(scores, names, kinds[1])))
     random = np.random.default_rng(_SEED)
-    share = float(np.clip(normal_share(sides, random)[0], 0, 1))
+    # Not `chances_of_few`, so that stored runs can be repeated: of few normal images the share is a little too low.
+    share = float(np.clip(normal_share(sides, CHANCES_OF_MANY, random)[0], 0, 1))
     normal_chance = np.clip(share * _density_ratio(standardised, is_unlabeled, folds), 0, 1)
     return Suspicion(1 - normal_chance, share, _stand_out(sides, random))
 
