@@ -31,6 +31,13 @@ def test_what_all_candidates_share_cannot_be_changed(field: str) -> None:
         Candidate("other", {field: 1}).recipe(Recipe())
 
 
+def test_what_all_candidates_share_cannot_be_changed_as_a_section_either(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("- {name: cropped, set: {images: {aspect: crop}}}\n")
+    with pytest.raises(SettingError, match="candidate 'cropped': images cannot be changed"):
+        distinct_recipes(read_candidates(str(file)), Recipe())
+
+
 def test_a_file_of_candidates(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("- name: five\n  set: {reconstruction.members: 5}\n- name: short\n  epochs: 0.5\n")

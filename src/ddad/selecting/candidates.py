@@ -13,7 +13,7 @@ from ddad.errors import SettingError
 from ddad.recipe import Recipe
 
 _NO_LENGTH = ("igd.estimation_epochs",)  # how often something is done, not how long
-_FIXED = ("seed", "holdout", "images.")
+_FIXED = ("seed", "holdout", "images")
 _KEYS = {"name", "set", "epochs"}
 
 
@@ -39,10 +39,10 @@ class Candidate:
         """
         source = f"candidate {self.name!r}"
         for name in self.changes:
-            if name.startswith(_FIXED):
+            if name.split(".")[0] in _FIXED:  # "images" alone is a mapping of its fields
                 raise SettingError(
                     f"{source}: {name} cannot be changed, for all candidates are judged on the same images. "
-                    f"Set it for all of them: --set {name}=…"
+                    "Set it for all of them, by --set or --recipe."
                 )
         if not self.epochs > 0:
             raise SettingError(f"{source}: epochs is {self.epochs}; it is a factor above 0, such as 0.5.")
