@@ -89,13 +89,49 @@ def test_remembering_is_worth_what_the_copies_give() -> None:
     tested = [replace(shown) for shown in training[:15]] + [look(seed) for seed in range(100, 140)]
     parts = ["normal"] * 30 + ["test normal"] * 35 + ["test abnormal"] * 20
 
-    probe = measure_memorisation(training + tested, parts, np.arange(30, 45))
+    probe = measure_memorisation(training + tested, parts, np.arange(85), np.arange(30, 45))
 
     assert probe is not None
     assert probe.without_copies is not None
     # 15 of 35 normals are at distance 0; the others are as far away as the abnormal ones.
     assert probe.everything.estimate == pytest.approx(15 / 35 + 20 / 35 * probe.without_copies.estimate, abs=1e-9)
     assert abs(probe.without_copies.estimate - 0.5) < 0.2
+
+
+def test_slices_of_a_patient_do_not_make_a_shortcut() -> None:
+    """Brightness is the patient's: 20 patients with 50 slices each decide nothing, as 20 images do not."""
+    rng = np.random.default_rng(5)
+    patients = np.repeat(np.arange(20), 50)
+    brightness = rng.normal(size=20) + np.arange(20) // 10 * 1.5
+    looks = [look(seed, brightness=float(brightness[who] + 0.1 * rng.normal())) for seed, who in enumerate(patients)]
+    parts = ["normal"] * 500 + ["unlabeled"] * 500
+
+    taken_alone, together = (
+        {shortcut.feature: shortcut for shortcut in find_shortcuts(looks, parts, groups)}["brightness"]
+        for groups in (np.arange(1000), patients)
+    )
+
+    assert taken_alone.auc == together.auc > 0.7
+    assert taken_alone.strong
+    assert not together.strong
+    assert together.high - together.low > 4 * (taken_alone.high - taken_alone.low)
+
+
+def test_memory_counts_a_patient_once_and_one_alone_says_nothing() -> None:
+    looks = [look(seed) for seed in range(70)]
+    parts = ["normal"] * 30 + ["test normal"] * 20 + ["test abnormal"] * 20
+    none_copied = np.array([], np.int64)
+    slices = np.concatenate([np.arange(30), 100 + np.arange(40) // 10])
+
+    alone = measure_memorisation(looks, parts, np.arange(70), none_copied)
+    together = measure_memorisation(looks, parts, slices, none_copied)
+
+    assert alone is not None
+    assert together is not None
+    assert alone.everything.estimate == together.everything.estimate
+    assert (alone.everything.low, alone.everything.high) != (together.everything.low, together.everything.high)
+    assert together.without_copies == together.everything
+    assert measure_memorisation(looks, parts, slices // 2, none_copied) is None
 
 
 def test_each_feature_is_a_step_and_classifiers_have_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
     tested = np.char.startswith(names, "test")
     copied = images_with_copy(pairs, tested, names == "normal")
     shortcuts = find_shortcuts(looks, parts, groups, progress)
-    memorisation = measure_memorisation(looks, parts, copied)
+    memorisation = measure_memorisation(looks, parts, groups, copied)
     return Audit(
         name=cohort.name,
         paths=table["path"].astype(str).tolist(),

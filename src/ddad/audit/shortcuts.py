@@ -44,7 +44,7 @@ class Shortcut:
         comparison: the two groups, one of `COMPARED`, such as `normal against unlabeled`.
         feature: its name, or `all of them`.
         auc: at least 0.5, but for features of words and `all of them`, which are cross-validated.
-        low: lower end of the 95 % interval (DeLong); it takes the images as independent.
+        low: lower end of the 95 % interval: DeLong's, between groups of images that belong together.
         high: upper end.
         higher_in: the group where the feature is larger; empty for features of words and `all of them`.
     """
@@ -102,7 +102,7 @@ def find_shortcuts(
     Args:
         looks: of the images.
         parts: (N,) the part of each.
-        groups: (N,) images that belong together, which cross-validation does not separate.
+        groups: (N,) images that belong together, which cross-validation does not separate, and intervals count once.
         progress: told of every feature.
     """
     table = pd.DataFrame([look.features for look in looks])
@@ -122,31 +122,43 @@ def find_shortcuts(
     return found
 
 
-def measure_memorisation(looks: Sequence[Look], parts: Sequence[str], copied: Indices) -> Memorisation | None:
+def measure_memorisation(
+    looks: Sequence[Look], parts: Sequence[str], groups: Indices, copied: Indices
+) -> Memorisation | None:
     """Measure the distance to the nearest training normal as a score; None without enough test images.
+
+    Enough are 10 images of both labels, each of at least two groups.
 
     Thumbnails of 32x32 pixels are compared, with their own brightness and contrast.
 
     Args:
         looks: of the images.
         parts: (N,) the part of each.
+        groups: (N,) images that belong together, which intervals count once.
         copied: indices of test images that have a near copy among the training normals.
     """
     names = np.asarray(parts, dtype=str)
     training = np.flatnonzero(names == "normal")
     tested = np.flatnonzero(np.isin(names, ("test normal", "test abnormal")))
     labels = (names[tested] == "test abnormal").astype(int)
-    if len(training) == 0 or min(labels.sum(), (1 - labels).sum()) < _FEWEST:
+    if len(training) == 0 or not _enough(labels, groups[tested]):
         return None
     cell = THUMBNAIL // _SIDE
     levels = np.array([look.levels for look in looks], np.float32)[:, :, None, None]
     pictures = levels[:, 0] + (levels[:, 1] - levels[:, 0]) * np.stack([look.whole for look in looks]) / np.float32(255)
     flat = pictures.reshape(len(looks), _SIDE, cell, _SIDE, cell).mean(axis=(2, 4)).reshape(len(looks), -1)
     distances = _nearest(flat[tested], flat[training])
+    everything = delong_interval(labels, distances, groups[tested])
     fresh = ~np.isin(tested, copied)
-    left = labels[fresh]
-    enough = min(left.sum(), (1 - left).sum()) >= _FEWEST
-    return Memorisation(delong_interval(labels, distances), delong_interval(left, distances[fresh]) if enough else None)
+    left, together = labels[fresh], groups[tested][fresh]
+    return Memorisation(
+        everything, delong_interval(left, distances[fresh], together) if _enough(left, together) else None
+    )
+
+
+def _enough(labels: Indices, groups: Indices) -> bool:
+    sides = [groups[labels == label] for label in (0, 1)]
+    return min(len(side) for side in sides) >= _FEWEST and min(len(np.unique(side)) for side in sides) >= 2
 
 
 def _nearest(images: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -177,7 +189,7 @@ def _measured(
             words = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
             interval = _cross_validated(words, values.to_frame(), labels, groups)
         else:
-            interval = delong_interval(labels, values.fillna(values.median()).to_numpy(float))
+            interval = delong_interval(labels, values.fillna(values.median()).to_numpy(float), groups)
             higher_in = second if interval.estimate >= 0.5 else first
             if interval.estimate < 0.5:
                 interval = Interval(1 - interval.estimate, 1 - interval.high, 1 - interval.low)
@@ -200,4 +212,4 @@ def _cross_validated(model: Any, columns: pd.DataFrame, labels: Indices, groups:
     """Return the AUC of a classifier on images that it has not seen, nor copies of them."""
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     scores = cross_val_predict(model, columns, labels, groups=groups, cv=folds, method="decision_function")
-    return delong_interval(labels, scores)
+    return delong_interval(labels, scores, groups)
