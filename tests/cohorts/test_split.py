@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddad.cohorts import hold_out
-from ddad.cohorts.split import group_folds, hold_out_groups
+from ddad.cohorts.split import even_group_folds, group_folds, hold_out_groups
 from ddad.errors import SettingError
 
 
@@ -71,3 +71,14 @@ def test_each_image_has_a_fold_copies_stay_together_and_kinds_are_spread() -> No
 def test_images_that_are_all_alike_still_give_folds() -> None:
     folds = group_folds(np.zeros(16, np.int64), np.arange(16) >= 8, 4, 0)
     assert len(set(folds.tolist())) == 4
+
+
+def test_a_large_group_leaves_the_other_folds_as_many_groups() -> None:
+    groups = np.concatenate([np.arange(60), np.full(30, 60), np.arange(61, 131), [0, 1]])
+    kinds = np.arange(len(groups)) >= 60
+    folds = even_group_folds(groups, kinds, 4, 0)
+    assert all(len(set(folds[groups == group])) == 1 for group in range(131))
+    for kind in (False, True):
+        counts = [len(np.unique(groups[(folds == fold) & (kinds == kind)])) for fold in range(4)]
+        assert max(counts) - min(counts) <= 2
+    assert (even_group_folds(groups, kinds, 4, 1) != folds).any()

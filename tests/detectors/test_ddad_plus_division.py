@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ddad.cohorts.split import group_folds, hold_out
 from ddad.detectors.division import Division
 from support import random_images, tiny_recipe
 
@@ -35,3 +36,23 @@ def test_a_patient_is_never_divided(tmp_path: Path) -> None:
         own = np.flatnonzero(patients == who)
         assert len(set(division.folds[own])) == 1
         assert np.isin(own, division.held).all() or np.isin(own, division.kept).all()
+
+
+def test_one_patient_with_many_images_does_not_end_the_division(tmp_path: Path) -> None:
+    """Balanced by images, 30 images of one patient fill a fold of 25 alone."""
+    files = files_of(tmp_path, random_images(60), random_images(100, seed=1))
+    given = {files[1]: ["one patient"] * 30 + [f"patient {who}" for who in range(70)]}
+    for seed in range(3):
+        division = Division.of(files, tiny_recipe(seed=seed, fusion__folds=4), given)
+        assert division.is_large_enough
+        assert len(set(division.folds[60:90])) == 1
+
+
+def test_a_division_that_is_large_enough_is_balanced_by_images(tmp_path: Path) -> None:
+    files = files_of(tmp_path, random_images(60), random_images(60, seed=1))
+    given = {file: [f"{file.name} {place // 2}" for place in range(60)] for file in files}
+    division = Division.of(files, tiny_recipe(fusion__folds=2), given)
+    assert division.is_large_enough
+    assert (division.folds == group_folds(division.groups, division.source > 0, 2, 0)).all()
+    kept, held = hold_out([str(group) for group in division.groups], 0.2, 0)
+    assert (division.kept.tolist(), division.held.tolist()) == (kept.tolist(), held.tolist())

@@ -49,3 +49,13 @@ def test_held_out_images_have_their_groups_and_one_patient_alone_does_not_judge(
             divide(images[:80], images[80:], few, seed)
         reasons.add("are of fewer than 2 groups" in str(error.value))
     assert True in reasons  # other seeds hold out neither
+
+
+def test_one_patient_that_fills_a_part_alone_is_not_what_judges() -> None:
+    images = random_images(120, seed=5).numpy()
+    groups = [str(place) for place in range(60)], ["one patient"] * 13 + [f"u{place}" for place in range(47)]
+    for seed in range(3):
+        found = divide(images[:60], images[60:], groups, seed)
+        assert min(len(found.held_normal), len(found.held_unlabeled)) >= 10
+        assert len(set(found.held_groups[len(found.held_normal) :])) >= 2
+        assert not set(found.held_unlabeled) & set(range(13))

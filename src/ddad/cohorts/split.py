@@ -96,3 +96,20 @@ def group_folds(groups: Indices, kinds: NDArray[np.int64] | NDArray[np.bool_], f
     for number, (_, left_out) in enumerate(splitter.split(groups, kinds, groups)):
         found[left_out] = number
     return found
+
+
+def even_group_folds(groups: Indices, kinds: NDArray[np.int64] | NDArray[np.bool_], folds: int, seed: int) -> Indices:
+    """Divide like `group_folds`, with a like number of groups of every kind: a large group counts no more than others.
+
+    Args:
+        groups: (N,) number of the group of each image; there are at least two a fold.
+        kinds: (N,) whose groups are spread evenly over the folds.
+        folds: how many; fewer if a kind has fewer groups, but at least two.
+        seed: the same seed makes the same folds.
+
+    Returns:
+        (N,) number of the fold of each image, from 0.
+    """
+    pairs: Indices = np.stack([groups, np.asarray(kinds, np.int64)], axis=1)
+    once, places = np.unique(pairs, axis=0, return_inverse=True)
+    return group_folds(once[:, 0], once[:, 1], folds, seed)[places.ravel()]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddad.cohorts import hold_out
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import small_images
-from ddad.cohorts.split import group_folds
+from ddad.cohorts.split import even_group_folds, group_folds, hold_out, hold_out_groups
 from ddad.evaluation.suspicion import LEAST_GROUPS
 from ddad.networks.fusion import LEAST_TO_WEIGH
 from ddad.recipe import Recipe
@@ -50,6 +49,8 @@ class Division:
     def of(cls, sources: Sequence[Path], recipe: Recipe, given: Mapping[Path, Sequence[str]]) -> Division:
         """Divide images by the recipe's seed and its section `fusion`; groups and near copies stay together.
 
+        Images are spread evenly. Where a large group leaves a part too little, groups are, whatever their size.
+
         Args:
             sources: `.npy` files of normal, unlabeled and, if there are any, known abnormal images.
             recipe: settings.
@@ -64,12 +65,10 @@ class Division:
         _, first, member = np.unique(names, return_index=True, return_inverse=True)
         joined = groups_with_copies(small_images(images.arrays), [str(place) for place in first[member]])
         groups = np.unique(joined, return_inverse=True)[1]
-        least = min(len(np.unique(groups[source == kind])) for kind in (0, 1))
-        count = min(recipe.fusion.folds, least // _GROUPS_FOR_A_FOLD)
-        folds = group_folds(groups, source > 0, count, recipe.seed) if count > 1 else np.empty(0, np.int64)
-        known = np.flatnonzero(source < 2)
-        kept, held = hold_out([str(group) for group in groups[known]], recipe.fusion.holdout, recipe.seed)
-        return cls(sources, images, source, groups, folds, known[kept], known[held])
+        division = cls(sources, images, source, groups, *_parts(groups, source, recipe, group_folds, hold_out))
+        if division.is_large_enough:
+            return division
+        return cls(sources, images, source, groups, *_parts(groups, source, recipe, even_group_folds, hold_out_groups))
 
     @property
     def is_large_enough(self) -> bool:
@@ -93,3 +92,19 @@ class Division:
         """Return those of the places that lie in file `number`, counted within it."""
         here: Places = places[self.source[places] == number] - int(np.searchsorted(self.source, number))
         return here
+
+
+def _parts(
+    groups: Places,
+    source: Places,
+    recipe: Recipe,
+    folds_of: Callable[[Places, NDArray[np.bool_], int, int], Places],
+    held_of: Callable[[Sequence[str], float, int], tuple[Places, Places]],
+) -> tuple[Places, Places, Places]:
+    """Return the fold of each image, and which are kept and which held."""
+    least = min(len(np.unique(groups[source == kind])) for kind in (0, 1))
+    count = min(recipe.fusion.folds, least // _GROUPS_FOR_A_FOLD)
+    folds = folds_of(groups, source > 0, count, recipe.seed) if count > 1 else np.empty(0, np.int64)
+    known = np.flatnonzero(source < 2)
+    kept, held = held_of([str(group) for group in groups[known]], recipe.fusion.holdout, recipe.seed)
+    return folds, known[kept], known[held]

@@ -62,24 +62,35 @@ def divide(
             "needed to hold some out. Add images, or fit without --select."
         )
     is_unlabeled = np.arange(len(together)) >= len(normal)
-    held = group_folds(together, is_unlabeled, PARTS, seed) == 0
-    division = Division(
+    folds = group_folds(together, is_unlabeled, PARTS, seed)
+    parts = [folds == fold for fold in np.unique(folds)]
+    # A large group may fill the first part alone.
+    held = next((part for part in parts if _shortcoming(part, is_unlabeled, together) is None), parts[0])
+    shortcoming = _shortcoming(held, is_unlabeled, together)
+    if shortcoming is not None:
+        raise CohortError(shortcoming)
+    return Division(
         kept_normal=np.flatnonzero(~held[~is_unlabeled]),
         held_normal=np.flatnonzero(held[~is_unlabeled]),
         kept_unlabeled=np.flatnonzero(~held[is_unlabeled]),
         held_unlabeled=np.flatnonzero(held[is_unlabeled]),
         held_groups=together[held],
     )
-    for kind, places in (("normal", division.held_normal), ("unlabeled", division.held_unlabeled)):
-        if len(places) < LEAST_HELD_OUT:
-            raise CohortError(
-                f"selection: {len(places)} {kind} images would be held out to judge by, at least {LEAST_HELD_OUT} are "
+
+
+def _shortcoming(held: NDArray[np.bool_], is_unlabeled: NDArray[np.bool_], groups: NDArray[np.str_]) -> str | None:
+    """Say why a part of the images could not judge candidates, and what to do; None if it could."""
+    sides = (("normal", groups[held & ~is_unlabeled]), ("unlabeled", groups[held & is_unlabeled]))
+    for kind, side in sides:
+        if len(side) < LEAST_HELD_OUT:
+            return (
+                f"selection: {len(side)} {kind} images would be held out to judge by, at least {LEAST_HELD_OUT} are "
                 f"needed. Add {kind} images, or fit without --select."
             )
-    for kind, side in (("normal", ~is_unlabeled), ("unlabeled", is_unlabeled)):
-        if len(np.unique(together[held & side])) < LEAST_GROUPS:
-            raise CohortError(
+    for kind, side in sides:
+        if len(np.unique(side)) < LEAST_GROUPS:
+            return (
                 f"selection: the {kind} images that would be held out to judge by are of fewer than {LEAST_GROUPS} "
                 f"groups of patients and near copies. Add {kind} images, or fit without --select."
             )
-    return division
+    return None
