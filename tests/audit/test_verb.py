@@ -120,6 +120,21 @@ def test_unlabeled_images_without_a_known_label_stay_unlabeled(folder, monkeypat
     assert unlabeled == {*(f"u/{number}.png" for number in range(6)), "t/copy.png"}
 
 
+def test_known_normals_with_a_copy_in_the_pile_stay_known(folder, monkeypatch, capsys) -> None:
+    """Both learn from training images: nothing leaks, and nothing moves."""
+    for number in range(6):
+        save(picture(500 + number), folder / f"n/{number}.png")
+        save(picture(500 + number)[:, ::-1], folder / f"u/{number}.png")
+    file = folder / "fresh.json"
+
+    options = ("--normal", folder / "n", "--unlabeled", folder / "u", "--write-split", file, "--json")
+    assert run_cli(monkeypatch, capsys, "audit", *options).code == 0
+
+    train = json.loads(file.read_text())["train"]
+    assert {Path(name).parent.name for name in train["0"]} == {"n"}
+    assert (len(train["0"]), len(train["unlabeled"]["0"])) == (6, 6)
+
+
 def test_the_page_shows_pairs_and_runs_nothing(folder, monkeypatch, capsys) -> None:
     page = folder / "audit.html"
     outcome = run_cli(monkeypatch, capsys, "audit", "--data", folder, "--out", page)

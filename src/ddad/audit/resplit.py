@@ -72,8 +72,9 @@ def source_lists(audit: Audit, data: Path | None, split: str) -> dict[str, str]:
 def leak_free_split(audit: Audit, lists: Mapping[str, str], images: Path | None, seed: int = 0) -> Resplit:
     """Deal whole groups out to the lists, so that no group is in both training and test.
 
-    A group stays where it is if it lies in one list that has room; the others go, the largest first, to the list of
-    their label that lacks most. Groups of which a label is unknown or contradicted go to the unlabeled images.
+    A group stays where it is if it lies in one list, or in training alone and its labels agree; the others go, the
+    largest first, to the list of their label that lacks most. Those of which a label is unknown or contradicted go to
+    the unlabeled images.
 
     Args:
         audit: with its groups.
@@ -94,13 +95,11 @@ def leak_free_split(audit: Audit, lists: Mapping[str, str], images: Path | None,
     chosen: dict[int, str] = {}
     waiting = []
     for group in groups:
-        home = {lists[audit.paths[index]] for index in group}
-        if len(home) == 1:
-            (key,) = home
-            if counts[key] + len(group) <= before[key]:
-                _put(group, dict.fromkeys(group, key), chosen, counts)
-                continue
-        waiting.append(group)
+        homes = {index: lists[audit.paths[index]] for index in group}
+        if _may_stay(set(homes.values())):
+            _put(group, homes, chosen, counts)
+        else:
+            waiting.append(group)
     for group in waiting:
         _put(group, _place(group, audit.paths, lists, before, counts), chosen, counts)
     kept = [key for key in LISTS if before[key] or key != "train.1"]
@@ -112,6 +111,11 @@ def leak_free_split(audit: Audit, lists: Mapping[str, str], images: Path | None,
         {key: before[key] + (before[_UNKNOWN] if key == "train.unlabeled.0" else 0) for key in kept},
         len(audit.paths) + len(audit.skipped) - len(chosen),
     )
+
+
+def _may_stay(homes: set[str]) -> bool:
+    contradicted = {"0", "1"} <= {key[-1] for key in homes}
+    return len(homes) == 1 or not (contradicted or any(key.startswith("test") for key in homes))
 
 
 def _put(group: Sequence[int], keys: Mapping[int, str], chosen: dict[int, str], counts: dict[str, int]) -> None:
