@@ -7,23 +7,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import tifffile
 
+import ddad
 from ddad.cohorts import Cohort, Role
 from ddad.evaluation import image_metrics
 from ddad.experiments.evaluation import evaluate, write_evaluation
-from support import write_images
+from ddad.experiments.score_maps import write_score_maps
+from support import tiny_recipe, write_images
 
 
 def stand_in(digests: list[str] | None = None) -> Any:
     """Return what `evaluate` needs of a model: it scores an image by its place."""
 
-    def score(paths: list[Path], **_: object) -> Any:
+    def score_listed(paths: list[Path], **_: object) -> Any:
         for place, path in enumerate(paths):
             yield SimpleNamespace(path=str(path), scores={"image": float((7 * place) % 11) + place / 20}, maps={})
 
     card = {"cohort": {"digests": digests or []}}
-    return SimpleNamespace(card=card, score=score, summary=dict)
+    return SimpleNamespace(card=card, recipe=tiny_recipe(), score_listed=score_listed, summary=dict)
 
 
 def patients(folder: Path, of_normal: int, of_abnormal: int) -> Cohort:
@@ -78,3 +82,18 @@ def test_test_images_that_the_model_has_seen_are_counted_by_how(tmp_path: Path) 
         "model was fitted on, 1 in a group (patient) with such images."
     ]
     assert evaluate(stand_in(), cohort).warnings == []
+
+
+def test_a_row_that_names_a_file_of_several_slices_is_one_image(tmp_path: Path) -> None:
+    """It is scored as it is fitted on: without expanding it into its slices, which no row names."""
+    rows = [f"{path},normal," for path in write_images(tmp_path / "images", 8)]
+    for label in (0, 1):
+        stack = np.random.default_rng(label).integers(0, 255, (3, 20, 20), dtype=np.uint8)
+        tifffile.imwrite(tmp_path / f"{label}.tif", stack, photometric="minisblack")
+        rows.append(f"{tmp_path / str(label)}.tif,test,{label}")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(["path,role,label", *rows]) + "\n")
+    cohort = Cohort.from_manifest(manifest)
+    model = ddad.fit(cohort, tiny_recipe(holdout=0), workers=0)
+    assert evaluate(model, cohort).paths == [str(tmp_path / "0.tif"), str(tmp_path / "1.tif")]
+    assert write_score_maps(model, cohort, tmp_path, count=1)

@@ -93,7 +93,8 @@ def evaluate(
     scores: dict[str, list[float]] = {}
     maps: dict[str, list[NDArray[np.float32]]] = {}
     grids: list[NDArray[np.bool_]] = []
-    for finding in model.score(
+    # As listed: of a file with several slices, the cohort takes the one that a fit on it takes.
+    for finding in model.score_listed(
         [*paths[0], *paths[1]],
         device=device,
         precision=compute.precision,

@@ -87,7 +87,7 @@ def write_score_maps(
         raise ImageError(getattr(skipped, "path", ""), getattr(skipped, "reason", ""))
 
     shown = []
-    for finding in model.score(paths, device=device, on_skipped=refuse):
+    for finding in model.score_listed(paths, device=device, on_skipped=refuse):
         mask = masks[finding.path]
         shown.append(
             Shown(
