@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tifffile
+from PIL import Image
 
 import ddad
 from ddad.cohorts import Cohort, Role
@@ -19,15 +20,17 @@ from ddad.experiments.score_maps import write_score_maps
 from support import tiny_recipe, write_images
 
 
-def stand_in(digests: list[str] | None = None) -> Any:
-    """Return what `evaluate` needs of a model: it scores an image by its place."""
+def stand_in(digests: list[str] | None = None, **changes: Any) -> Any:
+    """Return what `evaluate` needs of a model: it scores an image, and the rows of its map, by their place."""
 
-    def score_listed(paths: list[Path], **_: object) -> Any:
+    def score_listed(paths: list[Path], *, maps: bool, **_: object) -> Any:
+        score_map = np.repeat(np.arange(16.0)[:, None], 16, axis=1)
         for place, path in enumerate(paths):
-            yield SimpleNamespace(path=str(path), scores={"image": float((7 * place) % 11) + place / 20}, maps={})
+            scores = {"image": float((7 * place) % 11) + place / 20}
+            yield SimpleNamespace(path=str(path), scores=scores, maps={"image": score_map} if maps else {})
 
     card = {"cohort": {"digests": digests or []}}
-    return SimpleNamespace(card=card, recipe=tiny_recipe(), score_listed=score_listed, summary=dict)
+    return SimpleNamespace(card=card, recipe=tiny_recipe(**changes), score_listed=score_listed, summary=dict)
 
 
 def patients(folder: Path, of_normal: int, of_abnormal: int) -> Cohort:
@@ -97,3 +100,24 @@ def test_a_row_that_names_a_file_of_several_slices_is_one_image(tmp_path: Path) 
     model = ddad.fit(cohort, tiny_recipe(holdout=0), workers=0)
     assert evaluate(model, cohort).paths == [str(tmp_path / "0.tif"), str(tmp_path / "1.tif")]
     assert write_score_maps(model, cohort, tmp_path, count=1)
+
+
+def test_masks_outside_of_what_the_network_sees_leave_out_pixel_metrics_alone(tmp_path: Path) -> None:
+    normal, lesion, edge = write_images(tmp_path / "images", 3)
+    marked = np.zeros((16, 32), np.uint8)
+    marked[12:, 14:18] = 255  # in the lowest rows, where the map is highest
+    Image.fromarray(marked).save(tmp_path / "lesion.png")
+    Image.fromarray(np.roll(marked, 14, axis=1)).save(tmp_path / "edge.png")
+    manifest = tmp_path / "manifest.csv"
+    rows = [f"{normal},test,0,", f"{lesion},test,1,lesion.png", f"{edge},test,1,edge.png"]
+    manifest.write_text("\n".join(["path,role,label,mask", *rows]) + "\n")
+    found = evaluate(stand_in(images__aspect="crop"), Cohort.from_manifest(manifest))
+    assert set(found.images) == {"image"}
+    assert found.pixels == {}
+    (warning,) = found.warnings
+    assert warning.startswith(f"pixel metrics are left out: {edge}: its mask ")
+    assert warning.endswith("edge.png lies outside of the square that images.aspect=crop takes.")
+
+    whole = evaluate(stand_in(), Cohort.from_manifest(manifest))
+    assert whole.warnings == []
+    assert whole.pixels["image"].auroc > 0.7

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, read_mask, seen_in_fit
 from ddad.cohorts.rows import described
-from ddad.errors import CohortError, ImageError, writing_to
+from ddad.errors import CohortError, DdadError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
 from ddad.files import whole_folder
 from ddad.images import Placement
 from ddad.model import Model, write_run
 from ddad.progress import Progress
+from ddad.recipe_sections import Preprocessing
 from ddad.training.device import Compute, DeviceName, Precision
 
 _FEW_GROUPS = 10
@@ -77,7 +78,7 @@ def evaluate(
     """Score the labelled test images of `cohort` and measure every score and map.
 
     Intervals ask about other patients: the bootstrap draws the cohort's groups. Pixel metrics are taken over all test
-    images at the size of the network's input, if every abnormal image has a mask.
+    images at the size of the network's input, if every abnormal image has a mask of something that the network sees.
 
     Raises:
         CohortError: there are no normal, or no abnormal, test images.
@@ -88,7 +89,7 @@ def evaluate(
     label_of = {str(path): label for label in paths for path in paths[label]}
     skipped: list[SkippedImage] = list(cohort.skipped)
     warnings = [*cohort.warnings, *_seen_in_training(model, cohort)]
-    masks = _readable_masks(cohort, warnings)
+    masks = _masks_on_grid(cohort, model.recipe.images, warnings)
     scored_paths: list[str] = []
     scores: dict[str, list[float]] = {}
     maps: dict[str, list[NDArray[np.float32]]] = {}
@@ -107,12 +108,7 @@ def evaluate(
             scores.setdefault(name, []).append(score)
         if masks:
             size = model.recipe.images.image_size
-            mask = masks.get(finding.path)
-            grids.append(
-                np.zeros((size, size), dtype=bool)
-                if mask is None
-                else mask_on_grid(Placement.of(mask.shape, finding.preprocessing.aspect).cut(mask), size)
-            )
+            grids.append(masks.get(finding.path, np.zeros((size, size), dtype=bool)))
             for name, score_map in finding.maps.items():
                 maps.setdefault(name, []).append(score_map)
     labels = [label_of[path] for path in scored_paths]
@@ -144,25 +140,41 @@ def labelled_test_paths(cohort: Cohort) -> dict[int, list[Path]]:
     return paths
 
 
-def _readable_masks(cohort: Cohort, warnings: list[str]) -> dict[str, NDArray[np.bool_]]:
-    """Read the masks of abnormal test images; none are used unless every such image has a usable one."""
+def _masks_on_grid(cohort: Cohort, preprocessing: Preprocessing, warnings: list[str]) -> dict[str, NDArray[np.bool_]]:
+    """Read the masks of abnormal test images at the size of the network's input, by path of the image.
+
+    None are used unless every such image has one that can be read and marks something of what the network sees;
+    `warnings` then says which one has not.
+    """
     abnormal = cohort.of(Role.TEST, 1)
     if abnormal["mask"].isna().all():
         return {}
     masks = {}
-    for path, mask in zip(abnormal["path"], abnormal["mask"], strict=True):
-        if pd.isna(mask):
-            problem = "has no mask"
-        else:
-            try:
-                masks[str(path)] = read_mask(mask)
-                problem = "" if masks[str(path)].any() else f"its mask {mask} is empty"
-            except ImageError as error:
-                problem = str(error)
-        if problem:
-            warnings.append(f"pixel metrics are left out: {path}: {problem}.")
+    for path, file in zip(abnormal["path"], abnormal["mask"], strict=True):
+        try:
+            masks[str(path)] = _mask_on_grid(file, preprocessing)
+        except DdadError as error:
+            warnings.append(f"pixel metrics are left out: {path}: {error}.")
             return {}
     return masks
+
+
+def _mask_on_grid(file: str | None, preprocessing: Preprocessing) -> NDArray[np.bool_]:
+    """Read one mask at the size of the network's input.
+
+    Raises:
+        CohortError: there is none, or it marks nothing of what the network sees.
+        ImageError: it cannot be read.
+    """
+    if pd.isna(file):
+        raise CohortError("has no mask")
+    mask = read_mask(str(file))
+    if not mask.any():
+        raise CohortError(f"its mask {file} is empty")
+    seen = Placement.of((mask.shape[0], mask.shape[1]), preprocessing.aspect).cut(mask)
+    if not seen.any():
+        raise CohortError(f"its mask {file} lies outside of the square that images.aspect=crop takes")
+    return mask_on_grid(seen, preprocessing.image_size)
 
 
 def _shared_groups(cohort: Cohort, paths: list[str]) -> list[int] | None:
