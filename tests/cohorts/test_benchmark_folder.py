@@ -217,3 +217,27 @@ def test_fewer_normals_are_part_of_more_and_follow_from_the_seed(folder: Path) -
     assert len({frozenset(drawn[1, seed]) for seed in range(6)}) > 1
     with pytest.raises(CohortError, match=r"4 normal images were asked for, but train\.0 has 3"):
         Cohort.from_benchmark(folder, normals=(4, 0))
+
+
+def test_masks_are_found_at_the_place_of_their_image_or_by_a_name_that_no_other_has(
+    folder: Path, split: dict[str, Any]
+) -> None:
+    split["test"]["1"] = ["p1/s01.png", "p2/s01.png", "p2/s02.png", str(folder / "elsewhere.png")]
+    (folder / "data.json").write_text(json.dumps(split))
+    for patient in ("p1", "p2"):
+        (folder / "masks" / patient).mkdir(parents=True)
+
+    def masks(*files: str) -> list[str | None]:
+        for name in files:
+            (folder / "masks" / name).touch()
+        rows, _ = read_benchmark(folder, Path("data.json"), None, None)
+        of_test = [row.mask for row in rows if row.label == 1]
+        return [mask and str(mask.relative_to(folder / "masks")) for mask in of_test]
+
+    (folder / "elsewhere.png").touch()  # an image is not its own mask
+    assert masks("p1/s01.png", "p2/s02.png") == ["p1/s01.png", None, "p2/s02.png", None]
+    assert masks("p2/s01.png", "elsewhere.png") == ["p1/s01.png", "p2/s01.png", "p2/s02.png", "elsewhere.png"]
+    for name in ("p1/s01.png", "p2/s01.png"):
+        (folder / "masks" / name).unlink()
+    with pytest.raises(CohortError, match=r"has the mask .*s01\.png: p1/s01\.png or p2/s01\.png"):
+        masks("s01.png")

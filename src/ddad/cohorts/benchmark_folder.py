@@ -40,7 +40,8 @@ def read_benchmark(
 
     Raises:
         CohortError: a folder or file is missing, the split is malformed, or names an image twice or leads out of
-            `images/`, or the anomaly rate, the unseen class or the normal images cannot be had.
+            `images/`, two images have one mask, or the anomaly rate, the unseen class or the normal images cannot be
+            had.
     """
     images = folder / "images"
     for place in (folder, images):
@@ -77,12 +78,34 @@ def read_benchmark(
         # The labels of unlabeled images serve only to set the anomaly rate: they end here.
         label = int(key[-1]) if role == Role.TEST else None
         origin = f"{file.name}, {'train.unlabeled' if role == Role.UNLABELED else key}"
-        masks = [folder / "masks" / f"{Path(name).stem}.png" if key == "test.1" else None for name in names[key]]
-        rows += [
-            Row(images / name, role, origin, label, mask=mask if mask and mask.is_file() else None)
-            for name, mask in zip(names[key], masks, strict=True)
-        ]
+        masks = _masks(folder / "masks", names[key], file) if key == "test.1" else {}
+        rows += [Row(images / name, role, origin, label, mask=masks.get(name)) for name in names[key]]
     return rows, notes
+
+
+def _masks(folder: Path, names: list[str], file: Path) -> dict[str, Path]:
+    """Find the masks of images by name: at the same place within their folder, else directly in it.
+
+    Raises:
+        CohortError: two images have the same one.
+    """
+    found: dict[str, Path] = {}
+    image_of: dict[Path, str] = {}
+    for name in names:
+        # An absolute name has no place within the folder.
+        places = [folder / f"{Path(name).stem}.png"]
+        if not Path(name).is_absolute():
+            places.insert(0, folder / Path(name).with_suffix(".png"))
+        mask = next((place for place in places if place.is_file()), None)
+        if mask is None:
+            continue
+        if mask in image_of:
+            raise CohortError(
+                f"{file}: it is unclear which image of test.1 has the mask {mask}: {image_of[mask]} or {name}. "
+                "Put each mask where its image is: masks/a/1.png for a/1.jpg."
+            )
+        found[name], image_of[mask] = mask, name
+    return found
 
 
 def _listed_rate(names: dict[str, list[str]]) -> float | None:
