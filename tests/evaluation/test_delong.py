@@ -177,3 +177,21 @@ def test_groups_that_cannot_be_used_are_named() -> None:
         delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3, 4], ["a", "a", "b", "c"])
     with pytest.raises(CohortError, match=r"4 labels, but groups of shape \(3,\)"):
         delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3, 4], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("patients", [3, 7, 21, 25, 26, 30, 31])
+def test_components_that_cancel_out_within_patients_leave_no_variance(patients: int) -> None:
+    """Rounding made the variance negative, and its root a complex number."""
+    labels, groups = np.repeat([0, 1], patients), np.tile(np.arange(patients), 2)
+    found = delong_test(labels, groups.astype(float), np.zeros(2 * patients), groups)
+    assert found.difference == pytest.approx(0)
+    assert (found.standard_error, found.p_value) == (0, 1)
+    interval = delong_interval(labels, groups.astype(float), groups)
+    assert [interval.low, interval.high] == pytest.approx([0.5, 0.5])
+
+
+def test_a_difference_without_variance_has_no_p_value() -> None:
+    # Of two patients, whose components cancel out.
+    found = delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 3, 2, 4], ["a", "b", "a", "b"])
+    assert (found.difference, found.standard_error) == (0.25, 0)
+    assert np.isnan(found.p_value)

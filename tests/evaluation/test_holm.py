@@ -13,6 +13,10 @@ def test_hand_computed() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
+def test_a_test_without_a_p_value_counts() -> None:
+    assert holm([np.nan, 0.01, 0.03]) == pytest.approx([np.nan, 0.03, 0.06], nan_ok=True)
+
+
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_lies_between_the_p_value_and_bonferroni_and_keeps_the_order(p_values: list[float]) -> None:
     corrected = holm(p_values)

@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ddad.errors import CohortError
-from ddad.evaluation import delong_test, image_metrics, paired_bootstrap
+from ddad.evaluation import Resampled, delong_test, image_metrics, paired_bootstrap
+from ddad.evaluation.resampling import Resamples
 
 LABELS = np.repeat([0, 1], 80)
 
@@ -89,3 +90,43 @@ def test_neither_class_vanishes_from_a_resample_of_few_groups() -> None:
     assert np.isfinite(found["auc"].samples).all()
     with pytest.raises(CohortError, match=r"5 labels, but groups of shape \(4,\)"):
         paired_bootstrap(labels, {"one": np.ones((1, 5))}, groups[1:])
+
+
+def test_a_kind_of_one_patient_varies_with_another() -> None:
+    """Normals of patients 0 and 2, abnormals of 1 and 2: each kind drawn apart, all resamples were alike."""
+    labels, patients = np.array([0, 0, 1, 1, 0, 1]), [0, 0, 1, 1, 2, 2]
+    first, second = np.array([[1.0, 2.0, 3.0, 4.0, 2.5, 1.5]]), np.array([[3.0, 1.0, 2.0, 4.0, 1.5, 2.5]])
+    found = paired_bootstrap(labels, {1: first, 2: second}, patients, resamples=200)
+    assert found[1]["auc"].samples.std() > 0
+    test, _ = found[1]["ap"].against(found[2]["ap"])
+    assert 0.01 < test.p_value < 1
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (["n", "n", "a", "a", "b", "b"], [[0, 1], [2, 3], [4, 5]]),
+        (["n", "a", "a", "b", "b"], [[1, 2], [0, 3, 4]]),
+        (["n", "n", "a", "a", "b"], [[0, 1], [2, 3, 4]]),
+        (["n", "n", "b"], [[0, 1, 2]]),
+        (["n", "a", "b"], [[0, 1, 2]]),
+        (["n", "n", "a"], [[0, 1], [2]]),  # nothing shares a class with it
+    ],
+)
+def test_kinds_of_patients_are_drawn_apart_if_they_have_two(kinds: list[str], expected: list[list[int]]) -> None:
+    labels = [label for kind in kinds for label in {"n": [0], "a": [1], "b": [0, 1]}[kind]]
+    groups = [number for number, kind in enumerate(kinds) for _ in range(2 if kind == "b" else 1)]
+    times = Resamples.draw(labels, groups, 500, 0).times
+    assert (times[0] == 1).all()
+    for together in expected:
+        assert (times[:, together].sum(axis=1) == len(together)).all()
+        assert (times[1:, together].std(axis=0) > 0).all() == (len(together) > 1)
+    for label in (0, 1):  # neither class vanishes
+        of_class = sorted({group for group, own in zip(groups, labels, strict=True) if own == label})
+        assert times[:, of_class].any(axis=1).all()
+
+
+def test_resamples_that_are_all_alike_give_no_p_value() -> None:
+    one, other = Resampled(0.8, np.full(50, 0.8)), Resampled(0.6, np.full(50, 0.6))
+    assert np.isnan(one.against(other)[0].p_value)
+    assert one.against(one)[0].p_value == 1

@@ -7,6 +7,7 @@ curve data". Where each image is a group of its own, this is DeLong's variance.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +18,12 @@ from ddad.errors import CohortError
 from ddad.evaluation.intervals import Interval
 from ddad.evaluation.resampling import group_numbers
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A difference, its standard error, and the two-sided p-value of "there is none"."""
+    """A difference, its standard error, and the two-sided p-value of "there is none", NaN where none can be had."""
 
     difference: float
     standard_error: float
@@ -88,9 +91,14 @@ def delong_interval(
 
 
 def two_sided_p(difference: float, standard_error: float) -> float:
-    """Return the p-value of a difference that is normally distributed around zero."""
+    """Return the p-value of a difference that is normally distributed around zero.
+
+    Without a standard error it is 1 where there is no difference and 0 where it is complete, from 0 to 1; else it is
+    NaN, because nothing is known of how the difference varies.
+    """
     if standard_error < 1e-12:
-        return 1.0 if abs(difference) < 1e-12 else 0.0
+        certain = {0.0: 1.0, 1.0: 0.0}
+        return certain.get(round(abs(difference), 12), math.nan)
     return float(2 * stats.norm.sf(abs(difference) / standard_error))
 
 
@@ -123,5 +131,6 @@ def _variance(
         there = np.unique(groups)
         variance += float(np.sum(sums[there] ** 2)) / (len(there) - 1) * (len(there) / size) / size
         shares.append(sums / size)
-    # A group with both kinds of images ties the two sums together.
-    return variance + 2 * count / (count - 1) * float(shares[0] @ shares[1])
+    # A group with both kinds of images ties the two sums together. They may cancel out, but for rounding.
+    tied = variance + 2 * count / (count - 1) * float(shares[0] @ shares[1])
+    return tied if tied > _ROUNDING * variance else 0.0

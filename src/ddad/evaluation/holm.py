@@ -10,7 +10,7 @@ def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Correct p-values so that one false alarm among all of them is as rare as each single one was (Holm 1979).
 
     Args:
-        p_values: (N,), of N tests.
+        p_values: (N,), of N tests; one that is NaN stays so, and counts among the N.
 
     Returns:
         (N,), in the order given, each at most 1.

@@ -36,7 +36,8 @@ class Resampled:
     def against(self, other: Resampled, confidence: float = 0.95) -> tuple[PairedTest, Interval]:
         """Compare with another method on the same resamples.
 
-        The p-value takes the difference as normally distributed, with the standard deviation of its resamples.
+        The p-value takes the difference as normally distributed, with the standard deviation of its resamples. Where
+        these are all alike, it is that of `two_sided_p` without a standard error.
         """
         differences = self.samples - other.samples
         difference = self.estimate - other.estimate

@@ -2,8 +2,9 @@
 
 Slices of one patient are no independent images: drawn one by one, they give intervals that are several times too
 narrow. So whole clusters are drawn (Rutter 2000, "Bootstrap estimation of diagnostic accuracy with patient-clustered
-data"). Groups with normal images alone, with abnormal ones alone and with both are drawn apart from each other, so
-that neither class ever vanishes. Where each image is a group of its own, normals and abnormals are drawn apart.
+data"). Groups with normal images alone, with abnormal ones alone and with both are drawn apart from each other; a kind
+of one group, which would never vary, is drawn with another. A resample in which a class has vanished is drawn again.
+Where each image is a group of its own, normals and abnormals are drawn apart.
 """
 
 from __future__ import annotations
@@ -56,10 +57,16 @@ class Resamples:
         )
         times = np.ones((resamples + 1, count), np.int16)
         rng = np.random.default_rng(seed)
-        for kind in (has_normal & ~has_abnormal, has_abnormal & ~has_normal, has_normal & has_abnormal):
-            if size := int(kind.sum()):
-                for rows in _blocks(1, len(times), size):
-                    times[rows, kind] = rng.multinomial(size, np.full(size, 1 / size), size=rows.stop - rows.start)
+        undrawn = np.arange(1, resamples + 1)
+        while len(undrawn):
+            for kind in _drawn_together(has_normal, has_abnormal):
+                size = int(kind.sum())
+                for rows in _blocks(0, len(undrawn), size):
+                    drawn = rng.multinomial(size, np.full(size, 1 / size), size=len(undrawn[rows]))
+                    times[np.ix_(undrawn[rows], kind)] = drawn
+            # A class can be missing only where kinds are drawn together.
+            lacks = [~times[np.ix_(undrawn, side)].any(axis=1) for side in (has_normal, has_abnormal) if side.any()]
+            undrawn = undrawn[np.any(lacks, axis=0)]
         return cls(abnormal, members, times)
 
     def counts(self, scores: npt.NDArray[np.float64]) -> Iterator[tuple[Counts, Counts]]:
@@ -80,6 +87,26 @@ class Resamples:
                 np.add.reduceat(weights * side, starts, axis=1, dtype=np.int64) for side in (~abnormal, abnormal)
             )
             yield normal, positive
+
+
+def _drawn_together(
+    has_normal: npt.NDArray[np.bool_], has_abnormal: npt.NDArray[np.bool_]
+) -> list[npt.NDArray[np.bool_]]:
+    """Divide groups by the kinds of images they have; a kind of one group joins one that it shares a class with.
+
+    Drawn by itself, a single group would be the same in every resample.
+    """
+    both = has_normal & has_abnormal
+    of_one = [has_normal & ~has_abnormal, has_abnormal & ~has_normal]
+    if not both.any():
+        return [kind for kind in of_one if kind.any()]
+    for kind in of_one:
+        if kind.sum() == 1:
+            both = both | kind
+    apart = [kind for kind in of_one if kind.sum() > 1]
+    if both.sum() == 1 and apart:
+        return [*apart[:-1], apart[-1] | both]
+    return [*apart, both]
 
 
 def group_numbers(groups: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64]:
