@@ -104,6 +104,16 @@ def test_groups_of_the_records_stand_behind_every_test(records: list[dict[str, A
     assert (row["auc_low"], row["auc_p_bootstrap"]) != (before["auc_low"], before["auc_p_bootstrap"])
 
 
+def test_a_difference_that_does_not_vary_is_not_significant() -> None:
+    one, other = (record(method, 0, {"image": 1.0}, [0, 0, 1, 1]) for method in ("ae", "fpi"))
+    one["scores"]["image"], other["scores"]["image"] = [1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]
+    one["groups"] = [0, 1, 0, 1]  # of two patients, whose components cancel out
+    scores = pooled_scores([one, other])
+    (row,) = comparisons(scores, resampled(scores)).to_dict("records")
+    assert (row["auc_difference"], row["auc_significant"]) == (25, False)
+    assert np.isnan([row["auc_p"], row["auc_p_holm"]]).all()
+
+
 def test_images_of_one_patient_are_not_tested(records: list[dict[str, Any]]) -> None:
     records[0]["groups"] = [*range(60), *[60] * 60]
     scores = pooled_scores(records)

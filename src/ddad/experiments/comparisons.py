@@ -112,8 +112,8 @@ def comparisons(scores: Scores, measures: dict[Contender, dict[str, Resampled]])
     Returns:
         A row for each pair, measures in percent: AUC by DeLong's test (`auc_p`, corrected `auc_p_holm`) and by the
         bootstrap (`auc_p_bootstrap`, interval `auc_low` to `auc_high`), average precision by the bootstrap; and
-        whether each difference is significant at 5 % after correction. No row with fewer than `LEAST` groups of normal
-        or of abnormal images.
+        whether each difference is significant at 5 % after correction; one without a p-value, because it does not
+        vary, is not. No row with fewer than `LEAST` groups of normal or of abnormal images.
     """
     if min(scores.independent()) < LEAST:
         return pd.DataFrame()
