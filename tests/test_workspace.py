@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -115,6 +116,19 @@ def test_a_plan_is_known_whatever_it_holds(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_is_an_error_for_a_user(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         Workspace.beside(tmp_path / ("a" * 300)).holds({})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked on this system")
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_work_goes_on_where_the_file_system_has_no_locks(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(code, "no locks here")
+
+    monkeypatch.setattr("ddad.workspace.fcntl.flock", flock)
+    with locked(tmp_path / "lock") as mine:
+        assert mine
 
 
 def test_a_lock_is_had_by_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -19,6 +20,8 @@ try:
 except ImportError:  # not a POSIX system: two runs into one folder are then not noticed
     fcntl = None  # type: ignore[assignment]
 
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What file systems say that have no locks, as some of clusters: two runs into one folder are then not noticed."""
 _PLAN, _LOCK, _STOPWATCH = "plan.json", "lock", "stopwatch.json"
 
 
@@ -152,4 +155,8 @@ def locked(path: Path, *, wait: Callable[[], None] | None = None) -> Iterator[bo
                     yield False
                     return
                 wait()
+            except OSError as error:
+                if error.errno not in _WITHOUT_LOCKS:
+                    raise
+                break
         yield True

@@ -13,6 +13,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 from ddad.cohorts import Cohort, find_images
 from ddad.errors import ImageError
 from ddad.images import Selection, decode_file, expand, read_image
+from ddad.images.nifti import count_nifti_slices
 
 VOLUME = np.random.default_rng(0).integers(-500, 500, (6, 7, 5)).astype(np.int16)
 ORIENTATIONS = [
@@ -79,6 +80,13 @@ def test_flat_and_coloured_files(tmp_path: Path) -> None:
     image = read_image(tmp_path / "colour.nii#2")
     np.testing.assert_array_equal(image.pixels, np.flip(colour[:, :, 1].swapaxes(0, 1), (0, 1)))
     assert image.value_range == (0, 255)
+
+
+def test_a_file_of_two_axes_is_one_slice_whatever_plane_it_says(tmp_path: Path) -> None:
+    coronal = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], float)
+    nibabel.save(nibabel.Nifti1Image(VOLUME[..., 0], coronal), tmp_path / "flat.nii")
+    assert count_nifti_slices(tmp_path / "flat.nii") == 1
+    np.testing.assert_array_equal(read_image(tmp_path / "flat.nii").pixels[..., 0], expected_slice(VOLUME, 1))
 
 
 def test_slices_of_a_volume_stay_together(tmp_path: Path) -> None:

@@ -214,6 +214,8 @@ def test_exif_and_tiff_orientation_is_applied(tmp_path: Path, orientation: int) 
     image = read_image(tmp_path / "a.jpg")
     with Image.open(tmp_path / "a.jpg") as stored:
         assert (image.pixels[..., 0] == turns[orientation](np.asarray(stored))).all()
+    Image.fromarray(coarse).save(tmp_path / "a.png", exif=exif)
+    assert (read_image(tmp_path / "a.png").pixels[..., 0] == turns[orientation](coarse)).all()
     for name, array in (("8.tif", GREY8), ("16.tif", GREY16)):
         tifffile.imwrite(tmp_path / name, array, extratags=[(274, "H", 1, orientation, True)])
         assert (read_image(tmp_path / name).pixels[..., 0] == turns[orientation](array)).all()

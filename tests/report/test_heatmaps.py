@@ -16,7 +16,7 @@ from ddad.images import Placement
 from ddad.model import Finding
 from ddad.recipe_sections import Preprocessing
 from ddad.report import heatmaps
-from ddad.report.heatmaps import draw, write_pictures
+from ddad.report.heatmaps import draw, picture_name, write_pictures
 
 
 def finding(path: Path, size: tuple[int, int], score_map: np.ndarray, **preprocessing: Any) -> Finding:
@@ -132,3 +132,12 @@ def test_a_sliver_is_not_enlarged_beyond_bounds(
     with Image.open(tmp_path / "overlay.png") as picture:
         assert picture.width * picture.height <= 1.2 * 2**16
         assert min(picture.size) >= min(size)
+
+
+def test_names_of_pictures_fit_into_any_file_system() -> None:
+    """A name is limited in bytes, of which a letter may take four."""
+    name = picture_name(1, "影" * 80 + ".dcm#12")
+    assert len(name.encode()) < 120
+    assert name.startswith("000001_影")
+    assert name.endswith("_12")
+    assert picture_name(0, "a/scan.nii.gz#3") == "000000_scan_3"

@@ -58,7 +58,7 @@ def count_nifti_slices(path: Path) -> int:
         ImageError: the file is damaged, or absurdly large.
     """
     with decoding(path, "NIfTI"), _opened(path) as image:
-        return _sides(image)[CanonicalAxes.of(image.affine).axial]
+        return _sides(image)[_axes(image).axial]
 
 
 def read_nifti(path: Path, frame: Frame | None = None) -> MedicalImage:
@@ -68,7 +68,7 @@ def read_nifti(path: Path, frame: Frame | None = None) -> MedicalImage:
         ImageError: the file is damaged, truncated or absurdly large, or it has no such slice or volume.
     """
     with decoding(path, "NIfTI"), _opened(path) as image:
-        axes = CanonicalAxes.of(image.affine)
+        axes = _axes(image)
         volumes = math.prod(image.shape[3:])
         count = _sides(image)[axes.axial]
         notes: tuple[str, ...] = ()
@@ -138,7 +138,7 @@ def read_nifti_grid(path: Path) -> NiftiGrid:
         header.set_sform(*image.header.get_sform(coded=True))
         header.set_qform(*image.header.get_qform(coded=True))
         header.set_xyzt_units(image.header.get_xyzt_units()[0])
-        return NiftiGrid(shape, CanonicalAxes.of(image.affine), header, type(image))
+        return NiftiGrid(shape, _axes(image), header, type(image))
 
 
 @contextmanager
@@ -167,6 +167,12 @@ def _opened(path: Path) -> Iterator[Any]:
             if zipped and math.prod(_sides(image)) * dtype.itemsize > LARGEST_BYTE_COUNT:
                 raise ImageError(path, f"a volume unpacks to more than {LARGEST_BYTE_COUNT} bytes: unpack it to .nii")
             yield image
+
+
+def _axes(image: Any) -> CanonicalAxes:
+    """Return how axial slices lie; a file of two axes is one slice, shown as it is stored if that is not axial."""
+    axes = CanonicalAxes.of(image.affine)
+    return CanonicalAxes() if len(image.shape) == 2 and axes.axial != 2 else axes
 
 
 def _sides(image: Any) -> list[int]:

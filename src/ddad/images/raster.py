@@ -39,7 +39,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def read_png(path: Path) -> MedicalImage:
-    """Read a PNG of any depth and colour type.
+    """Read a PNG of any depth and colour type, upright as its EXIF orientation says.
 
     Raises:
         ImageError: the file is damaged, truncated, or absurdly large.
@@ -49,19 +49,21 @@ def read_png(path: Path) -> MedicalImage:
         check_size(path, width, height)
         with _quietly():
             image = PngImagePlugin.PngImageFile(file)
+            orientation = _exif_orientation(image)
         notes = _frame_notes(getattr(image, "n_frames", 1), "frames")
         if depth == 16 and image.mode in ("RGB", "RGBA", "LA"):
-            return _read_deep_png(path, notes)
+            return _read_deep_png(path, notes, orientation)
         image.load()
-        return _from_pillow(image, path, "png", notes, bits=depth)
+        return _from_pillow(image, path, "png", notes, bits=depth, orientation=orientation)
 
 
-def _read_deep_png(path: Path, notes: tuple[str, ...]) -> MedicalImage:
+def _read_deep_png(path: Path, notes: tuple[str, ...], orientation: int) -> MedicalImage:
     """Read 16 bits of colour or beside transparency, of which Pillow keeps the upper byte."""
     samples = imagecodecs.png_decode(path.read_bytes()).astype(np.float32)
     opaque = float(2**16 - 1)
     pixels, alpha_notes = (samples, ()) if samples.shape[2] == 3 else _on_black(samples, opaque)
-    return MedicalImage(pixels, (0.0, opaque), str(path), "png", bits=16, warnings=notes + alpha_notes)
+    upright = _upright(pixels, orientation)
+    return MedicalImage(upright, (0.0, opaque), str(path), "png", bits=16, warnings=notes + alpha_notes)
 
 
 def read_jpeg(path: Path) -> MedicalImage:

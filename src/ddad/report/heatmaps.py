@@ -19,6 +19,7 @@ from ddad.images import Address, Placement, normalise, read_image
 from ddad.model import Finding
 from ddad.report.source_image import bands
 
+_LONGEST_NAME = 80  # bytes: file systems take 255, and number, frame and kind follow
 _SHORTEST_SIDE = 256  # small images are enlarged, so that a person sees something
 _MOST_ENLARGED = 2**24  # pixels: a strip of one row would become a picture of many gigabytes
 
@@ -26,7 +27,8 @@ _MOST_ENLARGED = 2**24  # pixels: a strip of one row would become a picture of m
 def picture_name(number: int, path: str) -> str:
     """Return a file name that is unique by `number` and recognisable by the image's own name."""
     address = Address.parse(path)
-    own_name = re.sub(r"[^\w.-]+", "_", Path(address.label.removesuffix(".gz")).stem)[:80]
+    own_name = re.sub(r"[^\w.-]+", "_", Path(address.label.removesuffix(".gz")).stem)
+    own_name = own_name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     frame = "" if address.frame is None else f"_{address.frame.number}"
     return f"{number:06d}_{own_name}{frame}"
 
