@@ -26,6 +26,7 @@ from ddad.detectors import ddad as detector_module
 from ddad.errors import CohortError
 from ddad.experiments import grid as grid_module
 from ddad.experiments.published import BENCHMARKS
+from ddad.files import MARKER
 from ddad.report import findings as findings_module
 from ddad.training.device import Compute
 from support import TINY as TINY_SETTINGS
@@ -338,6 +339,27 @@ def test_the_precision_of_an_evaluation_is_recorded(run: Run, model: Path, phant
     tested = ("--test-normal", phantom / "test_normal", "--test-abnormal", phantom / "test_abnormal", "--out", out)
     assert run("evaluate", model, *tested, "--device", "cpu", "--precision", "bf16").code == 0
     assert json.loads((out / "run.json").read_text())["scoring"] == {"device": "cpu", "precision": "bf16"}
+
+
+def test_nothing_that_is_read_is_overwritten(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
+    """Folders that `ddad` wrote may be replaced, but not by a command that reads from them."""
+    data = shutil.copytree(phantom, tmp_path / "data")
+    own = shutil.copytree(model, data / "model")
+    (data / MARKER).touch()
+    tested = ("--test-normal", data / "test_normal", "--test-abnormal", data / "test_abnormal")
+    commands = [
+        ("score", own, phantom / "test_normal", "--out", own),
+        ("score", own, phantom / "test_normal", "--out", tmp_path / "scores", "--dicom-results", data),
+        ("evaluate", own, *tested, "--out", own),
+        ("evaluate", model, *tested, "--out", data),
+        ("fit", "--normal", data / "normal", "--out", data),
+    ]
+    before = contents(data)
+    for command in commands:
+        done = run(*command, "--overwrite")
+        assert done.code == 1, command
+        assert flat("which is read") in flat(done.err)
+    assert contents(data) == before
 
 
 @pytest.mark.parametrize("rate", ["0", "2"])

@@ -96,6 +96,26 @@ def output_folder(folder: str | Path, *, overwrite: bool, apart_from: Iterable[s
     return resolved
 
 
+def spare(folders: Iterable[Path], outputs: Iterable[Path | None]) -> None:
+    """Check, before any work, that no folder that is read is, or lies in, a folder to write, which it could replace.
+
+    Args:
+        folders: that are read.
+        outputs: folders to write; None for one that is not wanted.
+
+    Raises:
+        OutputError: an output would take the place of what is read.
+    """
+    read = {folder.resolve(): folder for folder in folders}
+    for output in outputs:
+        if output is None:
+            continue
+        target = output.resolve()
+        for place, folder in read.items():
+            if place.is_relative_to(target):
+                raise OutputError(f"{output}: is, or holds, {folder}, which is read. Choose another place for it.")
+
+
 def output_file(file: Path, option: str) -> None:
     """Check, before any work, that a file may be written at a place.
 

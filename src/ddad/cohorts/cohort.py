@@ -179,6 +179,10 @@ class Cohort:
         """Return the files of a role, of a label if one is given, in the order of the table."""
         return [Path(path) for path in self.of(role, label)["path"]]
 
+    def folders(self) -> set[Path]:
+        """Return the folders that the files of all roles lie in."""
+        return {Path(path).parent for path in self.table["path"]}
+
     def counts(self) -> dict[str, int]:
         """Count the images: normal, unlabeled, test, test_normal, test_abnormal, and abnormal if there are any."""
         abnormal = len(self.of(Role.ABNORMAL))

@@ -98,7 +98,7 @@ def evaluate(
     for finding in model.score_listed(
         [*paths[0], *paths[1]],
         device=device,
-        precision=compute.precision,
+        precision=precision,
         progress=progress,
         on_skipped=skipped.append,
         maps=bool(masks),

@@ -31,7 +31,7 @@ def evaluate(
     from ddad.cli.terminal import terminal_progress
     from ddad.experiments.evaluation import evaluate as evaluate_model
     from ddad.experiments.evaluation import write_evaluation
-    from ddad.files import output_folder
+    from ddad.files import output_folder, spare
     from ddad.model import Model
 
     if out is not None:
@@ -48,6 +48,7 @@ def evaluate(
             volume=volume,
             progress=progress,
         )
+        spare([model, *cohort.folders()], [out])
         fitted = Model.load(model)
         evaluation = evaluate_model(fitted, cohort, device=device, precision=precision, progress=progress)
     if out is not None:

@@ -52,6 +52,7 @@ def fit(
     from ddad.errors import SettingError
     from ddad.evaluation.calibration import NOT_CALIBRATED
     from ddad.evaluation.prevalence import NOT_ESTIMATED
+    from ddad.files import spare
     from ddad.fitting import fit as fit_model
     from ddad.selecting import fit_best, read_candidates
 
@@ -84,6 +85,7 @@ def fit(
             anomaly_rate=anomaly_rate,
             progress=progress,
         )
+        spare(cohort.folders(), [out])
         if candidates is None:
             model = fit_model(
                 cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress

@@ -55,11 +55,13 @@ def score(
     from ddad.cli.terminal import say, terminal_progress
     from ddad.errors import SettingError
     from ddad.evaluation.calibration import NOT_CALIBRATED
+    from ddad.files import spare
     from ddad.images import Selection
     from ddad.model import Model
     from ddad.report.findings import write_findings
 
     selection = Selection(slices, volume)
+    spare([model], [out, dicom_results, nifti_maps])
     fitted = Model.load(model)
     if false_alarm_rate is not None:
         if fitted.calibration is None:
