@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -225,3 +226,50 @@ def test_what_may_be_empty_is_left_empty_and_what_must_be_there_is_named(tmp_pat
 def test_a_picture_of_a_slice_bears_its_number() -> None:
     assert picture_name(3, "scan.dcm#12") == "000003_scan_12"
     assert picture_name(3, "folder/scan.png") == "000003_scan"
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        (["ISO 2022 IR 6", "ISO 2022 IR 58"], "Zhang^XiaoDong"),
+        ("GB18030", "Zhang^XiaoDong=张^小东"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞"),
+        ("ISO 2022 IR 100", "Müller^Jörg"),
+        ("ISO_IR 6", "Plain^Name"),
+        ("", "Plain^Name"),
+    ],
+)
+def test_names_of_any_script_stand_in_all_objects(tmp_path: Path, character_set: str | list[str], name: str) -> None:
+    source = write_source(tmp_path / "a.dcm", 37, 53)
+    data = pydicom.dcmread(source)
+    data.SpecificCharacterSet = character_set
+    data.PatientName = name
+    data.save_as(source)
+
+    model = ModelIdentity("Röntgen 胸部", "ddad", "ab" * 32, "r_dual", (0.0, 1.0))
+    assert DicomResults(tmp_path / "out", model).write(finding_of(str(source), 37, 53), 0) is None
+
+    for kind in ("map", "overlay", "report"):
+        file = tmp_path / "out" / f"000000_a_{kind}.dcm"
+        made = pydicom.dcmread(file)
+        assert made.SpecificCharacterSet == "ISO_IR 192"
+        assert str(made.PatientName) == name
+        assert errors_of(file) == []
+    assert "model Röntgen 胸部" in hd.sr.srread(tmp_path / "out" / "000000_a_report.dcm").to_json(
+        dump_handler=lambda content: json.dumps(content, ensure_ascii=False)
+    )
+
+
+@pytest.mark.parametrize("left_out", ["SliceThickness", "FrameOfReferenceUID"])
+def test_a_source_may_lack_what_some_scanners_leave_out(tmp_path: Path, left_out: str) -> None:
+    source = write_source(tmp_path / "a.dcm", 37, 53)
+    data = pydicom.dcmread(source)
+    if left_out == "SliceThickness":
+        del data.SliceThickness
+    else:
+        data.FrameOfReferenceUID = ""
+    data.save_as(source)
+
+    assert DicomResults(tmp_path / "out", MODEL).write(finding_of(str(source), 37, 53), 0) is None
+    assert errors_of(tmp_path / "out" / "000000_a_map.dcm") == []

@@ -29,6 +29,7 @@ _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
 )
+_UNICODE = "ISO_IR 192"
 _FORMS = {"DA": re.compile(r"\d{8}"), "TM": re.compile(r"\d\d(\d\d(\d\d(\.\d{1,6})?)?)?")}
 _GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _FRAME_GEOMETRY = {
@@ -73,12 +74,13 @@ class SourceHeader:
         data: pydicom.Dataset = deepcopy(self.data)
         # The kind of object by which highdicom knows a single slice.
         data.SOPClassUID = CTImageStorage
-        if "FrameOfReferenceUID" not in data:
+        if not data.get("FrameOfReferenceUID"):
             data.FrameOfReferenceUID = generate_uid()
             data.ImagePositionPatient = [0, 0, 0]
             data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
             data.PixelSpacing = data.get("PixelSpacing") or data.get("ImagerPixelSpacing") or [1, 1]
             data.SliceThickness = 1
+        data.SliceThickness = data.get("SliceThickness")  # may be empty, but not left out
         return data
 
     def without_identity(self, text: str) -> str:
@@ -159,6 +161,9 @@ def _read(address: Address, file: Path) -> SourceHeader | None:
         kind = dictionary_VR(keyword)
         value = data.get(keyword, "")
         data[keyword] = pydicom.DataElement(keyword, kind, _sound(value, kind) if kind in _FORMS else value)
+    # What is filed beside a source repeats its texts, and says more than its character set may have letters for.
+    data.decode()
+    data.SpecificCharacterSet = _UNICODE
     return SourceHeader(data, frame)
 
 
