@@ -35,6 +35,33 @@ def test_one_identifier_for_all_means_that_studies_are_the_groups(tmp_path: Path
     assert find_groups(rows(*paths))[0] == [str(paths[index]) for index in (0, 0, 2)]
 
 
+def test_identifiers_of_many_studies_are_placeholders_and_others_are_patients(tmp_path: Path) -> None:
+    """Sites anonymise each in its own way; one real identifier among them does not make patients of the others."""
+    counts = {"ANON": 30, "ANONYMOUS": 25, "ann": 20}
+    studies = [(patient, number) for patient, count in counts.items() for number in range(count)]
+    paths = [
+        write_slice(tmp_path / f"{patient}-{number}-{half}.dcm", patient, f"1.2.{len(patient)}.{number}")
+        for patient, number in studies
+        for half in range(2)
+    ]
+    groups, torn, notes = find_groups(rows(*paths))
+    assert len(set(groups)) == 30 + 25 + 1
+    assert not torn
+    assert len(notes) == 1
+    assert notes[0].startswith(f"2 patient identifiers of 110 DICOM files, e.g. {paths[0]}, have more than 20 studies")
+    assert "ann" not in notes[0].replace(str(tmp_path), "").split()
+    assert find_groups(rows(*paths[110:], paths[0]))[2] == []
+
+
+def test_a_placeholder_on_both_sides_tears_no_patient(tmp_path: Path) -> None:
+    paths = [write_slice(tmp_path / f"{number}.dcm", "ANON", f"1.2.{number}") for number in range(30)]
+    sides = [*rows(*paths[:20]), *rows(*paths[20:], role=Role.TEST), *rows(write_slice(tmp_path / "a", "ann", "1.3"))]
+    groups, torn, notes = find_groups(sides)
+    assert len(set(groups)) == 31
+    assert not torn
+    assert [note.partition(",")[0] for note in notes] == ["1 patient identifier of 30 DICOM files"]
+
+
 def test_files_that_name_nobody_stand_alone(tmp_path: Path) -> None:
     paths = [write_slice(tmp_path / f"{number}.dcm", None, None) for number in range(2)]
     picture = write_images(tmp_path / "png", 1)[0]
