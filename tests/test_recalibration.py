@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from ddad import Cohort, fit
+from ddad import Cohort, fit, recalibration
 from ddad.errors import CalibrationError
 from ddad.images import Selection
 from ddad.recalibration import recalibrate
@@ -39,3 +40,21 @@ def test_other_slices_of_fitted_volumes_are_not_unseen(tmp_path: Path) -> None:
         "80 of 96 normal images are left out, because what a model has seen scores too low: 20 exact copies of images "
         "that the model was fitted on, 60 other slices of files that it was fitted on."
     ]
+
+
+def test_decoded_images_lie_on_disk_and_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of 20,000 images do not fit in memory."""
+    fit(Cohort.from_folders(normal=volumes(tmp_path / "normal", 2, 0)), tiny_recipe(detector="ae", holdout=0),
+        out=tmp_path / "m", workers=0)  # fmt: skip
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    grouped = []
+
+    def spy(images: np.ndarray, groups: list[str]) -> list[str]:
+        grouped.append(isinstance(images, np.memmap))
+        return groups
+
+    monkeypatch.setattr(recalibration, "groups_with_copies", spy)
+    recalibrate(tmp_path / "m", Cohort.from_folders(normal=volumes(tmp_path / "other", 2, 1)))
+    assert grouped == [True]
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, decode, seen_in_fit
 from ddad.cohorts.held_out import groups_with_copies
@@ -41,6 +45,7 @@ def recalibrate(
     Raises:
         CalibrationError: there are no scores and no normal images, or all of these were seen in the fit.
         ModelError: the folder holds no model.
+        OutputError: the disk for temporary files has no room for the decoded images.
         SettingError: the rate is not between 0 and 1, or the device is not there.
     """
     if false_alarm_rate is not None:
@@ -65,41 +70,49 @@ def recalibrate(
         warnings += _given_up(previous)
         false_alarm_rate = previous.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     table = cohort.of(Role.NORMAL)
-    seen = seen_in_fit(cohort, table, model.card["cohort"].get("digests", ()))
+    seen = seen_in_fit(cohort, table, model.card["cohort"].get("digests", ()), progress)
     unseen = table[~seen.any]
     if len(unseen) < len(table):
         warnings.append(
             f"{len(table) - len(unseen)} of {len(table)} normal images are left out, because what a model has seen "
             f"scores too low: {seen.counted()}."
         )
-    decoded = decode(
-        unseen["path"].tolist(),
-        model.recipe.images,
-        workers=processor_cores(),
-        progress=progress or SilentProgress(),
-        title="reading normal images",
-    )
-    if not decoded.kept:
-        raise CalibrationError(
-            f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were "
-            f"seen in the fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on "
-            "(--normal DIR)."
+    # Decoded images of a large cohort do not fit in memory.
+    with TemporaryDirectory(prefix="ddad-", ignore_cleanup_errors=True) as temporary:
+        decoded = decode(
+            unseen["path"].tolist(),
+            model.recipe.images,
+            into=Path(temporary) / "normal.npy",
+            workers=processor_cores(),
+            progress=progress,
+            title="reading normal images",
         )
-    compute = Compute.choose(device, precision or model.recipe.precision)
-    with (progress or SilentProgress()).task("scoring normal images", len(decoded.pixels)) as bar:
-        scores = []
-        for image_scores, _ in model.score_pixels(decoded.pixels, compute, maps=False):
-            scores.append(image_scores[model.primary_score])
-            bar.advance()
-    model.calibration = Calibration.from_scores(
-        scores,
-        groups_with_copies(decoded.pixels, unseen["group"].iloc[decoded.kept].tolist()),
-        of="normals given to ddad calibrate",
-        score=model.primary_score,
-        false_alarm_rate=false_alarm_rate,
-    )
+        if not decoded.kept:
+            raise CalibrationError(
+                f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were "
+                f"seen in the fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on "
+                "(--normal DIR)."
+            )
+        compute = Compute.choose(device, precision or model.recipe.precision)
+        model.calibration = Calibration.from_scores(
+            _scores(model, decoded.pixels, compute, progress or SilentProgress()),
+            groups_with_copies(decoded.pixels, unseen["group"].iloc[decoded.kept].tolist()),
+            of="normals given to ddad calibrate",
+            score=model.primary_score,
+            false_alarm_rate=false_alarm_rate,
+        )
     model.save_calibration(folder)
     return model.calibration, [*cohort.skipped, *decoded.skipped], warnings
+
+
+def _scores(model: Model, pixels: NDArray[np.float32], compute: Compute, progress: Progress) -> list[float]:
+    """Return the main score of each image."""
+    scores = []
+    with progress.task("scoring normal images", len(pixels)) as bar:
+        for image_scores, _ in model.score_pixels(pixels, compute, maps=False):
+            scores.append(image_scores[model.primary_score])
+            bar.advance()
+    return scores
 
 
 def _given_up(before: Calibration) -> list[str]:

@@ -10,7 +10,7 @@ import tifffile
 
 from ddad.cohorts import Cohort, Role, seen_in_fit
 from ddad.images import Selection
-from support import write_images
+from support import RecordedProgress, write_images
 
 
 def write_stack(path: Path, seed: int, pages: int = 6) -> Path:
@@ -69,6 +69,13 @@ def test_what_shares_a_group_with_a_seen_image_is_seen(tmp_path: Path) -> None:
     assert seen.counted() == (
         "3 exact copies of images that the model was fitted on, 1 in a group (patient) with such images"
     )
+
+
+def test_all_files_are_read_in_one_go_with_a_bar(tmp_path: Path) -> None:
+    cohort = Cohort.from_folders(normal=write_images(tmp_path, 6)[0].parent)
+    progress = RecordedProgress()
+    seen_in_fit(cohort, cohort.of(Role.NORMAL), (), progress)
+    assert [(task.total, task.done) for task in progress.tasks] == [(6, 6)]
 
 
 @pytest.mark.parametrize("role", [Role.NORMAL, Role.UNLABELED])

@@ -246,8 +246,12 @@ class Cohort:
         """Return short digests of the images of some roles, and of the whole files of those with several, sorted."""
         paths = {str(path) for role in roles for path in self.paths(role)}
         paths |= {Address.parse(path).container for path in paths}
-        self._read(sorted(paths))
-        return sorted({short_digest(self.digest(path)) for path in paths} - {_UNREADABLE})
+        return sorted(set(self.short_digests(sorted(paths))) - {_UNREADABLE})
+
+    def short_digests(self, paths: Sequence[str], progress: Progress | None = None) -> list[str]:
+        """Return the short digest of each image or file, in order; `progress` is told of each file that is read."""
+        self._read(paths, progress)
+        return [short_digest(self.digest(path)) for path in paths]
 
     @cached_property
     def _digests(self) -> dict[Path, str]:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ddad.cohorts.cohort import Cohort, short_digest
+from ddad.cohorts.cohort import Cohort
 from ddad.images import Address
+from ddad.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Seen:
         return ", ".join(f"{int(found.sum())} {words}" for words, found in kinds.items() if found.any())
 
 
-def seen_in_fit(cohort: Cohort, table: pd.DataFrame, digests: Collection[str]) -> Seen:
+def seen_in_fit(
+    cohort: Cohort, table: pd.DataFrame, digests: Collection[str], progress: Progress | None = None
+) -> Seen:
     """Tell which rows of a cohort's table a model has learned from.
 
     Patients are not recognised by what the model keeps, which says nothing of them; only where one of a patient's
@@ -53,11 +56,15 @@ def seen_in_fit(cohort: Cohort, table: pd.DataFrame, digests: Collection[str]) -
         table: some of its rows.
         digests: `cohort.digests` of a model card. Cards of earlier versions have none of files with several images:
             other slices of these are not recognised.
+        progress: told of each file that is read.
     """
     known, paths = set(digests), table["path"].tolist()
-    copies = np.array([short_digest(cohort.digest(path)) in known for path in paths], bool)
     files = [Address.parse(path).container for path in paths]
-    slices = np.array([short_digest(cohort.digest(file)) in known for file in files], bool) & ~copies
+    copies, slices = (
+        np.array([digest in known for digest in cohort.short_digests(named, progress)], bool)
+        for named in (paths, files)
+    )
+    slices &= ~copies
     torn = set(table["group"][copies | slices])
     related = table["group"].isin(torn).to_numpy(bool) & ~copies & ~slices
     return Seen(copies, slices, related)

@@ -81,7 +81,9 @@ class Calibration(BaseModel):
                 f"calibration: {score} of {len(values)} normal images; finite scores are needed. Try "
                 "--precision fp32; if that does not help, fit the model anew with a lower learning rate."
             )
-        by_group = tuple(tuple(np.sort(values[names == name]).tolist()) for name in np.unique(names))
+        _, member, sizes = np.unique(names, return_inverse=True, return_counts=True)
+        ascending = values[np.lexsort((values, member))]
+        by_group = tuple(tuple(group.tolist()) for group in np.split(ascending, np.cumsum(sizes)[:-1]))
         rate = FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate
         return cls(of=of, score=score, groups=by_group).at(rate)
 

@@ -88,7 +88,7 @@ def evaluate(
     paths = labelled_test_paths(cohort)
     label_of = {str(path): label for label in paths for path in paths[label]}
     skipped: list[SkippedImage] = list(cohort.skipped)
-    warnings = [*cohort.warnings, *_seen_in_training(model, cohort)]
+    warnings = [*cohort.warnings, *_seen_in_training(model, cohort, progress)]
     masks = _masks_on_grid(cohort, model.recipe.images, warnings)
     scored_paths: list[str] = []
     scores: dict[str, list[float]] = {}
@@ -199,8 +199,8 @@ def _few_groups(labels: list[int], groups: list[int] | None) -> list[str]:
     return warnings
 
 
-def _seen_in_training(model: Model, cohort: Cohort) -> list[str]:
-    seen = seen_in_fit(cohort, cohort.of(Role.TEST), model.card["cohort"].get("digests", ()))
+def _seen_in_training(model: Model, cohort: Cohort, progress: Progress | None) -> list[str]:
+    seen = seen_in_fit(cohort, cohort.of(Role.TEST), model.card["cohort"].get("digests", ()), progress)
     if not seen.any.any():
         return []
     return [
