@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,23 @@ def test_a_fit_without_a_folder_leaves_nothing_on_disk(
     fit(cohort, tiny_recipe(), workers=0)
     assert names(tmp_path) == before
     assert names(tmp_path / "temporary") == set()
+
+
+def test_an_archive_with_copies_of_the_normals_does_not_train_on_held_out_ones(cohort: Cohort, tmp_path: Path) -> None:
+    """A calibration is made by images that nothing in the fit has seen."""
+    plain = fit(cohort, tiny_recipe(), workers=0)
+    for path in cohort.paths(Role.NORMAL):
+        shutil.copy(path, tmp_path / "unlabeled" / f"copy of {path.name}")
+    model = fit(
+        Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled"), tiny_recipe(), workers=0
+    )
+    seen = model.card["cohort"]
+    assert (seen["held_out_normal"], seen["unlabeled"], seen["left_out"]) == (2, 18, {"unlabeled": 2})
+    assert any(text.startswith("2 of 20 unlabeled images are left out of training") for text in seen["warnings"])
+    assert plain.card["cohort"]["left_out"] == {"unlabeled": 0}
+    ndm = {name: value for name, value in plain.detector.state_dict().items() if name.startswith("ndm")}
+    assert ndm
+    assert same_tensors(ndm, {name: model.detector.state_dict()[name] for name in ndm})
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(cohort: Cohort) -> None:

@@ -27,7 +27,7 @@ from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import STEPS, estimate_prevalence
 from ddad.making import make_model
 from ddad.model import Model
-from ddad.normals import MINIMUM_NORMALS, Normals, known_normals, require_images, trusted_normals
+from ddad.normals import MINIMUM_NORMALS, Normals, Stored, known_normals, require_images, trusted_normals
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
@@ -155,7 +155,8 @@ def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, 
     images = _decode(cohort, recipe, context)
     normals = _choose_normals(images, recipe, context)
     detector = DETECTORS[recipe.detector](recipe)
-    curves = detector.fit(normals.file, normals.unlabeled, _with_groups(context, images, normals))
+    unlabeled = None if normals.unlabeled is None else normals.unlabeled.file
+    curves = detector.fit(normals.trained.file, unlabeled, _with_groups(context, normals))
     card = _card(cohort, detector, images, normals) | {
         "compute": {**context.compute.to_json(), "workers": context.workers},
         "training_curves": curves,
@@ -189,6 +190,10 @@ class _Images:
         """Return the patient of each image."""
         return list(self.rows[name]["group"])
 
+    def stored(self, name: str, context: FitContext) -> Stored | None:
+        """Return the images as a file; None if there are none."""
+        return Stored(context.workspace / f"{name}.npy", self.groups(name)) if name in self.pixels else None
+
 
 def _decode(cohort: Cohort, recipe: Recipe, context: FitContext) -> _Images:
     """Write the pixels of each role that is learned from into a file of the workspace."""
@@ -219,16 +224,14 @@ def _choose_normals(images: _Images, recipe: Recipe, context: FitContext) -> Nor
     """Take the images that are known to be normal, or else those of the pile that are likely to be.
 
     Raises:
-        CohortError: they are too few.
+        CohortError: they are too few, or no unlabeled image is left beside those held out.
     """
-    if _PILE in images.pixels:
-        paths = list(images.rows[_PILE]["path"])
-        pile = context.workspace / f"{_PILE}.npy"
-        normals = trusted_normals(pile, paths, images.groups(_PILE), recipe, context)
+    known, pile, unlabeled, abnormal = (images.stored(name, context) for name in (_KNOWN, _PILE, _UNLABELED, _ABNORMAL))
+    if pile is not None:
+        normals = trusted_normals(pile, list(images.rows[_PILE]["path"]), abnormal, recipe, context)
     else:
-        unlabeled = context.workspace / f"{_UNLABELED}.npy" if _UNLABELED in images.pixels else None
-        known = context.workspace / f"{_KNOWN}.npy"
-        normals = known_normals(known, images.groups(_KNOWN), unlabeled, recipe)
+        assert known is not None
+        normals = known_normals(known, unlabeled, abnormal, recipe)
     if normals.count < MINIMUM_NORMALS:
         raise CohortError(
             f"normal: only {normals.count} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
@@ -239,11 +242,11 @@ def _choose_normals(images: _Images, recipe: Recipe, context: FitContext) -> Nor
     return normals
 
 
-def _with_groups(context: FitContext, images: _Images, normals: Normals) -> FitContext:
+def _with_groups(context: FitContext, normals: Normals) -> FitContext:
     """Return the context with what the detector may know of the images: patients, and which are abnormal."""
-    abnormal = context.workspace / f"{_ABNORMAL}.npy" if _ABNORMAL in images.pixels else None
-    groups = {context.workspace / f"{name}.npy": images.groups(name) for name in images.pixels}
-    return replace(context, abnormal=abnormal, groups={**groups, **normals.groups})
+    groups = {stored.file: stored.groups for stored in (normals.trained, *normals.beside.values())}
+    abnormal = None if normals.abnormal is None else normals.abnormal.file
+    return replace(context, abnormal=abnormal, groups=groups)
 
 
 def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals) -> dict[str, Any]:
@@ -260,12 +263,14 @@ def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals)
             "digests": cohort.digests(*_LEARNED_FROM),
             "normal": normals.count,
             "held_out_normal": len(normals.held_out),
-            "unlabeled": 0 if normals.unlabeled is None else len(_mapped(normals.unlabeled)),
-            "abnormal": len(images.pixels.get(_ABNORMAL, ())),
+            **{str(role): 0 for role in (Role.UNLABELED, Role.ABNORMAL)},
+            **{str(role): len(stored.groups) for role, stored in normals.beside.items()},
+            "left_out": {str(role): stored.left_out for role, stored in normals.beside.items()},
             **described(images.skipped),
             "warnings": [
                 *cohort.warnings,
                 *([NOT_KNOWN_NORMAL] if _PILE in images.pixels else []),
+                *(warning for stored in normals.beside.values() for warning in stored.warnings),
                 *(f"{warning.path}: {warning.text}" for warning in images.warnings),
             ],
         },
@@ -280,7 +285,7 @@ def _calibrate(model: Model, normals: Normals, context: FitContext) -> None:
     """Enter into the card what unseen normal images score, and calibrate by them if they are known to be normal."""
     pixels, of = normals.held_out, normals.of
     if not len(pixels):
-        pixels, of = _mapped(normals.file), "training normals"
+        pixels, of = _mapped(normals.trained.file), "training normals"
     model.card["held_out_normals"], scores = _statistics(model, pixels, context, of=of)
     if normals.held_groups:
         model.calibration = Calibration.from_scores(scores, normals.held_groups, of=of, score=model.primary_score)

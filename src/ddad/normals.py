@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, hold_out_unseen
+from ddad.cohorts.held_out import related
 from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import hold_out_groups
 from ddad.detectors import FitContext
@@ -19,32 +20,62 @@ from ddad.recipe import Recipe
 from ddad.trimming import divide_pile
 
 MINIMUM_NORMALS = 8
+_HELD_OUT = "held-out normals"
+_OTHER_CALIBRATION = (
+    "hold nothing out (--set holdout=0) and calibrate with other normals (ddad calibrate MODEL --normal DIR)"
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Images in a file.
+
+    Attributes:
+        file: `.npy` file, (N, C, S, S) in [-1, 1].
+        groups: the patient of each.
+        left_out: how many were there besides, which show what held-out normals do.
+        warnings: what to know of that.
+    """
+
+    file: Path
+    groups: list[str]
+    left_out: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Normals:
-    """The images that stand for normal ones in a fit.
+    """The images that stand for normal ones in a fit, and what is trained on beside them.
 
     Attributes:
-        file: `.npy` file of those to train on.
-        count: how many those are.
+        trained: those to train on.
         held_out: (N, C, S, S), kept out of training; none of them if the recipe holds out nothing.
         of: what the held-out images are called.
         held_groups: of each held-out image, its patient joined with near copies; None where they are not known to be
             normal, so that no threshold may be taken from them.
-        unlabeled: `.npy` file of what is left of the unlabeled images; None if there are none.
-        groups: by `.npy` file, the patient of each image in it.
+        unlabeled: what is left of the unlabeled images; None if there are none.
+        abnormal: what is left of those known to be abnormal; None if there are none.
         notes: for the model card.
     """
 
-    file: Path
-    count: int
+    trained: Stored
     held_out: NDArray[np.float32]
     of: str
     held_groups: list[str] | None
-    unlabeled: Path | None
-    groups: dict[Path, list[str]]
-    notes: dict[str, Any]
+    unlabeled: Stored | None
+    abnormal: Stored | None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many images are trained on as normal ones."""
+        return len(self.trained.groups)
+
+    @property
+    def beside(self) -> dict[Role, Stored]:
+        """The unlabeled and the abnormal images, where there are any, by role."""
+        stored = {Role.UNLABELED: self.unlabeled, Role.ABNORMAL: self.abnormal}
+        return {role: images for role, images in stored.items() if images is not None}
 
 
 def require_images(cohort: Cohort, recipe: Recipe) -> None:
@@ -66,39 +97,90 @@ def require_images(cohort: Cohort, recipe: Recipe) -> None:
         )
 
 
-def known_normals(file: Path, groups: Sequence[str], unlabeled: Path | None, recipe: Recipe) -> Normals:
+def known_normals(known: Stored, unlabeled: Stored | None, abnormal: Stored | None, recipe: Recipe) -> Normals:
     """Hold out a part of the images that are known to be normal, and write the rest beside their file.
 
+    Unlabeled and abnormal images that show what held-out ones do are left out of training.
+
     Args:
-        file: `.npy` file of all of them, (N, C, S, S) in [-1, 1].
-        groups: the patient of each.
-        unlabeled: `.npy` file of the unlabeled images, if there are any.
+        known: all images that are known to be normal.
+        unlabeled: the unlabeled images, if there are any.
+        abnormal: those known to be abnormal, if there are any.
         recipe: its `holdout` and `seed` are followed.
 
     Raises:
+        CohortError: no unlabeled image is left.
         OutputError: the disk is full.
     """
     # An empty file cannot be mapped.
-    known = np.load(file, mmap_mode="r" if groups else None, allow_pickle=False)
-    kept, held, joined = hold_out_unseen(known, groups, recipe.holdout, recipe.seed)
-    rest = file
-    if len(held):
-        rest = file.with_name("normal.npy")
-        save_rows(known, kept, rest)
-    names = [joined[index] for index in held]
-    groups_left = {rest: [groups[index] for index in kept]}
-    return Normals(rest, len(kept), known[held], "held-out normals", names, unlabeled, groups_left, {})
+    images = np.load(known.file, mmap_mode="r" if known.groups else None, allow_pickle=False)
+    kept, held, joined = hold_out_unseen(images, known.groups, recipe.holdout, recipe.seed)
+    held_out, held_groups = images[held], [known.groups[index] for index in held]
+    if not len(held):
+        return Normals(known, held_out, _HELD_OUT, [], unlabeled, abnormal)
+    trained = Stored(known.file.with_name("normal.npy"), [known.groups[index] for index in kept])
+    save_rows(images, kept, trained.file)
+    return Normals(
+        trained,
+        held_out,
+        _HELD_OUT,
+        [joined[index] for index in held],
+        unlabeled and without_related(unlabeled, Role.UNLABELED, held_out, held_groups),
+        abnormal and without_related(abnormal, Role.ABNORMAL, held_out, held_groups),
+    )
+
+
+def without_related(stored: Stored, role: Role, held: NDArray[np.float32], held_groups: Sequence[str]) -> Stored:
+    """Leave out images that show what held-out normals do, which would no longer be unseen; write the rest.
+
+    Args:
+        stored: the images.
+        role: of them.
+        held: held-out normals, (N, C, S, S) in [-1, 1].
+        held_groups: the patient of each.
+
+    Raises:
+        CohortError: no image is left.
+        OutputError: the disk is full.
+    """
+    images = np.load(stored.file, mmap_mode="r", allow_pickle=False)
+    is_related, can_be_told = related(images, stored.groups, held, held_groups)
+    warnings = []
+    if not can_be_told:
+        warnings.append(
+            f"more than half of the {role} images are like held-out normals, so that near copies cannot be told from "
+            "others: only identical ones and those of the same groups (patients) are left out of training, and the "
+            f"false-alarm rate may be missed. Name groups in a manifest, or {_OTHER_CALIBRATION}."
+        )
+    left = np.flatnonzero(~is_related)
+    left_out = len(images) - len(left)
+    why = (
+        "they are copies of held-out normals, or of the same groups (patients), and the fit must not see what it is "
+        "calibrated by"
+    )
+    if not len(left):
+        raise CohortError(
+            f"{role}: none of {len(images)} images is left to train on: {why}. Add other {role} images, or "
+            f"{_OTHER_CALIBRATION}."
+        )
+    if not left_out:
+        return replace(stored, warnings=warnings)
+    file = stored.file.with_name(f"{stored.file.stem} unrelated.npy")
+    save_rows(images, left, file)
+    said = f"{left_out} of {len(images)} {role} images are left out of training: {why}."
+    warnings.insert(0, f"{said} To train on them, {_OTHER_CALIBRATION}.")
+    return Stored(file, [stored.groups[index] for index in left], left_out, warnings)
 
 
 def trusted_normals(
-    pile: Path, paths: Sequence[str], groups: Sequence[str], recipe: Recipe, context: FitContext
+    pile: Stored, paths: Sequence[str], abnormal: Stored | None, recipe: Recipe, context: FitContext
 ) -> Normals:
     """Let unlabeled images that are likely to be normal stand for normal ones: the unsupervised mode.
 
     Args:
-        pile: `.npy` file of all unlabeled images, (N, C, S, S) in [-1, 1].
+        pile: all unlabeled images.
         paths: of each.
-        groups: the patient of each.
+        abnormal: those known to be abnormal, if there are any.
         recipe: its `trimming`, `reconstruction`, `holdout` and `seed` are followed.
         context: workspace, device, workers and progress.
 
@@ -106,20 +188,20 @@ def trusted_normals(
         CohortError: too few would be trusted.
     """
     _require_pile(len(paths), recipe)
-    divided = divide_pile(pile, paths, groups, recipe, context)
+    divided = divide_pile(pile.file, paths, pile.groups, recipe, context)
     context.progress.message(divided.describe())
     pixels = divided.pixels
+    parts = {
+        name: Stored(context.workspace / f"{name}.npy", [pile.groups[place] for place in places])
+        for name, places in divided.places.items()
+    }
     return Normals(
-        context.workspace / "normal.npy",
-        len(pixels["normal"]),
+        parts["normal"],
         pixels.get("held-out normal", pixels["normal"][:0]),
         "held-out trusted images",
         None,
-        context.workspace / "unlabeled.npy" if "unlabeled" in pixels else None,
-        {
-            context.workspace / f"{name}.npy": [groups[place] for place in places]
-            for name, places in divided.places.items()
-        },
+        parts["unlabeled"] if "unlabeled" in pixels else None,
+        abnormal,
         {"unsupervised": divided.to_json()},
     )
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddad.cohorts import hold_out_unseen
-from ddad.cohorts.held_out import groups_with_copies
+from ddad.cohorts.held_out import groups_with_copies, related
 from ddad.cohorts.near_copies import joined_groups
 from ddad.cohorts.split import hold_out, hold_out_groups
 
@@ -42,6 +42,21 @@ def test_patients_stay_whole_and_copies_join_them() -> None:
 def test_images_that_are_all_alike_keep_their_groups() -> None:
     images = np.repeat(pictures(1), 6, axis=0)
     assert groups_with_copies(images, list("abcdef")) == list("abcdef")
+
+
+def test_copies_and_their_groups_and_the_held_out_ones_groups_are_related() -> None:
+    images, held = pictures(10), pictures(12)[10:]
+    images[1] = 0.5 * held[1][..., ::-1] + 0.1
+    found, can_be_told = related(images, list("abbcdefghi"), held, ["h", "another"])
+    assert np.flatnonzero(found).tolist() == [1, 2, 8]
+    assert can_be_told
+
+
+def test_where_all_images_are_alike_only_identical_ones_are_related() -> None:
+    images = np.repeat(pictures(1), 6, axis=0) + np.arange(6, dtype=np.float32)[:, None, None, None] / 100
+    found, can_be_told = related(images, list("abcdef"), images[[2]], ["x"])
+    assert np.flatnonzero(found).tolist() == [2]
+    assert not can_be_told
 
 
 def test_joined_groups_chain() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ddad.cohorts.near_copies import joined_groups, near_copy_groups
+from ddad.cohorts.near_copies import joined_groups, near_copies_of, near_copy_groups
 from ddad.cohorts.split import Indices, hold_out_groups
 
 _TOO_LARGE = 0.5
@@ -36,6 +36,32 @@ def hold_out_unseen(
     joined = groups_with_copies(images, groups) if share else list(groups)
     kept, held = hold_out_groups(joined, share, seed)
     return kept, held, joined
+
+
+def related(
+    images: NDArray[np.float32], groups: Sequence[str], held: NDArray[np.float32], held_groups: Sequence[str]
+) -> tuple[NDArray[np.bool_], bool]:
+    """Tell which images show what held-out ones do: near copies, and all of a group (patient) with these or with them.
+
+    Where more than half of the images are near copies, these cannot be told from others, and only identical images
+    count.
+
+    Args:
+        images: (N, C, S, S) in [-1, 1], S a multiple of 16; they may lie on disk.
+        groups: the group of each, as it was given.
+        held: (M, C, S, S).
+        held_groups: of each, as it was given.
+
+    Returns:
+        (N,) whether an image does, and whether near copies could be told from others.
+    """
+    copies = near_copies_of(held, images)
+    can_be_told = bool(copies.mean() <= _TOO_LARGE)
+    if not can_be_told:
+        identical = {image.tobytes() for image in held}
+        copies = np.array([image.tobytes() in identical for image in images], bool)
+    names = np.asarray(groups, dtype=str)
+    return np.isin(names, [*held_groups, *names[copies]]), can_be_told
 
 
 def groups_with_copies(images: NDArray[np.float32], groups: Sequence[str]) -> list[str]:

@@ -40,6 +40,18 @@ def near_copy_groups(images: NDArray[np.float32], correlation: float = 0.97) -> 
     return groups
 
 
+def near_copies_of(
+    originals: NDArray[np.float32], images: NDArray[np.float32], correlation: float = 0.97
+) -> NDArray[np.bool_]:
+    """Tell which images (N, C, S, S) are near copies of one of the originals (M, C, S, S), S a multiple of 16."""
+    small, rows = thumbnails(images), standardised(thumbnails(originals))
+    found = np.zeros(len(images), bool)
+    for pictures in (small, small[:, :, ::-1]):
+        for _, places in correlated(rows, standardised(pictures), correlation):
+            found[places] = True
+    return found
+
+
 def standardised(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return pictures (N, H, W) as rows (N, H·W) of mean 0 and length 1: their products are correlations."""
     flat = pictures.reshape(len(pictures), -1)

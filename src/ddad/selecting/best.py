@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddad.cohorts import Cohort, Role, decode, hold_out_unseen
+from ddad.cohorts import Cohort, Role, decode
 from ddad.cohorts.pixels import save_rows
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
@@ -24,6 +24,7 @@ from ddad.files import whole_file, write_atomically
 from ddad.fitting import check_plan, plan_of, say_what_is_not_read, train
 from ddad.making import make_model
 from ddad.model import Model
+from ddad.normals import Stored, known_normals
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
@@ -187,13 +188,13 @@ def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tupl
         Which are which, and the patient of each image to fit on, by file.
     """
     folder = context.workspace
-    pixels, groups = [], []
+    stored = []
     for role in (Role.NORMAL, Role.UNLABELED):
-        table = cohort.of(role)
+        table, into = cohort.of(role), folder / "to-divide" / f"all-{role}.npy"
         decoded = decode(
             table["path"].tolist(),
             recipe.images,
-            into=folder / f"all-{role}.npy",
+            into=into,
             workers=processor_cores(),
             progress=context.progress,
             title=f"reading {role} images",
@@ -202,18 +203,17 @@ def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tupl
             raise CohortError(
                 f"{role}: no usable image. The first: {decoded.skipped[0].path}: {decoded.skipped[0].reason}"
             )
-        pixels.append(decoded.pixels)
-        groups.append(table["group"].iloc[decoded.kept].tolist())
+        stored.append(Stored(into, table["group"].iloc[decoded.kept].tolist()))
     # What the winner will hold out to be calibrated by must not have chosen it.
-    kept = hold_out_unseen(pixels[0], groups[0], recipe.holdout, recipe.seed)[0]
-    save_rows(pixels[0], kept, folder / "to-divide.npy")
-    normal, unlabeled = np.load(folder / "to-divide.npy", mmap_mode="r", allow_pickle=False), pixels[1]
-    groups[0] = [groups[0][index] for index in kept]
-    division = divide(normal, unlabeled, (groups[0], groups[1]), recipe.seed)
+    parts = known_normals(stored[0], stored[1], None, recipe)
+    assert parts.unlabeled is not None
+    sides = (parts.trained, parts.unlabeled)
+    normal, unlabeled = (np.load(side.file, mmap_mode="r", allow_pickle=False) for side in sides)
+    division = divide(normal, unlabeled, (sides[0].groups, sides[1].groups), recipe.seed)
     left: dict[Path, list[str]] = {}
     for images, places, own, name in (
-        (normal, division.kept_normal, groups[0], "normal"),
-        (unlabeled, division.kept_unlabeled, groups[1], "unlabeled"),
+        (normal, division.kept_normal, sides[0].groups, "normal"),
+        (unlabeled, division.kept_unlabeled, sides[1].groups, "unlabeled"),
     ):
         save_rows(images, places, folder / f"{name}.npy")
         left[folder / f"{name}.npy"] = [own[place] for place in places]
