@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ def test_the_chosen_candidate_is_fitted_on_all_images(
     assert card["selection"]["candidates"][1]["changes"] == {"reconstruction.members": 1}
     assert model.summary()["selection"] == model.card["selection"]
     assert {path.name for path in tmp_path.iterdir()} == before | {"m"}
+
+
+def test_copies_of_normals_held_out_of_the_fit_choose_nothing(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in cohort.paths("normal"):
+        shutil.copy(path, tmp_path / "unlabeled" / f"copy of {path.name}")
+    archive = Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled")
+    judge = judged_by(Judge({"as given": 0}, fails="one network"), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        fit_best(archive, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0)
+    assert len(judge.images["fitted"] | judge.images["judged"]) == 56 + 60
 
 
 def test_candidates_that_were_tried_are_not_tried_again(
