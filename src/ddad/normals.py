@@ -109,7 +109,7 @@ def known_normals(known: Stored, unlabeled: Stored | None, abnormal: Stored | No
         recipe: its `holdout` and `seed` are followed.
 
     Raises:
-        CohortError: no unlabeled image is left.
+        CohortError: no unlabeled image is left, or no abnormal one.
         OutputError: the disk is full.
     """
     # An empty file cannot be mapped.
