@@ -50,11 +50,19 @@ def test_decoded_images_lie_on_disk_and_are_removed(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     grouped = []
 
-    def spy(images: np.ndarray, groups: list[str]) -> list[str]:
+    def spy(images: np.ndarray, groups: list[str]) -> tuple[list[str], bool]:
         grouped.append(isinstance(images, np.memmap))
-        return groups
+        return groups, True
 
-    monkeypatch.setattr(recalibration, "groups_with_copies", spy)
+    monkeypatch.setattr(recalibration, "joined_with_copies", spy)
     recalibrate(tmp_path / "m", Cohort.from_folders(normal=volumes(tmp_path / "other", 2, 1)))
     assert grouped == [True]
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_normals_that_are_all_alike_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit(Cohort.from_folders(normal=volumes(tmp_path / "normal", 2, 0)), tiny_recipe(detector="ae", holdout=0),
+        out=tmp_path / "m", workers=0)  # fmt: skip
+    monkeypatch.setattr(recalibration, "joined_with_copies", lambda _, groups: (groups, False))
+    *_, warnings = recalibrate(tmp_path / "m", Cohort.from_folders(normal=volumes(tmp_path / "other", 2, 1)))
+    assert [warning[:36] for warning in warnings] == ["normal images are so alike that near"]

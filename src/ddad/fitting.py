@@ -270,7 +270,7 @@ def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals)
             "warnings": [
                 *cohort.warnings,
                 *([NOT_KNOWN_NORMAL] if _PILE in images.pixels else []),
-                *(warning for stored in normals.beside.values() for warning in stored.warnings),
+                *normals.warnings,
                 *(f"{warning.path}: {warning.text}" for warning in images.warnings),
             ],
         },

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, hold_out_unseen
-from ddad.cohorts.held_out import related
+from ddad.cohorts.held_out import alike_warning, related
 from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import hold_out_groups
 from ddad.detectors import FitContext
@@ -35,12 +35,14 @@ class Stored:
         groups: the patient of each.
         left_out: how many were there besides, which show what held-out normals do.
         warnings: what to know of that.
+        alike: whether near copies of held-out normals could not be told from others.
     """
 
     file: Path
     groups: list[str]
     left_out: int = 0
     warnings: list[str] = field(default_factory=list)
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Normals:
         unlabeled: what is left of the unlabeled images; None if there are none.
         abnormal: what is left of those known to be abnormal; None if there are none.
         notes: for the model card.
+        alike: whether near copies among the normals could not be told from others.
     """
 
     trained: Stored
@@ -65,6 +68,15 @@ class Normals:
     unlabeled: Stored | None
     abnormal: Stored | None
     notes: dict[str, Any] = field(default_factory=dict)
+    alike: bool = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know of how they were divided."""
+        said = [warning for stored in self.beside.values() for warning in stored.warnings]
+        kinds = ["normal"] if self.alike else []
+        kinds += [str(role) for role, stored in self.beside.items() if stored.alike]
+        return [*said, alike_warning(kinds)] if kinds else said
 
     @property
     def count(self) -> int:
@@ -114,7 +126,7 @@ def known_normals(known: Stored, unlabeled: Stored | None, abnormal: Stored | No
     """
     # An empty file cannot be mapped.
     images = np.load(known.file, mmap_mode="r" if known.groups else None, allow_pickle=False)
-    kept, held, joined = hold_out_unseen(images, known.groups, recipe.holdout, recipe.seed)
+    kept, held, joined, can_be_told = hold_out_unseen(images, known.groups, recipe.holdout, recipe.seed)
     held_out, held_groups = images[held], [known.groups[index] for index in held]
     if not len(held):
         return Normals(known, held_out, _HELD_OUT, [], unlabeled, abnormal)
@@ -127,6 +139,7 @@ def known_normals(known: Stored, unlabeled: Stored | None, abnormal: Stored | No
         [joined[index] for index in held],
         unlabeled and without_related(unlabeled, Role.UNLABELED, held_out, held_groups),
         abnormal and without_related(abnormal, Role.ABNORMAL, held_out, held_groups),
+        alike=not can_be_told,
     )
 
 
@@ -145,13 +158,6 @@ def without_related(stored: Stored, role: Role, held: NDArray[np.float32], held_
     """
     images = np.load(stored.file, mmap_mode="r", allow_pickle=False)
     is_related, can_be_told = related(images, stored.groups, held, held_groups)
-    warnings = []
-    if not can_be_told:
-        warnings.append(
-            f"more than half of the {role} images are like held-out normals, so that near copies cannot be told from "
-            "others: only identical ones and those of the same groups (patients) are left out of training, and the "
-            f"false-alarm rate may be missed. Name groups in a manifest, or {_OTHER_CALIBRATION}."
-        )
     left = np.flatnonzero(~is_related)
     left_out = len(images) - len(left)
     why = (
@@ -164,12 +170,12 @@ def without_related(stored: Stored, role: Role, held: NDArray[np.float32], held_
             f"{_OTHER_CALIBRATION}."
         )
     if not left_out:
-        return replace(stored, warnings=warnings)
+        return replace(stored, alike=not can_be_told)
     file = stored.file.with_name(f"{stored.file.stem} unrelated.npy")
     save_rows(images, left, file)
     said = f"{left_out} of {len(images)} {role} images are left out of training: {why}."
-    warnings.insert(0, f"{said} To train on them, {_OTHER_CALIBRATION}.")
-    return Stored(file, [stored.groups[index] for index in left], left_out, warnings)
+    warning = f"{said} To train on them, {_OTHER_CALIBRATION}."
+    return Stored(file, [stored.groups[index] for index in left], left_out, [warning], not can_be_told)
 
 
 def trusted_normals(

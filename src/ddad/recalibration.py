@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, decode, seen_in_fit
-from ddad.cohorts.held_out import groups_with_copies
+from ddad.cohorts.held_out import alike_warning, joined_with_copies
 from ddad.cores import processor_cores
 from ddad.errors import CalibrationError
 from ddad.evaluation.calibration import Calibration, check_rate
@@ -93,10 +93,13 @@ def recalibrate(
                 f"seen in the fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on "
                 "(--normal DIR)."
             )
+        groups, can_be_told = joined_with_copies(decoded.pixels, unseen["group"].iloc[decoded.kept].tolist())
+        if not can_be_told:
+            warnings.append(alike_warning(["normal"]))
         compute = Compute.choose(device, precision or model.recipe.precision)
         model.calibration = Calibration.from_scores(
             _scores(model, decoded.pixels, compute, progress or SilentProgress()),
-            groups_with_copies(decoded.pixels, unseen["group"].iloc[decoded.kept].tolist()),
+            groups,
             of="normals given to ddad calibrate",
             score=model.primary_score,
             false_alarm_rate=false_alarm_rate,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddad.cohorts import hold_out_unseen
-from ddad.cohorts.held_out import groups_with_copies, related
+from ddad.cohorts.held_out import groups_with_copies, joined_with_copies, related
 from ddad.cohorts.near_copies import joined_groups
 from ddad.cohorts.split import hold_out, hold_out_groups
 
@@ -18,10 +18,11 @@ def test_near_copies_are_held_out_together() -> None:
     originals = pictures(20)
     images = np.concatenate([originals, 0.5 * originals[..., ::-1] + 0.1])
     for seed in range(5):
-        kept, held, groups = hold_out_unseen(images, [f"image {i}" for i in range(40)], 0.2, seed)
+        kept, held, groups, can_be_told = hold_out_unseen(images, [f"image {i}" for i in range(40)], 0.2, seed)
         assert len(held) == 8
         assert not set(kept % 20) & set(held % 20)
         assert len(set(groups)) == 20
+        assert can_be_told
 
 
 def test_the_choice_does_not_depend_on_the_order_of_the_images() -> None:
@@ -41,7 +42,8 @@ def test_patients_stay_whole_and_copies_join_them() -> None:
 
 def test_images_that_are_all_alike_keep_their_groups() -> None:
     images = np.repeat(pictures(1), 6, axis=0)
-    assert groups_with_copies(images, list("abcdef")) == list("abcdef")
+    assert joined_with_copies(images, list("abcdef")) == (list("abcdef"), False)
+    assert joined_with_copies(images, ["patient"] * 6) == (["patient"] * 6, True)  # they are together as it is
 
 
 def test_copies_and_their_groups_and_the_held_out_ones_groups_are_related() -> None:

@@ -13,9 +13,18 @@ from ddad.cohorts.split import Indices, hold_out_groups
 _TOO_LARGE = 0.5
 
 
+def alike_warning(kinds: Sequence[str]) -> str:
+    """Return what a user is told of images among which near copies cannot be told from others."""
+    return (
+        f"{' and '.join(kinds)} images are so alike that near copies cannot be told from others: only identical ones "
+        "and those of a group (patient) are kept together. Where a patient has several images, name groups in a "
+        "manifest, or more false alarms come than are promised."
+    )
+
+
 def hold_out_unseen(
     images: NDArray[np.float32], groups: Sequence[str], share: float, seed: int
-) -> tuple[Indices, Indices, list[str]]:
+) -> tuple[Indices, Indices, list[str], bool]:
     """Draw a share of the groups; a near copy of an image joins its group.
 
     A held-out image with a near copy among the training images scores as low as those do, and a threshold set by it
@@ -28,14 +37,15 @@ def hold_out_unseen(
         seed: the same seed chooses the same groups.
 
     Returns:
-        The indices of the images that are kept, of those held out, both ascending, and the group of each image.
+        The indices of the images that are kept, of those held out, both ascending, the group of each image, and
+        whether near copies could be told from others.
 
     Raises:
         SettingError: the share is not in [0, 1).
     """
-    joined = groups_with_copies(images, groups) if share else list(groups)
+    joined, can_be_told = joined_with_copies(images, groups) if share else (list(groups), True)
     kept, held = hold_out_groups(joined, share, seed)
-    return kept, held, joined
+    return kept, held, joined, can_be_told
 
 
 def related(
@@ -73,11 +83,17 @@ def groups_with_copies(images: NDArray[np.float32], groups: Sequence[str]) -> li
         images: (N, C, S, S) in [-1, 1], S a multiple of 16; they may lie on disk.
         groups: the group of each, such as the patient.
     """
+    return joined_with_copies(images, groups)[0]
+
+
+def joined_with_copies(images: NDArray[np.float32], groups: Sequence[str]) -> tuple[list[str], bool]:
+    """Do as `groups_with_copies`, and tell whether near copies could be told from others."""
     if len(images) < 2:
-        return list(groups)
+        return list(groups), True
     joined = _named(groups, joined_groups(groups, near_copy_groups(images)))
     largest, given = (int(np.unique(names, return_counts=True)[1].max()) for names in (joined, groups))
-    return list(groups) if largest > max(given, _TOO_LARGE * len(images)) else joined
+    can_be_told = largest <= max(given, _TOO_LARGE * len(images))
+    return (joined if can_be_told else list(groups)), can_be_told
 
 
 def _named(groups: Sequence[str], numbers: Indices) -> list[str]:
