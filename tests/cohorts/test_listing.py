@@ -7,6 +7,7 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -96,6 +97,50 @@ def test_the_fingerprint_does_not_depend_on_where_the_files_lie(mixed: Path, tmp
     assert Cohort.from_folders(normal=moved).fingerprint() == before
 
 
+def test_files_of_an_archive_may_have_numbers_for_names(tmp_path: Path) -> None:
+    """As DICOM files often have; a number behind `#` is else that of a frame."""
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.write(BUNDLED / "MR_small.dcm", "0001")
+        archive.write(BUNDLED / "CT_small.dcm", "IM#2")
+        archive.write(BUNDLED / "rtdose.dcm", "0003")
+        archive.write(BUNDLED / "dicomdirtests" / "DICOMDIR", "DICOMDIR")
+    listing = find_images(tmp_path / "study.zip")
+    frames = [f"study.zip#0003#{frame}" for frame in range(1, 16)]
+    assert [path.name for path in listing.images] == ["study.zip#0001", *frames, "study.zip#IM#2"]
+    assert [file.path.name for file in listing.passed_over] == ["study.zip#DICOMDIR"]
+    assert listing.skipped == []
+    for path, name in ((listing.images[0], "MR_small.dcm"), (listing.images[-1], "CT_small.dcm")):
+        np.testing.assert_array_equal(read_image(path).pixels, read_image(BUNDLED / name).pixels)
+
+
+def test_an_archive_is_opened_once_and_anew_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    class Counted(zipfile.ZipFile):
+        def __init__(self, *arguments: Any) -> None:
+            opened.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(archive_module.zipfile, "ZipFile", Counted)
+    file = tmp_path / "study.zip"
+    for count in (3, 5):
+        with zipfile.ZipFile(file, "w") as archive:
+            for number in range(count):
+                archive.write(BUNDLED / "MR_small.dcm", f"series/{number}")
+        opened.clear()
+        listing = find_images(file)
+        for path in listing.images:
+            read_image(path)
+        assert (len(listing.images), len(opened)) == (count, 1)
+
+
+def test_an_archive_without_files_is_passed_over(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    listing = find_images(tmp_path / "empty.zip")
+    assert (listing.images, [file.reason for file in listing.passed_over]) == ([], ["an archive without files"])
+
+
 @pytest.mark.usefixtures("mixed")
 def test_slices_with_equal_pixels_in_one_file_are_no_copies(tmp_path: Path) -> None:
     manifest = tmp_path / "cohort.csv"
@@ -109,11 +154,10 @@ def test_an_archive_bomb_and_a_damaged_archive_are_refused(tmp_path: Path, monke
         archive.writestr("bomb.png", b"\x89PNG\r\n\x1a\n" + bytes(10**7))
     (tmp_path / "broken.zip").write_bytes(b"PK\3\4" + os.urandom(100))
     listing = list_images(tmp_path, "paths")
-    assert [path.name for path in listing.images] == ["bomb.zip#bomb.png", "broken.zip"]
+    assert [path.name for path in listing.images] == ["bomb.zip#bomb.png"]
+    assert [(file.path.name, "damaged" in file.reason) for file in listing.skipped] == [("broken.zip", True)]
     with pytest.raises(ImageError, match="unpacks to more than 1000000 bytes"):
         read_image(listing.images[0])
-    with pytest.raises(ImageError, match="ZIP files are not read"):
-        read_image(listing.images[1])
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

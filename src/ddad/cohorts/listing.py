@@ -10,7 +10,7 @@ from pathlib import Path
 from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.rows import SkippedImage, printable
 from ddad.errors import CohortError, ImageError
-from ddad.images import ALL, IMAGE_SUFFIXES, Selection, expand, is_image, list_members
+from ddad.images import ALL, IMAGE_SUFFIXES, Address, Selection, expand, is_image, list_members
 from ddad.progress import Progress
 
 
@@ -138,7 +138,7 @@ def _look_at(path: Path, selection: Selection) -> Listing:
         return _images_in(path, selection)
     reason = "not an image: neither its suffix nor its content is that of a format that is read"
     try:
-        if path.name.upper() == "DICOMDIR":
+        if Address.parse(path).label.upper() == "DICOMDIR":
             return Listing(passed_over=[SkippedImage(path, "an index: the files that it lists are read themselves")])
         if is_image(path):
             return _images_in(path, selection)
@@ -152,8 +152,10 @@ def _look_into_archive(archive: Path, selection: Selection) -> Listing:
         return unprintable
     try:
         members = list_members(archive)
-    except ImageError:
-        return Listing([archive])  # reading it will say what is wrong
+    except ImageError as error:
+        return Listing(skipped=[SkippedImage(archive, error.reason)])
+    if not members:
+        return Listing(passed_over=[SkippedImage(archive, "an archive without files")])
     listing = Listing()
     for member in members:
         address = Path(f"{archive}#{member}")

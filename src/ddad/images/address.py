@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ddad.errors import SettingError
+from ddad.images.archive import holds_member
 
 _FRAME = re.compile(r"(?:^|#)(\d+)(?:,(\d+))?$")
 _SLICES = re.compile(r"all|middle|every:[1-9]\d*")
@@ -56,10 +57,14 @@ class Address:
             found = _FRAME.search(text)
             cut = found.start() if found else len(text)
         file, rest = Path(text[:cut]), text[cut + 1 :]
+        is_archive = file.suffix.lower() == ".zip"
         found = _FRAME.search(rest)
+        # An archive has no frames of its own: a number is a file in it, as DICOM files often are named.
+        if is_archive and found and (found.start() == 0 or holds_member(file, rest)):
+            found = None
         frame = Frame(int(found[1]), int(found[2] or 1)) if found else None
         member = rest[: found.start()] if found else rest
-        if member and file.suffix.lower() != ".zip":
+        if member and not is_archive:
             return cls(Path(text))
         return cls(file, member or None, frame)
 

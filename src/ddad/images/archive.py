@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -25,11 +26,21 @@ def list_members(archive: Path) -> list[str]:
     Raises:
         ImageError: the archive is damaged, or lists more files than `LARGEST_MEMBER_COUNT`.
     """
-    with decoding(archive, "ZIP"), zipfile.ZipFile(archive) as opened:
+    with decoding(archive, "ZIP"):
+        opened = _archive(archive)
         names = {info.filename for info in opened.infolist() if not info.is_dir()}
         if len(names) > LARGEST_MEMBER_COUNT:
             raise ImageError(archive, f"lists {len(names)} files, more than {LARGEST_MEMBER_COUNT}: unpack it")
         return sorted(names)
+
+
+def holds_member(archive: Path, member: str) -> bool:
+    """Tell whether an archive lists a file of this name; one that cannot be read lists none."""
+    try:
+        with decoding(archive, "ZIP"):
+            return member in _archive(archive).NameToInfo
+    except ImageError:
+        return False
 
 
 def read_member_head(archive: Path, member: str, length: int) -> bytes:
@@ -72,7 +83,8 @@ def unpacked(archive: Path, member: str) -> Iterator[Path]:
 @contextmanager
 def _opened(archive: Path, member: str) -> Iterator[IO[bytes]]:
     address = Path(f"{archive}#{member}")
-    with decoding(address, "ZIP"), zipfile.ZipFile(archive) as opened:
+    with decoding(address, "ZIP"):
+        opened = _archive(archive)
         try:
             info = opened.getinfo(member)
         except KeyError as error:
@@ -81,3 +93,17 @@ def _opened(archive: Path, member: str) -> Iterator[IO[bytes]]:
             raise ImageError(address, "encrypted: unpack the archive with its password")
         with opened.open(info) as file:
             yield file
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    status = path.stat()
+    return _kept_open(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _kept_open(path: Path, *_: int) -> zipfile.ZipFile:
+    """Open an archive once: to read its list anew for each of its files takes hours where it holds many.
+
+    Threads may read from it side by side. It is closed when it is forgotten.
+    """
+    return zipfile.ZipFile(path)
