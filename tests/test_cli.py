@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -792,6 +793,36 @@ def test_blank_slices_are_no_skipped_files(run: Run, phantom: Path, tmp_path: Pa
     done = run("evaluate", tmp_path / "m", *test, "--json")
     assert done.code == 0, done.err
     assert (done.json["skipped"], len(done.json["blank"])) == ([], 1)
+    done = run("inspect", tmp_path / "test_normal" / "volume.tif")
+    assert done.code == 0
+    assert flat("2 images can be read; 0 files are no images and were passed over.") in flat(done.err)
+    assert flat("1 blank slice or frame was passed over") in flat(done.err)
+
+
+def test_a_path_that_may_not_be_looked_at_is_no_traceback(
+    run: Run, model: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for command in (
+        ("score", model, tmp_path / ("a" * 300), "--out", tmp_path / "s"),
+        ("score", model, tmp_path / "loop", "--out", tmp_path / "s"),
+        ("score", model, phantom / "test_normal", "--out", tmp_path / "loop"),
+        ("score", model / ("a" * 300), phantom / "test_normal", "--out", tmp_path / "s"),
+        ("fit", "--normal", tmp_path / ("a" * 300), "--out", tmp_path / "m"),
+        ("fit", "--normal", phantom / "test_normal", "--out", tmp_path / "loop"),
+    ):
+        done = run(*command)
+        assert done.code == 1, command
+        assert "error: " in done.err
+        assert "Traceback" not in done.err
+
+    def refused_to_others(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("ddad.model.Path.is_dir", refused_to_others)
+    done = run("score", model, phantom / "test_normal", "--out", tmp_path / "s")
+    assert done.code == 1
+    assert done.err == f"error: {model}: Permission denied. Check the path, and who may read it.\n"
 
 
 def test_if_nothing_can_be_scored_nothing_is_written(

@@ -23,6 +23,26 @@ MARKER = ".ddad"
 """A file in every folder that `ddad` wrote: only such a folder may be replaced."""
 
 
+def is_there(path: Path) -> bool:
+    """Tell whether a path exists; False also where it may not be looked for, at which `Path.exists` raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_folder(path: Path) -> bool:
+    """Do as `is_there`, of folders."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: Path) -> bool:
+    """Do as `is_there`, of files."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def real(path: str | Path) -> Path:
+    """Return an absolute path without links; where they lead in a circle too, at which `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write; it takes the name `path` when the block ends without an error.
@@ -74,9 +94,9 @@ def output_folder(folder: str | Path, *, overwrite: bool, apart_from: Iterable[s
     Raises:
         OutputError: the folder holds something that may not be replaced.
     """
-    resolved = Path(folder).resolve()
+    resolved = real(folder)
     for path in apart_from:
-        other = Path(path).resolve()
+        other = real(path)
         if resolved.is_relative_to(other) or other.is_relative_to(resolved):
             raise OutputError(
                 f"{folder}: is, lies in, or holds {path}, which is read or written too. Choose another place for it."
@@ -106,11 +126,11 @@ def spare(folders: Iterable[Path], outputs: Iterable[Path | None]) -> None:
     Raises:
         OutputError: an output would take the place of what is read.
     """
-    read = {folder.resolve(): folder for folder in folders}
+    read = {real(folder): folder for folder in folders}
     for output in outputs:
         if output is None:
             continue
-        target = output.resolve()
+        target = real(output)
         for place, folder in read.items():
             if place.is_relative_to(target):
                 raise OutputError(f"{output}: is, or holds, {folder}, which is read. Choose another place for it.")

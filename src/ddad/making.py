@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ddad.errors import CalibrationError, ModelError, writing_to
-from ddad.files import output_folder
+from ddad.files import output_folder, real
 from ddad.model import Model
 from ddad.progress import Progress
 from ddad.workspace import Workspace, digest
@@ -46,7 +46,7 @@ def make_model(
     if out is None:
         with TemporaryDirectory(prefix="ddad-", ignore_cleanup_errors=True) as temporary:
             return made(Path(temporary))
-    workspace = Workspace.beside(Path(out).resolve())
+    workspace = Workspace.beside(real(out))
     going_on = workspace.holds(plan)
     model = _saved_model(Path(out), identity) if overwrite or going_on else None
     if model is None:

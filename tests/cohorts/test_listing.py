@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -132,6 +133,22 @@ def test_an_archive_is_opened_once_and_anew_when_it_changes(tmp_path: Path, monk
         for path in listing.images:
             read_image(path)
         assert (len(listing.images), len(opened)) == (count, 1)
+
+
+def test_a_file_that_may_not_be_looked_at_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a folder that may be listed and not entered."""
+    write_images(tmp_path, 2)
+    look = Path.is_file
+
+    def denied(path: Path) -> bool:
+        if path.name == "image-0-001.png":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    listing = list_images(tmp_path, "paths")
+    assert [path.name for path in listing.images] == ["image-0-000.png"]
+    assert [file.reason for file in listing.skipped] == ["cannot be looked at (Permission denied)"]
 
 
 def test_an_archive_without_files_is_passed_over(tmp_path: Path) -> None:

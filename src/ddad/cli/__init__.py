@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from types import FrameType
@@ -10,6 +11,10 @@ from ddad.errors import DdadError
 
 _GO_ON = ("benchmark", "fit", "prepare", "score", "sweep")
 """Verbs that keep what is done when they are interrupted."""
+
+
+_OF_THE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a path that a user named, not of `ddad`."""
 
 
 class _InterruptedError(BaseException):
@@ -34,4 +39,9 @@ def main() -> None:
         sys.exit(130)
     except DdadError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _OF_THE_PATH or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}. Check the path, and who may read it.", file=sys.stderr)
         sys.exit(1)

@@ -20,6 +20,7 @@ from ddad.cohorts.manifest import read_manifest
 from ddad.cohorts.patients import find_groups
 from ddad.cohorts.rows import Role, Row, SkippedImage, listed, printable
 from ddad.errors import CohortError
+from ddad.files import is_file
 from ddad.images import ALL, Address, Selection
 from ddad.progress import Progress
 
@@ -301,7 +302,7 @@ class Cohort:
             missing = [
                 path + (f" ({self.origins[index]})" if self.origins else "")
                 for index, path in named
-                if not Address.parse(path).file.is_file()
+                if not is_file(Address.parse(path).file)
             ]
             if missing:
                 what = "images" if column == "path" else "masks"

@@ -10,6 +10,7 @@ from pathlib import Path
 from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.rows import SkippedImage, printable
 from ddad.errors import CohortError, ImageError
+from ddad.files import is_folder, is_there
 from ddad.images import ALL, IMAGE_SUFFIXES, Address, Selection, expand, is_image, list_members
 from ddad.progress import Progress
 
@@ -50,9 +51,9 @@ def list_images(folder: Path, argument: str, selection: Selection = ALL, progres
     Raises:
         CohortError: the folder is missing, a file, unreadable, or holds no image.
     """
-    if not folder.exists():
+    if not is_there(folder):
         raise CohortError(f"{argument}: {folder} does not exist. Check the path.")
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise CohortError(f"{argument}: {folder} is a file. Name the folder that holds it.")
     listing = Listing()
 
@@ -90,7 +91,7 @@ def find_images(paths: str | Path | Sequence[str | Path], selection: Selection =
     several = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     listing = Listing()
     for path in several:
-        if path.is_dir():
+        if is_folder(path):
             listing.add(list_images(path, "paths", selection))
         elif path.suffix.lower() == ".zip":
             listing.add(_look_into_archive(path, selection))
@@ -117,12 +118,16 @@ def _files_in(folder: Path, listing: Listing) -> list[Path]:
                 listing.passed_over.append(SkippedImage(Path(parent) / name, "a link to a folder: not followed"))
         for name in files:
             path = Path(parent) / name
-            if path.is_file() or _is_hidden(path, folder):
-                found.append(path)
-            elif path.is_symlink():  # to an image, for all that can be known
-                listing.skipped.append(SkippedImage(printable(path), "a link that leads nowhere: mend or remove it"))
-            else:
-                listing.passed_over.append(SkippedImage(path, "no file but a device, a pipe or a socket"))
+            try:
+                if path.is_file() or _is_hidden(path, folder):
+                    found.append(path)
+                elif path.is_symlink():  # to an image, for all that can be known
+                    reason = "a link that leads nowhere: mend or remove it"
+                    listing.skipped.append(SkippedImage(printable(path), reason))
+                else:
+                    listing.passed_over.append(SkippedImage(path, "no file but a device, a pipe or a socket"))
+            except OSError as error:
+                listing.skipped.append(SkippedImage(printable(path), f"cannot be looked at ({error.strerror})"))
     return found
 
 

@@ -29,7 +29,8 @@ class Inspected:
         path: its address.
         status: whether it would be used.
         reason: why not.
-        is_image: False if it was found in a folder and is not taken for an image at all.
+        kind: `other` if it was found in a folder and is not taken for an image at all; `blank` if nothing is wrong with
+            it but that it shows nothing.
         shape: rows and columns; and 3 behind them, if it has colours.
         minimum: of its pixels.
         maximum: of its pixels.
@@ -46,7 +47,7 @@ class Inspected:
     path: str
     status: Literal["ok", "skipped"]
     reason: str | None = None
-    is_image: bool = True
+    kind: Literal["image", "blank", "other"] = "image"
     shape: tuple[int, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
@@ -60,8 +61,8 @@ class Inspected:
     pixels: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but `is_image`, for one line of JSON."""
-        return {name: value for name, value in asdict(self).items() if name != "is_image"}
+        """Return all but the kind, for one line of JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "kind"}
 
     def to_text(self) -> str:
         """Return one line for a person."""
@@ -109,7 +110,8 @@ def inspect_images(
         try:
             image = read_image(path)
         except ImageError as error:
-            yield Inspected(str(path), "skipped", error.reason, is_image=not isinstance(error, BlankSliceError))
+            kind: Literal["image", "blank"] = "blank" if isinstance(error, BlankSliceError) else "image"
+            yield Inspected(str(path), "skipped", error.reason, kind)
             continue
         file = None if save_pixels is None else save_pixels / f"{picture_name(number, str(path))}.png"
         if file is not None or sheet is not None:
@@ -122,7 +124,7 @@ def inspect_images(
     for skipped in listing.skipped:
         yield Inspected(str(skipped.path), "skipped", skipped.reason)
     for passed_over in listing.passed_over:
-        yield Inspected(str(passed_over.path), "skipped", passed_over.reason, is_image=False)
+        yield Inspected(str(passed_over.path), "skipped", passed_over.reason, "other")
 
 
 def encode_png16(pixels: NDArray[np.float32]) -> bytes:

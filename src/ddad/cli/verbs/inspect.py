@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import counted, exit_if_skipped, passed_over, print_json
+from ddad.cli.output import counted, exit_if_skipped, passed_over, print_json, say_blank
 
 
 def inspect(
@@ -38,17 +39,20 @@ def inspect(
         output_file(contact_sheet, "--contact-sheet")
     sheet = ContactSheet() if contact_sheet is not None else None
     skipped: list[tuple[str, str]] = []
-    read = others = 0
+    read = 0
+    left_out: Counter[str] = Counter()
     for inspected in inspect_images(paths, images, Selection(slices, volume), save_pixels=save_pixels, sheet=sheet):
         read += inspected.status == "ok"
-        if inspected.status == "skipped" and inspected.is_image:
+        if inspected.status == "skipped":
+            left_out[inspected.kind] += 1
+        if inspected.status == "skipped" and inspected.kind == "image":
             skipped.append((inspected.path, inspected.reason or ""))
-        others += not inspected.is_image
         if as_json:
             print_json(inspected.to_json())
         else:
             typer.echo(inspected.to_text())
     if sheet is not None and contact_sheet is not None:
         sheet.save(contact_sheet)
-    say(f"{counted(read, 'image', 'images')} can be read; {passed_over(others)}.")
+    say(f"{counted(read, 'image', 'images')} can be read; {passed_over(left_out['other'])}.")
+    say_blank(left_out["blank"])
     exit_if_skipped(skipped)
