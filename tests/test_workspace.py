@@ -88,6 +88,16 @@ def test_what_a_kill_left_of_dropped_work_is_not_taken_up(tmp_path: Path, monkey
         assert sorted(path.name for path in folder.iterdir()) == ["lock", "plan.json"]
 
 
+def test_a_folder_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    own = tmp_path / "scores.unfinished" / "thesis.txt"
+    own.parent.mkdir()
+    own.write_text("two years")
+    work = Workspace.beside(tmp_path / "scores").claimed({}, overwrite=True)
+    with pytest.raises(OutputError, match="did not write"), work:
+        pass
+    assert contents(tmp_path) == {"scores.unfinished/thesis.txt": b"two years"}
+
+
 def test_work_on_images_of_which_nothing_can_be_made_is_dropped(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "w")
     with pytest.raises(CohortError), workspace.claimed({}, overwrite=False):

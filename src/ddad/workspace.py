@@ -49,10 +49,17 @@ class Workspace:
         Work that ends in a `CohortError` or a `DivergenceError` is dropped: the same plan would end so again.
 
         Raises:
-            OutputError: other work lies here and `overwrite` is False, or another process is at it.
+            OutputError: other work lies here and `overwrite` is False, another process is at it, or the folder is none
+                of ours.
         """
         with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            names = {path.name for path in self.folder.iterdir()}
+        if names and not names & {_PLAN, _LOCK}:
+            raise OutputError(
+                f"{self.folder}: is in the way: unfinished work goes there, and it holds files that ddad did not "
+                "write. Rename it, or choose another --out."
+            )
         with locked(self.folder / _LOCK) as mine:
             if not mine:
                 raise OutputError(f"{self.folder}: another process is working here. Wait for it.")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from test_copies import picture, save
 
-from ddad.audit import audit_cohort
+from ddad.audit import DATE, audit_cohort
 from ddad.cohorts import Cohort, SkippedImage
 from ddad.report.audit_page import write_audit_page
 from support import RecordedProgress, run_cli, write_images, write_slice
@@ -206,6 +208,24 @@ def test_normal_images_are_compared_with_abnormal_ones(folder, monkeypatch, caps
 
     (width,) = [one for one in outcome.json["shortcuts"] if one["feature"] == "width"]
     assert (width["comparison"], width["higher_in"], width["strong"]) == ("normal against abnormal", "normal", True)
+
+
+def test_the_day_of_an_image_is_used_and_not_shown(tmp_path: Path) -> None:
+    for part, year in (("n", 2020), ("u", 2023)):
+        for number in range(1, 25):
+            data = pydicom.dcmread(write_slice(tmp_path / part / f"{part}{number}.dcm", f"{part}{number}", None))
+            data.AcquisitionDate = f"{year}01{number:02}"
+            data.save_as(data.filename)
+    audit = audit_cohort(Cohort.from_folders(normal=tmp_path / "n", unlabeled=tmp_path / "u"))
+    (found,) = [one for one in audit.shortcuts if one.feature == DATE]
+    assert (found.auc, found.strong) == (1.0, True)
+
+    write_audit_page(audit, tmp_path / "audit.html")
+
+    page = (tmp_path / "audit.html").read_text()
+    assert DATE in page
+    for year in (2020, 2023):
+        assert str(date(year, 1, 1).toordinal())[:4] not in page
 
 
 def test_an_anomaly_rate_takes_the_first_unlabeled_names(folder, monkeypatch, capsys) -> None:

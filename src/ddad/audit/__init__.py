@@ -2,10 +2,12 @@
 
 from ddad.audit.audit import Audit, audit_cohort
 from ddad.audit.copies import CopyCount, CopyPairs
+from ddad.audit.look import DATE
 from ddad.audit.resplit import Resplit, leak_free_split, source_lists
 from ddad.audit.shortcuts import Memorisation, Shortcut
 
 __all__ = [
+    "DATE",
     "Audit",
     "CopyCount",
     "CopyPairs",

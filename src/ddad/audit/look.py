@@ -15,10 +15,13 @@ from ddad.images import Acquisition, Address, MedicalImage, read_acquisition, re
 THUMBNAIL = 64
 """Side of the thumbnails, in pixels."""
 
+DATE = "DICOM date"
+"""The day of the acquisition, which may be used and not shown."""
+
 NUMBERS = (
     *("width", "height", "aspect", "file size", "bit depth"),
     *("brightness", "contrast", "sharpness", "border brightness", "dark share"),
-    "DICOM date",
+    DATE,
 )
 """Features that are numbers."""
 
@@ -86,7 +89,7 @@ def _features(image: MedicalImage, grey: NDArray[np.float32], size: int, taken: 
         "sharpness": _sharpness(grey),
         "border brightness": around,
         "dark share": float((grey <= _DARK).mean()),
-        "DICOM date": taken.day,
+        DATE: taken.day,
         "file type": image.file_format,
         "colour mode": _colour_mode(image),
         "DICOM maker": taken.maker,

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ddad import __version__
-from ddad.audit import Audit, CopyCount, Shortcut
+from ddad.audit import DATE, Audit, CopyCount, Shortcut
 from ddad.audit.shortcuts import JOINT
 from ddad.errors import ImageError
 from ddad.files import write_atomically
@@ -125,7 +125,7 @@ def _charts(audit: Audit) -> list[tuple[Shortcut, tuple[str, str], Markup]]:
     parts = np.asarray(audit.parts, dtype=str)
     charts = []
     for shortcut in audit.shortcuts:
-        if not shortcut.strong or shortcut.feature == JOINT or audit.features[shortcut.feature].dtype == object:
+        if not shortcut.strong or shortcut.feature in (JOINT, DATE) or audit.features[shortcut.feature].dtype == object:
             continue
         values = audit.features[shortcut.feature]
         if values.dtype.kind != "f":
