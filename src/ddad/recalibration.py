@@ -90,7 +90,7 @@ def recalibrate(
         if not decoded.kept:
             raise CalibrationError(
                 f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were "
-                f"seen in the fit, {len(decoded.skipped)} cannot be read. Give normal images that it was not fitted on "
+                f"in the fit, held out or not, {len(decoded.skipped)} cannot be read. Give normal images that were not "
                 "(--normal DIR)."
             )
         groups, can_be_told = joined_with_copies(decoded.pixels, unseen["group"].iloc[decoded.kept].tolist())
