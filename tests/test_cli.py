@@ -45,7 +45,7 @@ from support import (
 
 Run = Callable[..., Outcome]
 SCORES = ["rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual"]
-TINY = tiny_options(reconstruction__members=1)
+TINY = tiny_options(reconstruction__members=2)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_fit_on_a_manifest_and_on_a_benchmark_folder(run: Run, phantom: Path, be
 
 @pytest.mark.usefixtures("in_this_process")
 def test_fit_takes_a_recipe_file(run: Run, phantom: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(reconstruction__members=1, seed=5)
+    recipe = tiny_recipe(reconstruction__members=2, seed=5)
     (tmp_path / "mein Rezept.json").write_text(recipe.to_json())
     normal = phantom / "normal"
     done = run("fit", "--normal", normal, "--out", tmp_path / "m", "--recipe", tmp_path / "mein Rezept.json")
@@ -566,7 +566,7 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
     assert {cell["auc_paper"] for cell in cells} == {None}  # other images than the paper's
     text = (tmp_path / "b" / "results.md").read_text()
     assert "because of the normal images: 12, in the paper 1000" in text
-    assert "reconstruction.members 1" in text.splitlines()[0]
+    assert "reconstruction.members 2" in text.splitlines()[0]
     # Of 4 + 4 unlabeled images, 3 + 4 make the published rate of 60 %.
     counts = {"normal": 12, "unlabeled": 7, "test": (4, 4), "anomaly_rate": 4 / 7}
     monkeypatch.setitem(BENCHMARKS, "brain-tumor", replace(BENCHMARKS["brain-tumor"], **counts))
@@ -1204,8 +1204,8 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
 @pytest.mark.usefixtures("in_this_process")
 def test_a_fit_on_a_full_disk_is_named_and_goes_on_when_there_is_space(run: Run, phantom: Path, tmp_path: Path) -> None:
     fit_it = ["fit", "--normal", phantom / "normal", *TINY, "--out"]
-    with small_disk(tmp_path / "voll", 6000) as disk:
-        (disk / "filler").write_bytes(b"x" * 5_000_000)
+    with small_disk(tmp_path / "voll", 12_000) as disk:
+        (disk / "filler").write_bytes(b"x" * 10_000_000)
         refused(run(*fit_it, disk / "m"), disk, "disk is full")
         assert "m" not in names(disk)
         (disk / "filler").unlink()

@@ -137,6 +137,15 @@ def test_colour_images_are_fitted_in_colour(tmp_path: Path) -> None:
     assert finding.pixels.shape == (3, 16, 16)
 
 
+@pytest.mark.parametrize("detector", ["ddad", "ddad+"])
+def test_one_network_without_unlabeled_images_has_no_score(detector: str, tmp_path: Path) -> None:
+    """It would be the spread of one network, 0 for every image."""
+    cohort = Cohort.from_folders(normal=write_images(tmp_path / "n", 12)[0].parent)
+    recipe = tiny_recipe(detector=detector, reconstruction__members=1)
+    with pytest.raises(SettingError, match=r"reconstruction\.members: 1, .*--members 2 or more"):
+        fit(cohort, recipe, workers=0)
+
+
 def test_the_holdout_keeps_groups_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is trained on and what is held out never share a patient."""
     paths = write_images(tmp_path / "n", 16)

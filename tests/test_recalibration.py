@@ -29,9 +29,7 @@ def test_other_slices_of_fitted_volumes_are_not_unseen(tmp_path: Path) -> None:
     folder = volumes(tmp_path / "normal", 10, 0)
     some = Cohort.from_folders(normal=folder, selection=Selection("every:4"))
     fit(some, tiny_recipe(detector="ae"), out=tmp_path / "m", workers=0)
-    with pytest.raises(
-        CalibrationError, match="no normal image is left to calibrate by: 80 of 80 were in the fit"
-    ):
+    with pytest.raises(CalibrationError, match="no normal image is left to calibrate by: 80 of 80 were in the fit"):
         recalibrate(tmp_path / "m", Cohort.from_folders(normal=folder))
     volumes(folder, 2, 1)
     calibration, _, warnings = recalibrate(tmp_path / "m", Cohort.from_folders(normal=folder))

@@ -22,12 +22,13 @@ from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.rows import described
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, Detector, FitContext
-from ddad.errors import CohortError, SettingError
+from ddad.errors import CohortError
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import STEPS, estimate_prevalence
 from ddad.making import make_model
 from ddad.model import Model
-from ddad.normals import MINIMUM_NORMALS, Normals, Stored, known_normals, require_images, trusted_normals
+from ddad.normals import MINIMUM_NORMALS, Normals, Stored, known_normals, trusted_normals
+from ddad.planning import check_plan, say_what_is_not_read
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
@@ -108,33 +109,6 @@ def plan_of(cohort: Cohort, compute: Compute, progress: Progress, **settings: An
         "ddad": __version__,
         "torch": torch.__version__,
     }
-
-
-def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
-    """Return the recipe with the preset's values in all sections that a fit on this cohort does not read."""
-    sections = {"images", *DETECTORS[recipe.detector].sections}
-    if not cohort.paths(Role.NORMAL):
-        sections |= {"trimming", "reconstruction"}
-    return recipe.keeping(sections)
-
-
-def check_plan(cohort: Cohort, recipe: Recipe) -> None:
-    """Make sure, before any work, that a recipe can be fitted on the images that are there.
-
-    Raises:
-        CohortError: too few are left to train on, or the detector needs unlabeled images and there are none.
-        SettingError: the detector does not take abnormal images and there are some.
-    """
-    _check_detector(cohort, recipe)
-    require_images(cohort, recipe)
-
-
-def say_what_is_not_read(cohort: Cohort, recipe: Recipe, progress: Progress) -> None:
-    """Name every setting of a recipe that a fit on this cohort passes over."""
-    read = settings_read(cohort, recipe).changes_from_preset()
-    for setting in recipe.changes_from_preset():
-        if setting not in read:
-            progress.message(f"{setting} has no effect: a fit of {recipe.detector} on these images does not read it")
 
 
 def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, Any] | None = None) -> Model:
@@ -297,29 +271,6 @@ def _estimate_prevalence(model: Model, images: _Images, progress: Progress) -> N
         normal, unlabeled = (images.pixels[name] for name in (_KNOWN, _UNLABELED))
         patients = [images.groups(name) for name in (_KNOWN, _UNLABELED)]
         model.card["prevalence"] = unlabeled_prevalence(normal, unlabeled, patients, model.recipe, progress)
-
-
-def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
-    """Make sure that the detector takes the images that are there.
-
-    Raises:
-        CohortError: it needs unlabeled images and there are none.
-        SettingError: it does not take abnormal images and there are some.
-    """
-    detector = DETECTORS[recipe.detector]
-    has_unlabeled, has_abnormal = cohort.paths(Role.UNLABELED), cohort.paths(Role.ABNORMAL)
-    if detector.needs_unlabeled and not has_unlabeled:
-        raise CohortError(
-            f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
-        )
-    if has_abnormal and not detector.takes_abnormal:
-        able = ", ".join(name for name, other in DETECTORS.items() if other.takes_abnormal)
-        raise SettingError(
-            f"abnormal: detector {recipe.detector} learns from no abnormal image. Take --detector {able}, or leave "
-            "the abnormal images out."
-        )
-    if has_abnormal and not has_unlabeled:
-        raise CohortError("abnormal: these images stand beside unlabeled ones, and there are none. Add --unlabeled.")
 
 
 def _statistics(

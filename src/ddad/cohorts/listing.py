@@ -10,7 +10,7 @@ from pathlib import Path
 from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.rows import SkippedImage, printable
 from ddad.errors import CohortError, ImageError
-from ddad.files import is_folder, is_there
+from ddad.files import is_file, is_folder, is_there
 from ddad.images import ALL, IMAGE_SUFFIXES, Address, Selection, expand, is_image, list_members
 from ddad.progress import Progress
 
@@ -114,7 +114,7 @@ def _files_in(folder: Path, listing: Listing) -> list[Path]:
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
         for name in folders:
-            if (Path(parent) / name).is_symlink():
+            if os.path.islink(Path(parent) / name):  # noqa: PTH114 - `is_symlink` raises where it may not look
                 listing.passed_over.append(SkippedImage(Path(parent) / name, "a link to a folder: not followed"))
         for name in files:
             path = Path(parent) / name
@@ -158,6 +158,8 @@ def _look_into_archive(archive: Path, selection: Selection) -> Listing:
     try:
         members = list_members(archive)
     except ImageError as error:
+        if not is_file(archive):
+            return Listing([archive])  # reading it will say what is wrong
         return Listing(skipped=[SkippedImage(archive, error.reason)])
     if not members:
         return Listing(passed_over=[SkippedImage(archive, "an archive without files")])

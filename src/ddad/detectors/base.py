@@ -80,6 +80,8 @@ class Detector(ABC):
     sees_unlabeled: ClassVar[bool] = False
     """Whether unlabeled images have part in its one score."""
     takes_abnormal: ClassVar[bool] = False
+    is_spread_alone: ClassVar[bool] = False
+    """Whether its score without unlabeled images is the spread of an ensemble, which one network has not."""
     sections: ClassVar[tuple[str, ...]]
     """Sections of the recipe that it reads, beside `images`."""
     unread: ClassVar[tuple[str, ...]] = ()

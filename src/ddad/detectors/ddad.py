@@ -36,6 +36,7 @@ class DDAD(Detector):
     """
 
     name = "ddad"
+    is_spread_alone = True
     sections = ("reconstruction", "synthesis", "refinement")
 
     def __init__(self, recipe: Recipe) -> None:

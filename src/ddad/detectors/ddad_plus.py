@@ -59,6 +59,7 @@ class DDADPlus(Detector):
     """
 
     name = "ddad+"
+    is_spread_alone = True
     sections = ("reconstruction", "synthesis", "refinement", "augmentation", "classification", "fusion")
     takes_abnormal = True
     sees_unlabeled = True

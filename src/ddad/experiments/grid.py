@@ -24,7 +24,7 @@ from ddad.experiments.published import Benchmark
 from ddad.experiments.run import own_settings, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import write_atomically
-from ddad.fitting import check_plan, settings_read
+from ddad.planning import check_plan, settings_read
 from ddad.progress import Progress, SilentProgress, Task
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName

@@ -21,10 +21,11 @@ from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
 from ddad.files import whole_file, write_atomically
-from ddad.fitting import check_plan, plan_of, say_what_is_not_read, train
+from ddad.fitting import plan_of, train
 from ddad.making import make_model
 from ddad.model import Model
 from ddad.normals import Stored, known_normals
+from ddad.planning import check_plan, say_what_is_not_read
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes

@@ -1,0 +1,65 @@
+"""What a fit would be, before any work: what it reads of a recipe, and whether it can be."""
+
+from __future__ import annotations
+
+from ddad.cohorts import Cohort, Role
+from ddad.detectors import DETECTORS
+from ddad.errors import CohortError, SettingError
+from ddad.normals import require_images
+from ddad.progress import Progress
+from ddad.recipe import Recipe
+
+
+def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
+    """Return the recipe with the preset's values in all sections that a fit on this cohort does not read."""
+    sections = {"images", *DETECTORS[recipe.detector].sections}
+    if not cohort.paths(Role.NORMAL):
+        sections |= {"trimming", "reconstruction"}
+    return recipe.keeping(sections)
+
+
+def check_plan(cohort: Cohort, recipe: Recipe) -> None:
+    """Make sure, before any work, that a recipe can be fitted on the images that are there.
+
+    Raises:
+        CohortError: too few are left to train on, or the detector needs unlabeled images and there are none.
+        SettingError: the detector does not take abnormal images and there are some, or has too few networks.
+    """
+    _check_detector(cohort, recipe)
+    require_images(cohort, recipe)
+
+
+def say_what_is_not_read(cohort: Cohort, recipe: Recipe, progress: Progress) -> None:
+    """Name every setting of a recipe that a fit on this cohort passes over."""
+    read = settings_read(cohort, recipe).changes_from_preset()
+    for setting in recipe.changes_from_preset():
+        if setting not in read:
+            progress.message(f"{setting} has no effect: a fit of {recipe.detector} on these images does not read it")
+
+
+def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
+    """Make sure that the detector takes the images that are there.
+
+    Raises:
+        CohortError: it needs unlabeled images and there are none.
+        SettingError: it does not take abnormal images and there are some, or has too few networks.
+    """
+    detector = DETECTORS[recipe.detector]
+    has_unlabeled, has_abnormal = cohort.paths(Role.UNLABELED), cohort.paths(Role.ABNORMAL)
+    if detector.needs_unlabeled and not has_unlabeled:
+        raise CohortError(
+            f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
+        )
+    if detector.is_spread_alone and not has_unlabeled and recipe.reconstruction.members < 2:
+        raise SettingError(
+            "reconstruction.members: 1, and without unlabeled images the score is how far several networks differ. "
+            "Take --members 2 or more, or add unlabeled images."
+        )
+    if has_abnormal and not detector.takes_abnormal:
+        able = ", ".join(name for name, other in DETECTORS.items() if other.takes_abnormal)
+        raise SettingError(
+            f"abnormal: detector {recipe.detector} learns from no abnormal image. Take --detector {able}, or leave "
+            "the abnormal images out."
+        )
+    if has_abnormal and not has_unlabeled:
+        raise CohortError("abnormal: these images stand beside unlabeled ones, and there are none. Add --unlabeled.")
