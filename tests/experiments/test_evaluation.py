@@ -76,6 +76,15 @@ def test_images_of_their_own_have_no_groups(tmp_path: Path) -> None:
     assert list(pd.read_csv(tmp_path / "out" / "scores.csv")) == ["path", "label", "image"]
 
 
+def test_few_images_of_their_own_are_said_to_be_few(tmp_path: Path) -> None:
+    write_images(tmp_path / "normal", 10)
+    write_images(tmp_path / "abnormal", 2, seed=1)
+    cohort = Cohort.from_folders(test_normal=tmp_path / "normal", test_abnormal=tmp_path / "abnormal")
+    assert evaluate(stand_in(), cohort).warnings == [
+        "the 2 abnormal test images are few: with fewer than 10, intervals are too narrow."
+    ]
+
+
 def test_test_images_that_the_model_has_seen_are_counted_by_how(tmp_path: Path) -> None:
     cohort = patients(tmp_path / "images", 12, 24)
     first = cohort.digest(str(cohort.paths(Role.TEST)[0]))
@@ -114,10 +123,10 @@ def test_masks_outside_of_what_the_network_sees_leave_out_pixel_metrics_alone(tm
     found = evaluate(stand_in(images__aspect="crop"), Cohort.from_manifest(manifest))
     assert set(found.images) == {"image"}
     assert found.pixels == {}
-    (warning,) = found.warnings
+    warning, *few = found.warnings
     assert warning.startswith(f"pixel metrics are left out: {edge}: its mask ")
     assert warning.endswith("edge.png lies outside of the square that images.aspect=crop takes.")
 
     whole = evaluate(stand_in(), Cohort.from_manifest(manifest))
-    assert whole.warnings == []
+    assert whole.warnings == few  # of so few images
     assert whole.pixels["image"].auroc > 0.7

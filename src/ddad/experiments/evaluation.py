@@ -186,15 +186,14 @@ def _shared_groups(cohort: Cohort, paths: list[str]) -> list[int] | None:
 
 def _few_groups(labels: list[int], groups: list[int] | None) -> list[str]:
     """Say where so few groups stand behind a class that resampling them shows too little of what others would do."""
-    if groups is None:
-        return []
     warnings = []
     for label, name in ((0, "normal"), (1, "abnormal")):
-        own = [group for group, other in zip(groups, labels, strict=True) if other == label]
-        if len(set(own)) < _FEW_GROUPS:
+        own = [place for place, other in enumerate(labels) if other == label]
+        count = len(own if groups is None else {groups[place] for place in own})
+        if count < _FEW_GROUPS:
+            few = "few" if groups is None else f"of {count} groups (patients, volumes)"
             warnings.append(
-                f"the {len(own)} {name} test images are of {len(set(own))} groups (patients, volumes): with fewer than "
-                f"{_FEW_GROUPS}, intervals are too narrow."
+                f"the {len(own)} {name} test images are {few}: with fewer than {_FEW_GROUPS}, intervals are too narrow."
             )
     return warnings
 
