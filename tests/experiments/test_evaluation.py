@@ -27,7 +27,10 @@ def stand_in(digests: list[str] | None = None, **changes: Any) -> Any:
         score_map = np.repeat(np.arange(16.0)[:, None], 16, axis=1)
         for place, path in enumerate(paths):
             scores = {"image": float((7 * place) % 11) + place / 20}
-            yield SimpleNamespace(path=str(path), scores=scores, maps={"image": score_map} if maps else {})
+            with Image.open(path) as image:
+                size = (image.height, image.width)
+            found = {"image": score_map} if maps else {}
+            yield SimpleNamespace(path=str(path), scores=scores, maps=found, source_size=size)
 
     card = {"cohort": {"digests": digests or []}}
     return SimpleNamespace(card=card, recipe=tiny_recipe(**changes), score_listed=score_listed, summary=dict)
@@ -113,6 +116,8 @@ def test_a_row_that_names_a_file_of_several_slices_is_one_image(tmp_path: Path) 
 
 def test_masks_outside_of_what_the_network_sees_leave_out_pixel_metrics_alone(tmp_path: Path) -> None:
     normal, lesion, edge = write_images(tmp_path / "images", 3)
+    for path in (lesion, edge):
+        Image.open(path).resize((64, 32)).save(path)
     marked = np.zeros((16, 32), np.uint8)
     marked[12:, 14:18] = 255  # in the lowest rows, where the map is highest
     Image.fromarray(marked).save(tmp_path / "lesion.png")
@@ -130,3 +135,24 @@ def test_masks_outside_of_what_the_network_sees_leave_out_pixel_metrics_alone(tm
     whole = evaluate(stand_in(), Cohort.from_manifest(manifest))
     assert whole.warnings == few  # of so few images
     assert whole.pixels["image"].auroc > 0.7
+
+
+def test_masks_of_another_shape_leave_out_pixel_metrics_alone(tmp_path: Path) -> None:
+    """Stretched to the image, they would lie elsewhere."""
+    normal, first, second = write_images(tmp_path / "images", 3)
+    manifest = tmp_path / "manifest.csv"
+    rows = [f"{normal},test,0,", f"{first},test,1,first.png", f"{second},test,1,second.png"]
+    manifest.write_text("\n".join(["path,role,label,mask", *rows]) + "\n")
+    marked = np.zeros((10, 10), np.uint8)
+    marked[6:, 2:5] = 255
+    Image.fromarray(marked).save(tmp_path / "first.png")  # half the image's size
+    Image.fromarray(marked).resize((16, 10)).save(tmp_path / "second.png")
+    found = evaluate(stand_in(), Cohort.from_manifest(manifest))
+    assert found.pixels == {}
+    assert set(found.images) == {"image"}
+    assert found.warnings[0] == (
+        f"pixel metrics are left out: {second}: its mask is of another shape, 16×10 pixels where the image has 20×20. "
+        "Give a mask that covers the whole image and nothing else."
+    )
+    Image.fromarray(marked).save(tmp_path / "second.png")
+    assert set(evaluate(stand_in(), Cohort.from_manifest(manifest)).pixels) == {"image"}

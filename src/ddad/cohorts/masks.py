@@ -25,3 +25,9 @@ def read_mask(path: str | Path, shape: tuple[int, int] | None = None) -> NDArray
     resized = Image.fromarray(mask.astype(np.uint8)).resize((shape[1], shape[0]), Image.Resampling.NEAREST)
     at_shape: NDArray[np.bool_] = np.asarray(resized) != 0
     return at_shape
+
+
+def is_of_aspect(shape: tuple[int, int], image: tuple[int, int]) -> bool:
+    """Whether a mask of some rows and columns is an image's, made larger or smaller, sides rounded to whole pixels."""
+    (rows, columns), (height, width) = shape, image
+    return min(abs(columns - rows * width / height), abs(rows - columns * height / width)) <= 1

@@ -12,12 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, read_mask, seen_in_fit
+from ddad.cohorts.masks import is_of_aspect
 from ddad.cohorts.rows import described
 from ddad.errors import CohortError, DdadError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
 from ddad.files import whole_folder
 from ddad.images import Placement
-from ddad.model import Model, write_run
+from ddad.model import Finding, Model, write_run
 from ddad.progress import Progress
 from ddad.recipe_sections import Preprocessing
 from ddad.training.device import Compute, DeviceName, Precision
@@ -78,7 +79,8 @@ def evaluate(
     """Score the labelled test images of `cohort` and measure every score and map.
 
     Intervals ask about other patients: the bootstrap draws the cohort's groups. Pixel metrics are taken over all test
-    images at the size of the network's input, if every abnormal image has a mask of something that the network sees.
+    images at the size of the network's input, if every abnormal image has a mask of its shape, at any size, that marks
+    something that the network sees.
 
     Raises:
         CohortError: there are no normal, or no abnormal, test images.
@@ -106,9 +108,14 @@ def evaluate(
         scored_paths.append(finding.path)
         for name, score in finding.scores.items():
             scores.setdefault(name, []).append(score)
+        mask = masks.get(finding.path)
+        if mask is not None and not is_of_aspect(mask.shape, finding.source_size):
+            warnings.append(f"pixel metrics are left out: {_misfit(finding, mask)}")
+            masks = {}
+            maps.clear()
         if masks:
             size = model.recipe.images.image_size
-            grids.append(masks.get(finding.path, np.zeros((size, size), dtype=bool)))
+            grids.append(np.zeros((size, size), dtype=bool) if mask is None else mask.grid)
             for name, score_map in finding.maps.items():
                 maps.setdefault(name, []).append(score_map)
     labels = [label_of[path] for path in scored_paths]
@@ -140,7 +147,23 @@ def labelled_test_paths(cohort: Cohort) -> dict[int, list[Path]]:
     return paths
 
 
-def _masks_on_grid(cohort: Cohort, preprocessing: Preprocessing, warnings: list[str]) -> dict[str, NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class _Mask:
+    """A mask at the size of the network's input, (S, S), and the rows and columns of its file."""
+
+    grid: NDArray[np.bool_]
+    shape: tuple[int, int]
+
+
+def _misfit(finding: Finding, mask: _Mask) -> str:
+    (height, width), (rows, columns) = finding.source_size, mask.shape
+    return (
+        f"{finding.path}: its mask is of another shape, {columns}×{rows} pixels where the image has {width}×{height}. "
+        "Give a mask that covers the whole image and nothing else."
+    )
+
+
+def _masks_on_grid(cohort: Cohort, preprocessing: Preprocessing, warnings: list[str]) -> dict[str, _Mask]:
     """Read the masks of abnormal test images at the size of the network's input, by path of the image.
 
     None are used unless every such image has one that can be read and marks something of what the network sees;
@@ -159,7 +182,7 @@ def _masks_on_grid(cohort: Cohort, preprocessing: Preprocessing, warnings: list[
     return masks
 
 
-def _mask_on_grid(file: str | None, preprocessing: Preprocessing) -> NDArray[np.bool_]:
+def _mask_on_grid(file: str | None, preprocessing: Preprocessing) -> _Mask:
     """Read one mask at the size of the network's input.
 
     Raises:
@@ -171,10 +194,11 @@ def _mask_on_grid(file: str | None, preprocessing: Preprocessing) -> NDArray[np.
     mask = read_mask(str(file))
     if not mask.any():
         raise CohortError(f"its mask {file} is empty")
-    seen = Placement.of((mask.shape[0], mask.shape[1]), preprocessing.aspect).cut(mask)
+    shape = (mask.shape[0], mask.shape[1])
+    seen = Placement.of(shape, preprocessing.aspect).cut(mask)
     if not seen.any():
         raise CohortError(f"its mask {file} lies outside of the square that images.aspect=crop takes")
-    return mask_on_grid(seen, preprocessing.image_size)
+    return _Mask(mask_on_grid(seen, preprocessing.image_size), shape)
 
 
 def _shared_groups(cohort: Cohort, paths: list[str]) -> list[int] | None:
