@@ -12,30 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate
 from ddad.cores import processor_cores
-from ddad.detectors import DETECTORS, Detector
+from ddad.detectors import Detector
 from ddad.detectors.base import Scored, block_size
-from ddad.errors import CalibrationError, ModelError, SettingError
+from ddad.errors import CalibrationError
 from ddad.evaluation.calibration import Calibration
-from ddad.files import sha256, whole_folder, write_atomically
+from ddad.files import sha256, whole_folder
 from ddad.images import ALL, Placement, Selection
+from ddad.model_folder import read_model, write_model
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
 from ddad.recipe_sections import Preprocessing
-from ddad.training.checkpoint import load_tensors, save_tensors
 from ddad.training.device import Compute, DeviceName, Precision
 from ddad.training.side_by_side import side_by_side
 
-FORMAT = "ddad-model"
-FORMAT_VERSION = 1
-_FILES = ("weights.safetensors", "recipe.json", "model_card.json")
-_CHECKSUMS = "checksums.json"
 _CALIBRATION = "calibration.json"  # not among the checksums: a person may edit it
 _NAMES_FILES = ("digests", "skipped", "blank", "warnings")
 _SUMMARISED = (
@@ -276,19 +271,7 @@ class Model:
             OutputError: the folder exists and `overwrite` is False, or the disk is full.
         """
         with whole_folder(Path(folder), overwrite=overwrite) as partial:
-            save_tensors(partial / "weights.safetensors", self.detector.state_dict())
-            write_atomically(partial / "recipe.json", self.recipe.to_json().encode())
-            card = {
-                "format": FORMAT,
-                "format_version": FORMAT_VERSION,
-                "detector": self.detector.name,
-                **self.card,
-            }
-            write_atomically(partial / "model_card.json", (json.dumps(card, indent=2) + "\n").encode())
-            if "unsupervised" in card:
-                write_atomically(partial / "trusted.csv", _trusted_table(card["unsupervised"]["images"]))
-            checksums = {name: sha256(partial / name) for name in _FILES}
-            write_atomically(partial / _CHECKSUMS, (json.dumps(checksums, indent=2) + "\n").encode())
+            write_model(partial, self.detector, self.card)
             self.save_calibration(partial)
 
     def save_calibration(self, folder: str | Path) -> None:
@@ -333,36 +316,7 @@ class Model:
         Raises:
             ModelError: the folder is missing, is no ddad model, was altered, or is of a later version.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise ModelError(f"{folder}: there is no such model folder. Give the --out folder of 'ddad fit'.")
-        missing = [name for name in (*_FILES, _CHECKSUMS) if not (folder / name).is_file()]
-        if missing:
-            raise ModelError(f"{folder}: not a ddad model ({', '.join(missing)} missing).")
-        checksums = _read_json(folder / _CHECKSUMS)
-        for name in _FILES:
-            if checksums.get(name) != sha256(folder / name):
-                raise ModelError(
-                    f"{folder / name}: was altered after the model was saved, so its scores cannot be trusted. "
-                    "Take the original folder again, or fit the model anew."
-                )
-        card = _read_json(folder / "model_card.json")
-        if card.get("format") != FORMAT or not isinstance(card.get("format_version"), int):
-            raise ModelError(f"{folder}: not a ddad model (its card is of another format).")
-        if card["format_version"] > FORMAT_VERSION:
-            raise ModelError(f"{folder}: written by a later version of ddad; update ddad to load it.")
-        if str(card.get("detector")) not in DETECTORS or "held_out_normals" not in card or "cohort" not in card:
-            raise ModelError(f"{folder}: its card is incomplete, or names a detector that this version lacks.")
-        try:
-            recipe = Recipe.from_file(folder / "recipe.json")
-        except SettingError as error:
-            raise ModelError(f"{folder}: its recipe is not one of this version of ddad. {error}") from error
-        detector = DETECTORS[card["detector"]](recipe)
-        detector.load_state_dict(load_tensors(folder / "weights.safetensors")[0])
-        for network in detector.modules().values():
-            network.eval()
-        own = ("format", "format_version", "detector")
-        return cls(detector, {key: value for key, value in card.items() if key not in own})
+        return cls(*read_model(Path(folder)))
 
 
 def write_run(folder: Path, model: dict[str, Any], scoring: Compute | None = None) -> None:
@@ -371,22 +325,6 @@ def write_run(folder: Path, model: dict[str, Any], scoring: Compute | None = Non
     if scoring is not None:
         content["scoring"] = scoring.to_json()
     (folder / "run.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _trusted_table(images: Sequence[Sequence[Any]]) -> bytes:
-    """Return CSV: of each image of an unsupervised fit, whether it stood for a normal one, and why."""
-    table = pd.DataFrame(images, columns=["path", "error", "fold", "trusted"])
-    return table.sort_values(["trusted", "path"], ascending=[False, True]).to_csv(index=False).encode()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path}: damaged ({error}).") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: damaged (not a JSON object).")
-    return content
 
 
 def _not_finite(names: Sequence[str], finding: Finding) -> str:
