@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from ddad import Cohort, Model, fit
+from ddad import Cohort, Model, fit, read_image
 from ddad import model as model_module
 from ddad.cohorts import SkippedImage
 from ddad.detectors.base import Scored
-from ddad.errors import CohortError, ModelError, OutputError
+from ddad.errors import CohortError, ImageError, ModelError, OutputError
 from ddad.files import sha256
 from ddad.training.device import Compute
 from support import contents, random_images, same_tensors, tiny_recipe, write_images
@@ -302,6 +302,41 @@ def test_prepared_pixels_score_as_files_do(images: list[Path]) -> None:
     scored = list(model.score_pixels(pixels, Compute("cpu", "fp32")))
     assert [scores for scores, _ in scored] == [finding.scores for finding in findings]
     assert list(model.score_pixels(pixels[:0], Compute("cpu", "fp32"))) == []
+
+
+@pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
+def test_an_image_in_memory_scores_as_its_file_does(colour: bool, tmp_path: Path) -> None:
+    (path,) = write_images(tmp_path, 1, seed=4, colour=colour)
+    (of_file,) = fitted().score(path)
+    for source in (path, str(path), path.read_bytes(), np.asarray(Image.open(path)), read_image(path)):
+        finding = fitted().score_image(source, name="upload")
+        assert finding.path == "upload"
+        assert finding.scores == of_file.scores
+        assert (finding.p_value, finding.flagged) == (of_file.p_value, of_file.flagged)
+        assert (finding.source_size, finding.warnings) == (of_file.source_size, of_file.warnings)
+        for name, score_map in of_file.maps.items():
+            np.testing.assert_array_equal(finding.maps[name], score_map)
+    without = fitted().score_image(path, maps=False)
+    assert (without.path, without.maps, without.scores) == (str(path), {}, of_file.scores)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"no image", "not an image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(10), "damaged PNG"),
+        (np.full((20, 20), 7, np.uint8), "constant image"),
+        (np.full((20, 20), np.nan), "NaN"),
+        (np.zeros((0, 20)), "no pixels"),
+        (np.zeros((4, 20, 20)), r"shape \(4, 20, 20\)"),
+        (np.zeros((20, 20), complex), "complex128"),
+        ([[1, 2], [3, 4]], "is a list: give a path"),
+    ],
+)
+def test_an_image_in_memory_that_cannot_be_used_is_named(image: Any, reason: str) -> None:
+    with pytest.raises(ImageError, match=f"upload: .*{reason}"):
+        fitted().score_image(image, name="upload")
 
 
 def test_a_bad_file_is_skipped_with_its_reason_and_the_rest_goes_on(images: list[Path], tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate
+from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate, prepared
 from ddad.cores import processor_cores
 from ddad.detectors import Detector
 from ddad.detectors.base import Scored, block_size
-from ddad.errors import CalibrationError
+from ddad.errors import CalibrationError, ImageError
 from ddad.evaluation.calibration import Calibration
 from ddad.files import sha256, whole_folder
-from ddad.images import ALL, Placement, Selection
+from ddad.images import ALL, ImageSource, Placement, Selection, take_image
 from ddad.model_folder import read_model, write_model
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
@@ -213,11 +213,47 @@ class Model:
                         skip(SkippedImage(image.path, image.reason or "cannot be read", image.blank))
                         bar.advance()
                 for finding in findings:
-                    if wrong := [name for name, value in finding.scores.items() if not math.isfinite(value)]:
-                        skip(SkippedImage(Path(finding.path), _not_finite(wrong, finding)))
+                    if reason := _not_finite(finding):
+                        skip(SkippedImage(Path(finding.path), reason))
                     else:
                         yield finding
                     bar.advance()  # after the caller's work on it, which may take far longer than the score
+
+    def score_image(
+        self,
+        image: ImageSource,
+        *,
+        name: str | None = None,
+        device: DeviceName = "auto",
+        precision: Precision | None = None,
+        maps: bool = True,
+    ) -> Finding:
+        """Score one image, from a file or from memory: the same to the last bit as `score` gives its file.
+
+        Of a file with several slices or frames the first is read, and a warning of the finding says so. Many files are
+        scored far faster by `score`.
+
+        Args:
+            image: a path, the bytes of a file, an array (H, W), (H, W, 1) or (H, W, 3), or what `read_image` returned.
+                Integers range over their type; floats from 0 to 1, or from their minimum to their maximum.
+            name: what the finding has for a path, and errors name; default: the image's path, or "image in memory".
+            device: `auto`, `cpu` or `cuda`.
+            precision: of ASR-Net's matrix products, by default the recipe's; reconstructions are always float32.
+            maps: whether the finding has maps.
+
+        Raises:
+            ImageError: the image cannot be used, or its score is no number.
+            SettingError: the device is not there.
+        """
+        compute = Compute.choose(device, precision or self.recipe.precision)
+        taken = take_image(image, name)
+        ready = prepared(0, Path(taken.source), taken, self.recipe.images)
+        assert ready.pixels is not None
+        ((scores, score_maps),) = self.score_pixels(ready.pixels[None], compute, maps=maps)
+        finding = self._finding(ready, ready.pixels, ready.source_size, scores, score_maps)
+        if reason := _not_finite(finding):
+            raise ImageError(finding.path, reason)
+        return finding
 
     def score_pixels(
         self, pixels: NDArray[np.float32], compute: Compute, *, maps: bool = True
@@ -327,7 +363,11 @@ def write_run(folder: Path, model: dict[str, Any], scoring: Compute | None = Non
     (folder / "run.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _not_finite(names: Sequence[str], finding: Finding) -> str:
+def _not_finite(finding: Finding) -> str | None:
+    """Say so if a score is no number."""
+    names = [name for name, value in finding.scores.items() if not math.isfinite(value)]
+    if not names:
+        return None
     values = ", ".join(f"{name} {finding.scores[name]:g}" for name in names)
     return f"its score is no number ({values}): try --precision fp32; if that does not help, fit the model anew"
 

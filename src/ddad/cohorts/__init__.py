@@ -4,7 +4,7 @@ from ddad.cohorts.cohort import Cohort
 from ddad.cohorts.held_out import hold_out_unseen
 from ddad.cohorts.listing import Listing, find_images
 from ddad.cohorts.masks import read_mask
-from ddad.cohorts.pixels import DecodedImage, DecodedImages, ImageWarning, decode, iterate
+from ddad.cohorts.pixels import DecodedImage, DecodedImages, ImageWarning, decode, iterate, prepared
 from ddad.cohorts.rows import Role, SkippedImage
 from ddad.cohorts.seen import seen_in_fit
 from ddad.cohorts.split import hold_out
@@ -22,6 +22,7 @@ __all__ = [
     "hold_out",
     "hold_out_unseen",
     "iterate",
+    "prepared",
     "read_mask",
     "seen_in_fit",
 ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ddad.cohorts.rows import SkippedImage
 from ddad.errors import BlankSliceError, ImageError, OutputError, writing_to
 from ddad.files import let_go, whole_file
-from ddad.images import find_warnings, prepare, read_image
+from ddad.images import MedicalImage, find_warnings, prepare, read_image
 from ddad.images.decoding import TOO_LARGE_FOR_MEMORY
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe_sections import Preprocessing
@@ -223,16 +223,24 @@ def _shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
     return preprocessing.channels, preprocessing.image_size, preprocessing.image_size
 
 
+def prepared(index: int, path: Path, image: MedicalImage, preprocessing: Preprocessing) -> DecodedImage:
+    """Return an image as network input, with what to know about it.
+
+    Raises:
+        ImageError: padded to a square, it has more pixels than an image may have.
+    """
+    return DecodedImage(
+        index,
+        path,
+        pixels=prepare(image, preprocessing),
+        warnings=find_warnings(image, preprocessing),
+        source_size=(image.height, image.width),
+    )
+
+
 def _decode_one(index: int, path: Path, preprocessing: Preprocessing) -> DecodedImage:
     try:
-        image = read_image(path)
-        return DecodedImage(
-            index,
-            path,
-            pixels=prepare(image, preprocessing),
-            warnings=find_warnings(image, preprocessing),
-            source_size=(image.height, image.width),
-        )
+        return prepared(index, path, read_image(path), preprocessing)
     except ImageError as error:
         return DecodedImage(index, path, reason=error.reason, blank=isinstance(error, BlankSliceError))
     except MemoryError:

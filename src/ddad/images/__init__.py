@@ -3,6 +3,7 @@
 from ddad.images.acquisition import Acquisition, read_acquisition
 from ddad.images.address import ALL, Address, Selection
 from ddad.images.archive import list_members
+from ddad.images.in_memory import ImageSource, take_image
 from ddad.images.medical_image import MedicalImage
 from ddad.images.patient import Identity, read_identity
 from ddad.images.placement import Placement
@@ -16,6 +17,7 @@ __all__ = [
     "Acquisition",
     "Address",
     "Identity",
+    "ImageSource",
     "MedicalImage",
     "Placement",
     "Selection",
@@ -32,4 +34,5 @@ __all__ = [
     "read_image",
     "robust_range",
     "size_warning",
+    "take_image",
 ]

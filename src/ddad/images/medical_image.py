@@ -17,7 +17,7 @@ class MedicalImage:
         value_range: the values that are shown as darkest and brightest: what the stored type can mean,
             e.g. (0, 255) for 8-bit files, or the file's window. Pixels may lie beyond a window.
         source: the address it was read from, with `#frame` behind the path where a file holds several.
-        file_format: `png`, `jpeg`, `tiff`, `dicom`, `nifti`.
+        file_format: `png`, `jpeg`, `tiff`, `dicom`, `nifti`; `array` where there was no file.
         bits: bits stored per sample.
         spacing: millimetres between rows and between columns, where the file knows.
         warnings: what is doubtful about it.

@@ -99,6 +99,18 @@ def read_image(path: str | Path) -> MedicalImage:
             not finite or all the same.
     """
     image = decode_file(path)
+    check_pixels(image)
+    return image
+
+
+def check_pixels(image: MedicalImage) -> None:
+    """Make sure that an image's pixels are numbers, and not all the same.
+
+    Raises:
+        BlankSliceError: it is a slice or frame of several, and its pixels are all the same.
+        ImageError: its pixels are not finite or all the same.
+    """
+    path = image.source
     # NaN comes through minimum and maximum, and through comparisons as false.
     if not -_LARGEST_VALUE < image.pixels.min() <= image.pixels.max() < _LARGEST_VALUE:
         count = int((~(np.abs(image.pixels) < _LARGEST_VALUE)).any(axis=2).sum())
@@ -112,7 +124,6 @@ def read_image(path: str | Path) -> MedicalImage:
         if Address.parse(path).frame is not None:
             raise BlankSliceError(path, f"blank: every pixel is {value}")
         raise ImageError(path, f"constant image: every pixel is {value}")
-    return image
 
 
 def decode_file(path: str | Path) -> MedicalImage:
