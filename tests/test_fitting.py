@@ -520,3 +520,18 @@ def test_a_setting_that_is_not_read_is_said_to_have_no_effect(cohort: Cohort, tm
     assert len(said(cohort, trimming__rounds=1)) == 1
     pile = Cohort.from_folders(unlabeled=write_images(tmp_path / "pile", 24)[0].parent)
     assert said(pile, trimming__rounds=1) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("data/normal",), {}, r"cohort: wants a Cohort, and got a str.*from_folders"),
+        ((Cohort.__new__(Cohort), "fast"), {}, "recipe: wants a Recipe, and got a str"),
+        ((Cohort.__new__(Cohort), {}), {}, "recipe: wants a Recipe, and got a dict"),
+        ((Cohort.__new__(Cohort),), {"device": "gpu"}, "device: 'gpu' is unknown"),
+        ((Cohort.__new__(Cohort),), {"workers": -1}, "workers: -1"),
+    ],
+)
+def test_an_argument_that_a_fit_does_not_know_is_named(arguments: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        fit(*arguments, **options)

@@ -18,7 +18,7 @@ from ddad import Cohort, Model, fit, read_image
 from ddad import model as model_module
 from ddad.cohorts import SkippedImage
 from ddad.detectors.base import Scored
-from ddad.errors import CohortError, ImageError, ModelError, OutputError
+from ddad.errors import CohortError, ImageError, ModelError, OutputError, SettingError
 from ddad.files import sha256
 from ddad.training.device import Compute
 from support import contents, random_images, same_tensors, tiny_recipe, write_images
@@ -337,6 +337,30 @@ def test_an_image_in_memory_scores_as_its_file_does(colour: bool, tmp_path: Path
 def test_an_image_in_memory_that_cannot_be_used_is_named(image: Any, reason: str) -> None:
     with pytest.raises(ImageError, match=f"upload: .*{reason}"):
         fitted().score_image(image, name="upload")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "device: 'gpu' is unknown. Use auto, cpu or cuda"),
+        ({"precision": "fp16"}, "precision: 'fp16' is unknown. Use auto, fp32 or bf16"),
+        ({"workers": -1}, "workers: -1"),
+        ({"selection": "middle"}, r"selection: wants a Selection, and got a str.*Selection\('middle'\)"),
+    ],
+)
+def test_an_argument_that_scoring_does_not_know_is_named(
+    options: dict[str, Any], message: str, images: list[Path]
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        list(fitted().score(images, **options))
+
+
+def test_an_image_that_is_given_for_a_path_is_sent_to_where_it_is_taken(images: list[Path]) -> None:
+    for image in (read_image(images[0]), images[0].read_bytes(), np.zeros((2, 2))):
+        with pytest.raises(CohortError, match=r"is no path.*Model\.score_image"):
+            list(fitted().score([image]))  # type: ignore[list-item]
+    with pytest.raises(ImageError, match=r"^bytes: is no path.*Model\.score_image"):
+        read_image(images[0].read_bytes())  # type: ignore[arg-type]
 
 
 def test_a_bad_file_is_skipped_with_its_reason_and_the_rest_goes_on(images: list[Path], tmp_path: Path) -> None:

@@ -49,6 +49,18 @@ class OutputError(DdadError):
     """An output cannot be written: it exists already, or the disk is full or read-only."""
 
 
+def require(argument: str, value: object, kind: type, example: str) -> None:
+    """Make sure that an argument is of its type.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if not isinstance(value, kind):
+        raise SettingError(
+            f"{argument}: wants a {kind.__name__}, and got a {type(value).__name__}. Give, for example, {example}."
+        )
+
+
 @contextmanager
 def writing_to(path: str | Path) -> Iterator[None]:
     """Turn the operating system's refusals while writing to `path` into an `OutputError`.

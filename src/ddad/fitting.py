@@ -20,9 +20,9 @@ from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.rows import described
-from ddad.cores import processor_cores
+from ddad.cores import checked_workers, processor_cores
 from ddad.detectors import DETECTORS, Detector, FitContext
-from ddad.errors import CohortError
+from ddad.errors import CohortError, require
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import STEPS, estimate_prevalence
 from ddad.making import make_model
@@ -67,20 +67,20 @@ def fit(
         overwrite: replace `out`, unless it is the model of this very fit, which is returned as it is; and drop
             unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
-        workers: networks trained side by side; default: one for each processor core.
+        workers: networks trained side by side, 0 in this process; default: one for each processor core.
         progress: told what is being fitted.
 
     Raises:
         CohortError: too few usable images.
         DivergenceError: a network did not learn.
-        SettingError: the device is not there, or the detector takes no abnormal images and there are some.
+        SettingError: an argument cannot be used, or the detector takes no abnormal images and there are some.
         OutputError: `out` exists, other unfinished work lies there, or the disk is full.
     """
-    recipe = recipe or Recipe()
-    progress = progress or SilentProgress()
-    compute = Compute.choose(device, recipe.precision)
-    if workers is None:
-        workers = processor_cores()
+    recipe = Recipe() if recipe is None else recipe
+    require("cohort", cohort, Cohort, "Cohort.from_folders(normal=FOLDER)")
+    require("recipe", recipe, Recipe, "Recipe.preset('paper')")
+    progress, compute = progress or SilentProgress(), Compute.choose(device, recipe.precision)
+    workers = processor_cores() if workers is None else checked_workers(workers)
     check_plan(cohort, recipe)
     say_what_is_not_read(cohort, recipe, progress)
     plan = plan_of(cohort, compute, progress, recipe=recipe.model_dump(mode="json"))

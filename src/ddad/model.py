@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate, prepared
-from ddad.cores import processor_cores
+from ddad.cores import checked_workers, processor_cores
 from ddad.detectors import Detector
 from ddad.detectors.base import Scored, block_size
 from ddad.errors import CalibrationError, ImageError
@@ -160,6 +160,9 @@ class Model:
     ) -> Iterator[Finding]:
         """Score files one after another, in order, with memory that does not grow.
 
+        A file that is named more than once is scored once. One that cannot be scored has no finding, so findings may be
+        fewer than paths: go by `Finding.path`, not by place.
+
         Args:
             paths: files and folders; folders are searched for images.
             device: `auto`, `cpu` or `cuda`.
@@ -201,7 +204,7 @@ class Model:
     ) -> Iterator[Finding]:
         """Do as `score` with addresses that `find_images` has listed: no file is opened to look what it holds."""
         compute = Compute.choose(device, precision or self.recipe.precision)
-        workers = processor_cores() if workers is None else workers
+        workers = processor_cores() if workers is None else checked_workers(workers)
         skip = on_skipped or _warn
         size = block_size(self.recipe.images.image_size)
         with (progress or SilentProgress()).task("scoring", len(images)) as bar:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.rows import SkippedImage, printable
-from ddad.errors import CohortError, ImageError
+from ddad.errors import CohortError, ImageError, require
 from ddad.files import is_file, is_folder, is_there
 from ddad.images import ALL, IMAGE_SUFFIXES, Address, Selection, expand, is_image, list_members
 from ddad.progress import Progress
@@ -86,11 +86,17 @@ def find_images(paths: str | Path | Sequence[str | Path], selection: Selection =
     A named file is taken whatever its suffix, and even if it is missing: reading it will say so.
 
     Raises:
-        CohortError: nothing was named, or a folder holds no image.
+        CohortError: nothing was named, or what is no path, or a folder holds no image.
+        SettingError: `selection` is no `Selection`.
     """
-    several = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    several = [paths] if isinstance(paths, str | Path) else list(paths)
+    if strange := [type(path).__name__ for path in several if not isinstance(path, str | Path)]:
+        raise CohortError(
+            f"paths: {strange[0]} is no path. Give files and folders; an image in memory goes to Model.score_image."
+        )
+    require("selection", selection, Selection, "ddad.images.Selection('middle')")
     listing = Listing()
-    for path in several:
+    for path in map(Path, several):
         if is_folder(path):
             listing.add(list_images(path, "paths", selection))
         elif path.suffix.lower() == ".zip":

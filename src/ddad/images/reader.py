@@ -98,6 +98,8 @@ def read_image(path: str | Path) -> MedicalImage:
         ImageError: the file is missing, unreadable, damaged or of an unknown format, or its pixels are
             not finite or all the same.
     """
+    if not isinstance(path, str | Path):
+        raise ImageError(type(path).__name__, "is no path: give a file; an image in memory goes to Model.score_image")
     image = decode_file(path)
     check_pixels(image)
     return image

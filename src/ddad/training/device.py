@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,14 @@ class Compute:
         """Take the GPU if there is one, and bf16 where the processor multiplies it natively.
 
         Raises:
-            SettingError: `cuda` was asked for and is not there.
+            SettingError: the device or the precision is unknown, or `cuda` was asked for and is not there.
         """
+        for setting, value, known in (
+            ("device", device, get_args(DeviceName)),
+            ("precision", precision, get_args(Precision)),
+        ):
+            if value not in known:
+                raise SettingError(f"{setting}: {value!r} is unknown. Use {', '.join(known[:-1])} or {known[-1]}.")
         has_cuda = torch.cuda.is_available()
         if device == "cuda" and not has_cuda:
             raise SettingError("device: 'cuda' was asked for, but torch finds no GPU. Use --device cpu.")
