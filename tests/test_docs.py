@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from ddad import Cohort, fit
 from ddad.cli.app import app
 from ddad.recipe import Recipe
+from support import tiny_recipe, write_images
 
 ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -84,3 +86,20 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             broken.append(link)
 
     assert broken == []
+
+
+def test_the_python_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs/how-to/python.md"
+    blocks = [content for language, content in FENCED.findall(page.read_text(encoding="utf-8")) if language == "python"]
+    monkeypatch.chdir(tmp_path)
+    for seed, folder in enumerate(["fitted", "normals", "incoming", "test/normal", "test/abnormal"]):
+        write_images(Path(folder), 12, seed=seed)
+    fit(Cohort.from_folders(normal="fitted"), tiny_recipe(), out="chest.ddad", workers=0)
+
+    exec("\n".join(blocks), {"__name__": "page"})
+
+    printed = capsys.readouterr().out
+    assert "'score': " in printed
+    assert "{'error': 'not an image" in printed
