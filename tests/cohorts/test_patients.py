@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,15 @@ def test_written_slices_have_the_same_pixels_in_every_process(tmp_path: Path) ->
     """Python salts its hash of text anew in each process; pixels that differ from run to run make tests that do."""
     path = write_slice(tmp_path / "a.dcm", "ann", "1.2.1")
     assert read_image(path).pixels[0, :4, 0].tolist() == [114, 19, 44, 134]
+
+
+def test_folders_that_may_be_patients_are_said_to_be_no_groups(tmp_path: Path) -> None:
+    for patient in range(10):
+        write_images(tmp_path / "normal" / f"patient{patient}", 3, seed=patient)
+    cohort = Cohort.from_folders(normal=tmp_path / "normal")
+    assert cohort.of(Role.NORMAL)["group"].nunique() == 30
+    (note,) = cohort.warnings
+    assert note.startswith("30 files lie in 10 folders of 2 to 20, e.g. ")
+    assert "column group of a manifest" in note
+    shutil.rmtree(tmp_path / "normal" / "patient0")
+    assert Cohort.from_folders(normal=tmp_path / "normal").warnings == ()

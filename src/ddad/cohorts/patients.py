@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.rows import Role, Row
@@ -13,6 +14,9 @@ from ddad.progress import Progress
 
 MOST_STUDIES, MOST_OF_ALL = 20, 0.1
 """A patient identifier with more studies than this, and a larger share of all studies, is that of no one patient."""
+
+LEAST_FOLDERS, MOST_FILES = 10, 20
+"""So many folders of 2 to so many files each may be one for each patient."""
 
 
 def find_groups(rows: Sequence[Row], progress: Progress | None = None) -> tuple[list[str], dict[str, str], list[str]]:
@@ -37,7 +41,8 @@ def find_groups(rows: Sequence[Row], progress: Progress | None = None) -> tuple[
         who = _who(identities[box], placeholders) if row.group is None else ""
         own = first.setdefault((who, row.role == Role.TEST), box) if who else box
         groups.append(row.group or own)
-    notes = _placeholder_notes(identities, placeholders)
+    alone = [box for box in unknown if not _who(identities[box], placeholders)]
+    notes = [*_placeholder_notes(identities, placeholders), *_folder_notes(alone)]
     torn = sorted(who for who, is_test in first if is_test and (who, False) in first)
     if not torn:
         return groups, {}, notes
@@ -83,6 +88,21 @@ def _placeholder_notes(identities: dict[str, Identity], placeholders: set[str]) 
         f"{'have' if count > 1 else 'has'} more than {MOST_STUDIES} studies and {MOST_OF_ALL:.0%} of all: taken "
         "for a placeholder that anonymising left, and these files are grouped by study, so that a patient with "
         "several studies is several groups. Where patients are known, name them in the column group of a manifest."
+    ]
+
+
+def _folder_notes(files: Sequence[str]) -> list[str]:
+    """Say so where files that each count as a patient lie as if a folder were one."""
+    within: defaultdict[Path, list[str]] = defaultdict(list)
+    for file in files:
+        within[Path(file).parent].append(file)
+    small = [found for found in within.values() if 2 <= len(found) <= MOST_FILES]
+    count = sum(len(found) for found in small)
+    if len(small) < LEAST_FOLDERS or 2 * count <= len(files):
+        return []
+    return [
+        f"{count} files lie in {len(small)} folders of 2 to {MOST_FILES}, e.g. {small[0][0]}, and each file counts as "
+        "a group of its own. If a folder is a patient, name the patients in the column group of a manifest (--manifest)."
     ]
 
 
