@@ -146,6 +146,16 @@ def test_one_network_without_unlabeled_images_has_no_score(detector: str, tmp_pa
         fit(cohort, recipe, workers=0)
 
 
+def test_colour_that_is_dropped_or_missing_is_told(tmp_path: Path) -> None:
+    cohort = normals(tmp_path / "n", 10, colour=True)
+    note = "all 10 images are in colour; images.channels=1 keeps their brightness alone"
+    assert fit(cohort, tiny_recipe(), workers=0).card["cohort"]["warnings"][0].startswith(note)
+    model = fit(cohort, tiny_recipe(images__channels=3), workers=0)
+    assert model.card["cohort"]["warnings"] == []
+    (finding,) = model.score(write_images(tmp_path / "grey", 1))
+    assert finding.warnings[0].startswith("grey image, where images.channels=3 asks for colour")
+
+
 def test_the_holdout_keeps_groups_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is trained on and what is held out never share a patient."""
     paths = write_images(tmp_path / "n", 16)

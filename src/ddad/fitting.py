@@ -153,12 +153,24 @@ class _Images:
         rows: of the cohort's table, of the same images.
         skipped: files that cannot be used.
         warnings: what to know about those that are.
+        lost_colour: how many of them are in colour, where their pixels are not.
     """
 
     skipped: list[SkippedImage]
     pixels: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     rows: dict[str, pd.DataFrame] = field(default_factory=dict)
     warnings: list[ImageWarning] = field(default_factory=list)
+    lost_colour: int = 0
+
+    def colour_notes(self) -> list[str]:
+        """Say so if all images are in colour, and none of it is kept."""
+        count = sum(len(rows) for rows in self.rows.values())
+        if not count or self.lost_colour < count:
+            return []
+        return [
+            f"all {count} images are in colour; images.channels=1 keeps their brightness alone (for colour: "
+            "--set images.channels=3)."
+        ]
 
     def groups(self, name: str) -> list[str]:
         """Return the patient of each image."""
@@ -188,6 +200,7 @@ def _decode(cohort: Cohort, recipe: Recipe, context: FitContext) -> _Images:
         )
         images.skipped += result.skipped
         images.warnings += result.warnings
+        images.lost_colour += len(result.lost_colour)
         if name != _KNOWN and not result.kept:
             raise CohortError(f"{name}: no usable image. {_skipped(images)}")
         images.pixels[name], images.rows[name] = result.pixels, cohort.of(role).iloc[result.kept]
@@ -243,6 +256,7 @@ def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals)
             **described(images.skipped),
             "warnings": [
                 *cohort.warnings,
+                *images.colour_notes(),
                 *([NOT_KNOWN_NORMAL] if _PILE in images.pixels else []),
                 *normals.warnings,
                 *(f"{warning.path}: {warning.text}" for warning in images.warnings),

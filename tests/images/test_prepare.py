@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ddad.errors import ImageError
-from ddad.images import MedicalImage, find_warnings, prepare, range_warning, size_warning
+from ddad.images import MedicalImage, colour_warning, find_warnings, is_coloured, prepare, range_warning, size_warning
 from ddad.recipe_sections import Preprocessing
 
 Pixels = np.ndarray[Any, Any]
@@ -153,3 +153,13 @@ def test_preparation_takes_little_more_memory_than_the_image() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1.2 * image.pixels.nbytes
     finally:
         tracemalloc.stop()
+
+
+def test_grey_stored_as_colour_is_grey() -> None:
+    grey = image_of(np.repeat(smooth(64, 64, 1).reshape(64, 64, 1), 3, axis=2))
+    assert not is_coloured(grey)
+    assert colour_warning(grey, Preprocessing(channels=3)) is not None
+    assert colour_warning(grey, Preprocessing(channels=1)) is None
+    colour = image_of(RNG.integers(0, 255, (64, 64, 3)).astype(float))
+    assert is_coloured(colour)
+    assert colour_warning(colour, Preprocessing(channels=3)) is None

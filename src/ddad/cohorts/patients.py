@@ -102,7 +102,7 @@ def _folder_notes(files: Sequence[str]) -> list[str]:
         return []
     return [
         f"{count} files lie in {len(small)} folders of 2 to {MOST_FILES}, e.g. {small[0][0]}, and each file counts as "
-        "a group of its own. If a folder is a patient, name the patients in the column group of a manifest (--manifest)."
+        "a group of its own. If a folder is a patient, name patients in the column group of a manifest (--manifest)."
     ]
 
 

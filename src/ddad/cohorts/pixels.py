@@ -6,7 +6,7 @@ import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ddad.cohorts.rows import SkippedImage
 from ddad.errors import BlankSliceError, ImageError, OutputError, writing_to
 from ddad.files import let_go, whole_file
-from ddad.images import MedicalImage, find_warnings, prepare, read_image
+from ddad.images import MedicalImage, find_warnings, is_coloured, prepare, read_image
 from ddad.images.decoding import TOO_LARGE_FOR_MEMORY
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe_sections import Preprocessing
@@ -45,6 +45,7 @@ class DecodedImage:
         warnings: what to know about it.
         source_size: rows and columns in the file.
         blank: it is skipped because it is a slice without content.
+        loses_colour: it is in colour, and `pixels` is not.
     """
 
     index: int
@@ -54,6 +55,7 @@ class DecodedImage:
     warnings: tuple[str, ...] = ()
     source_size: tuple[int, int] | None = None
     blank: bool = False
+    loses_colour: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,14 @@ class DecodedImages:
         kept: the index into the list of each image in `pixels`.
         skipped: the files that could not be used.
         warnings: what to know about files that were.
+        lost_colour: the index into the list of each image in colour, where `pixels` is not.
     """
 
     pixels: NDArray[np.float32]
     kept: list[int]
     skipped: list[SkippedImage]
     warnings: list[ImageWarning]
+    lost_colour: list[int] = field(default_factory=list)
 
 
 def iterate(
@@ -150,7 +154,7 @@ def decode(
             _write(file, _usable(paths, preprocessing, workers, progress, title, found), preprocessing)
         # An empty file cannot be mapped.
         stack = np.load(into, mmap_mode="r" if found.kept else None, allow_pickle=False)
-    return DecodedImages(stack, found.kept, found.skipped, found.warnings)
+    return replace(found, pixels=stack)
 
 
 def save_rows(images: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int64], into: Path) -> None:
@@ -183,6 +187,7 @@ def _usable(
                     found.skipped.append(SkippedImage(image.path, image.reason or "unknown", image.blank))
                 else:
                     found.kept.append(image.index)
+                    found.lost_colour.extend([image.index] if image.loses_colour else [])
                     found.warnings.extend(ImageWarning(image.path, text) for text in image.warnings)
                     yield image.pixels
                 task.advance(1, note=image.path.name)
@@ -235,6 +240,7 @@ def prepared(index: int, path: Path, image: MedicalImage, preprocessing: Preproc
         pixels=prepare(image, preprocessing),
         warnings=find_warnings(image, preprocessing),
         source_size=(image.height, image.width),
+        loses_colour=preprocessing.channels == 1 and is_coloured(image),
     )
 
 

@@ -7,7 +7,15 @@ from ddad.images.in_memory import ImageSource, take_image
 from ddad.images.medical_image import MedicalImage
 from ddad.images.patient import Identity, read_identity
 from ddad.images.placement import Placement
-from ddad.images.prepare import find_warnings, normalise, prepare, range_warning, size_warning
+from ddad.images.prepare import (
+    colour_warning,
+    find_warnings,
+    is_coloured,
+    normalise,
+    prepare,
+    range_warning,
+    size_warning,
+)
 from ddad.images.reader import IMAGE_SUFFIXES, decode_file, expand, is_image, read_image
 from ddad.images.robust_range import robust_range
 
@@ -21,9 +29,11 @@ __all__ = [
     "MedicalImage",
     "Placement",
     "Selection",
+    "colour_warning",
     "decode_file",
     "expand",
     "find_warnings",
+    "is_coloured",
     "is_image",
     "list_members",
     "normalise",

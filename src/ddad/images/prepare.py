@@ -17,6 +17,7 @@ from ddad.recipe_sections import Preprocessing
 _SMALLEST_SIZE = 16
 _SLIVER = 1 / 8
 _NEARLY_BLACK = 0.04
+_NEARLY_GREY = 1 / 16
 # ITU-R 601, as in Pillow's convert("L").
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -95,9 +96,26 @@ def range_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | No
     return f"uses only {100 * used:.2g} % of its {image.bits}-bit range: try intensity=percentile"
 
 
+def is_coloured(image: MedicalImage) -> bool:
+    """Whether more than a hundredth of the pixels are not grey; many grey images are stored as red, green and blue."""
+    if image.channels == 1:
+        return False
+    low, high = image.value_range
+    return float(np.percentile(np.ptp(image.pixels, axis=2), 99)) > _NEARLY_GREY * (high - low)
+
+
+def colour_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | None:
+    """Say so if the image is grey and the recipe asks for colour."""
+    if preprocessing.channels == 1 or is_coloured(image):
+        return None
+    return (
+        "grey image, where images.channels=3 asks for colour: its channels are equal, as those of no colour image are"
+    )
+
+
 def find_warnings(image: MedicalImage, preprocessing: Preprocessing) -> tuple[str, ...]:
     """Collect what the reader and the preparation have to say about an image."""
-    found = (size_warning(image, preprocessing), range_warning(image, preprocessing))
+    found = (warning(image, preprocessing) for warning in (size_warning, range_warning, colour_warning))
     return image.warnings + tuple(text for text in found if text is not None)
 
 
