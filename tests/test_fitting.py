@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ddad import normals as normals_module
 from ddad.cohorts import Role
 from ddad.detectors.base import Curves, FitContext
 from ddad.detectors.ddad import DDAD
-from ddad.errors import CohortError, DdadError, DivergenceError, OutputError, SettingError
+from ddad.errors import CohortError, DdadError, DivergenceError, FitWarning, OutputError, SettingError
 from ddad.training import loop
 from ddad.training.checkpoint import load_tensors
 from ddad.workspace import Workspace
@@ -545,3 +546,25 @@ def test_a_setting_that_is_not_read_is_said_to_have_no_effect(cohort: Cohort, tm
 def test_an_argument_that_a_fit_does_not_know_is_named(arguments: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         fit(*arguments, **options)
+
+
+def test_one_network_of_each_module_is_enough_beside_unlabeled_images(cohort: Cohort) -> None:
+    model = fit(cohort, tiny_recipe(reconstruction__members=1), workers=0)
+    assert len(set(model.card["held_out_normals"]["scores"]["r_dual"])) > 1
+
+
+def test_in_python_a_fit_warns_of_what_the_command_line_says(tmp_path: Path) -> None:
+    write_images(tmp_path / "n", 12)
+    (tmp_path / "n" / "bad.png").write_bytes(b"")
+    (tmp_path / "n" / "notes.txt").write_text("nothing")
+    cohort = Cohort.from_folders(normal=tmp_path / "n")
+    with pytest.warns(FitWarning) as told:
+        fit(cohort, tiny_recipe(), workers=0)
+    assert all(Path(warning.filename) == Path(__file__) for warning in told)
+    texts = [str(warning.message) for warning in told]
+    assert texts[0].startswith("files skipped: 1, the first: ")
+    assert any("1 file left out" in text for text in texts)
+    assert any("no image can be flagged" in text for text in texts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(cohort, tiny_recipe(), workers=0, progress=RecordedProgress())

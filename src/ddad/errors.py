@@ -61,6 +61,10 @@ def require(argument: str, value: object, kind: type, example: str) -> None:
         )
 
 
+class FitWarning(UserWarning):
+    """What to know about a fit that went well; `ddad.fit` issues it where no `progress` was given."""
+
+
 @contextmanager
 def writing_to(path: str | Path) -> Iterator[None]:
     """Turn the operating system's refusals while writing to `path` into an `OutputError`.

@@ -25,7 +25,7 @@ from ddad.detectors import DETECTORS, Detector, FitContext
 from ddad.errors import CohortError, require
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import STEPS, estimate_prevalence
-from ddad.making import make_model
+from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import MINIMUM_NORMALS, Normals, Stored, known_normals, trusted_normals
 from ddad.planning import check_plan, say_what_is_not_read
@@ -68,7 +68,7 @@ def fit(
             unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
         workers: networks trained side by side, 0 in this process; default: one for each processor core.
-        progress: told what is being fitted.
+        progress: told what is being fitted; without it, doubts are issued as `FitWarning`.
 
     Raises:
         CohortError: too few usable images.
@@ -79,7 +79,8 @@ def fit(
     recipe = Recipe() if recipe is None else recipe
     require("cohort", cohort, Cohort, "Cohort.from_folders(normal=FOLDER)")
     require("recipe", recipe, Recipe, "Recipe.preset('paper')")
-    progress, compute = progress or SilentProgress(), Compute.choose(device, recipe.precision)
+    is_unheard, progress = progress is None, progress or SilentProgress()
+    compute = Compute.choose(device, recipe.precision)
     workers = processor_cores() if workers is None else checked_workers(workers)
     check_plan(cohort, recipe)
     say_what_is_not_read(cohort, recipe, progress)
@@ -88,7 +89,10 @@ def fit(
     def make(folder: Path) -> Model:
         return train(cohort, recipe, FitContext(folder, compute, workers, progress))
 
-    return make_model(make, plan, plan, out, overwrite=overwrite, progress=progress)
+    model = make_model(make, plan, plan, out, overwrite=overwrite, progress=progress)
+    if is_unheard:
+        warn_of_fit(model)
+    return model
 
 
 def plan_of(cohort: Cohort, compute: Compute, progress: Progress, **settings: Any) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ddad.errors import CalibrationError, ModelError, writing_to
+from ddad.errors import CalibrationError, FitWarning, ModelError, writing_to
 from ddad.files import output_folder, real
 from ddad.model import Model
 from ddad.progress import Progress
@@ -61,6 +62,19 @@ def make_model(
             model.save(out, overwrite=overwrite)
     workspace.remove()
     return model
+
+
+def warn_of_fit(model: Model) -> None:
+    """Issue, at the line that called `fit`, a `FitWarning` for skipped files and for each doubt."""
+    cohort = model.card["cohort"]
+    texts = list(cohort["warnings"])
+    if skipped := cohort["skipped"]:
+        path, reason = skipped[0]
+        texts.insert(0, f"files skipped: {len(skipped)}, the first: {path}: {reason}")
+    if model.calibration is not None and (doubt := model.calibration.caution()):
+        texts.append(doubt)
+    for text in texts:
+        warnings.warn(text, FitWarning, stacklevel=3)
 
 
 def _saved_model(out: Path, identity: dict[str, Any]) -> Model | None:

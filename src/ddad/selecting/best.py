@@ -22,7 +22,7 @@ from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
 from ddad.files import whole_file, write_atomically
 from ddad.fitting import plan_of, train
-from ddad.making import make_model
+from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import Stored, known_normals
 from ddad.planning import check_plan, say_what_is_not_read
@@ -63,7 +63,7 @@ def fit_best(
             unfinished work that belongs to other data or settings.
         device: `auto`, `cpu` or `cuda`.
         workers: networks trained side by side; default: one for each processor core.
-        progress: told what is being fitted.
+        progress: told what is being fitted; without it, doubts are issued as `FitWarning`.
 
     Raises:
         CohortError: there are too few normal or unlabeled images, or images known to be abnormal.
@@ -72,7 +72,7 @@ def fit_best(
         OutputError: `out` exists, other unfinished work lies there, or the disk is full.
     """
     recipe = recipe or Recipe()
-    progress = progress or SilentProgress()
+    is_unheard, progress = progress is None, progress or SilentProgress()
     compute = Compute.choose(device, recipe.precision)
     recipes = distinct_recipes(candidates, recipe)
     _check(cohort, recipes)
@@ -94,7 +94,10 @@ def fit_best(
         return train(cohort, recipes[chosen], replace(context, workspace=own, compute=precise), {"selection": notes})
 
     # With a larger budget, unfinished work goes on, but what it ends in may be another model.
-    return make_model(make, plan, {**plan, "budget": budget}, out, overwrite=overwrite, progress=progress)
+    model = make_model(make, plan, {**plan, "budget": budget}, out, overwrite=overwrite, progress=progress)
+    if is_unheard:
+        warn_of_fit(model)
+    return model
 
 
 def score_held_out(
