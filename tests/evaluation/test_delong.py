@@ -146,7 +146,7 @@ def test_is_antisymmetric_and_zero_for_the_same_scores(pairs: list[tuple[int, in
     first, second = (np.array(scores, dtype=float) for scores in zip(*pairs, strict=True))
     one, other = delong_test(labels, first, second), delong_test(labels, second, first)
     assert one.difference == pytest.approx(-other.difference)
-    assert one.p_value == pytest.approx(other.p_value)
+    assert one.p_value == pytest.approx(other.p_value, nan_ok=True)  # none where nothing varies
     assert delong_test(labels, first, 3 * first + 1).p_value == 1
 
 
