@@ -88,6 +88,30 @@ def test_what_a_kill_left_of_dropped_work_is_not_taken_up(tmp_path: Path, monkey
         assert sorted(path.name for path in folder.iterdir()) == ["lock", "plan.json"]
 
 
+def test_a_kill_while_work_is_dropped_leaves_a_folder_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path / "w")
+    with workspace.claimed({}, overwrite=False) as folder:
+        for name in ("a.npy", "z.npy"):
+            (folder / name).touch()
+    unlink, dropped = Path.unlink, []
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if len(dropped) == 2:
+            raise KeyError
+        dropped.append(path.name)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyError):
+        workspace.remove()
+    monkeypatch.undo()
+    assert "lock" not in dropped
+    with workspace.claimed({}, overwrite=False):
+        pass
+
+
 def test_a_folder_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
     own = tmp_path / "scores.unfinished" / "thesis.txt"
     own.parent.mkdir()

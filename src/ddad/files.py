@@ -38,6 +38,11 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+def is_link(path: Path) -> bool:
+    """Do as `is_there`, of links."""
+    return os.path.islink(path)  # noqa: PTH114
+
+
 def real(path: str | Path) -> Path:
     """Return an absolute path without links; where they lead in a circle too, at which `Path.resolve` raises."""
     return Path(os.path.realpath(path))

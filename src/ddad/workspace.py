@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,9 @@ class Workspace:
         write_atomically(file, json.dumps(plan).encode())
 
     def remove(self) -> None:
-        """Drop the workspace and what lies in it."""
+        """Drop the workspace and what lies in it; the lock goes last, by which what a kill leaves is known as ours."""
+        with suppress(OSError):
+            _remove(path for path in self.folder.iterdir() if path.name != _LOCK)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

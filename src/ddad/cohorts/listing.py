@@ -10,7 +10,7 @@ from pathlib import Path
 from ddad.cohorts.file_by_file import file_by_file
 from ddad.cohorts.rows import SkippedImage, printable
 from ddad.errors import CohortError, ImageError, require
-from ddad.files import is_file, is_folder, is_there
+from ddad.files import is_file, is_folder, is_link, is_there
 from ddad.images import ALL, IMAGE_SUFFIXES, Address, Selection, expand, is_image, list_members
 from ddad.progress import Progress
 
@@ -120,7 +120,7 @@ def _files_in(folder: Path, listing: Listing) -> list[Path]:
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
         for name in folders:
-            if os.path.islink(Path(parent) / name):  # noqa: PTH114 - `is_symlink` raises where it may not look
+            if is_link(Path(parent) / name):
                 listing.passed_over.append(SkippedImage(Path(parent) / name, "a link to a folder: not followed"))
         for name in files:
             path = Path(parent) / name
