@@ -17,7 +17,8 @@ from ddad.recipe_sections import Preprocessing
 _SMALLEST_SIZE = 16
 _SLIVER = 1 / 8
 _NEARLY_BLACK = 0.04
-_NEARLY_GREY = 1 / 16
+_NEARLY_GREY, _FEW = 1 / 16, 0.01
+_SIDE_ASKED = 128
 # ITU-R 601, as in Pillow's convert("L").
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -101,7 +102,11 @@ def is_coloured(image: MedicalImage) -> bool:
     if image.channels == 1:
         return False
     low, high = image.value_range
-    return float(np.percentile(np.ptp(image.pixels, axis=2), 99)) > _NEARLY_GREY * (high - low)
+    # Every image is asked when it is decoded: a grid of its pixels is enough.
+    step = max(1, min(image.height, image.width) // _SIDE_ASKED)
+    red, green, blue = np.moveaxis(image.pixels[::step, ::step], 2, 0)
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return bool((spread > _NEARLY_GREY * (high - low)).mean() > _FEW)
 
 
 def colour_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | None:
