@@ -626,9 +626,17 @@ def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Pat
     assert "significantly better than" in (tmp_path / "b" / "results.md").read_text()
     single = next(cell for cell in cells if cell["score"] == "rec")
     assert next(cell for cell in cells if cell["method"] == "ae-u")["auc"] == single["auc"]
+    some = run(*options, "--methods", "ae, vae", "--methods", "fpi", "--json").json["cells"]
+    assert [cell["method"] for cell in some] == ["ae", "vae", "fpi"]
     refused = run(*options, "--methods", "svm")
     assert refused.code == 1
     assert "--methods svm" in refused.err
+
+
+def test_values_of_a_sweep_are_numbers(run: Run, benchmark: Path, tmp_path: Path) -> None:
+    options = ["sweep", "members", "--data", benchmark, "--out", tmp_path / "s"]
+    refused(run(*options, "--value", "1,two"), "--value two: give a number")
+    refused(run(*options, "--value", "1,2.5"), "--value 2.5: members takes whole numbers")
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -216,3 +216,5 @@ def test_masks_are_what_is_not_zero(tmp_path: Path) -> None:
     assert not read_mask(tmp_path / "empty.png").any()
     with pytest.raises(ImageError, match="no such file"):
         read_mask(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="of another shape, 5×5 pixels where the image has 10×5"):
+        read_mask(tmp_path / "empty.png", (5, 10))

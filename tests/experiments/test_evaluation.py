@@ -151,8 +151,8 @@ def test_masks_of_another_shape_leave_out_pixel_metrics_alone(tmp_path: Path) ->
     assert found.pixels == {}
     assert set(found.images) == {"image"}
     assert found.warnings[0] == (
-        f"pixel metrics are left out: {second}: its mask is of another shape, 16×10 pixels where the image has 20×20. "
-        "Give a mask that covers the whole image and nothing else."
+        f"pixel metrics are left out: {second}: the mask is of another shape, 16×10 pixels where the image has 20×20; "
+        "give one that covers the whole image and nothing else."
     )
     Image.fromarray(marked).save(tmp_path / "second.png")
     assert set(evaluate(stand_in(), Cohort.from_manifest(manifest)).pixels) == {"image"}

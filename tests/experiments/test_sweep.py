@@ -52,8 +52,11 @@ def test_other_sweeps_change_the_recipe_or_the_normals(setting: Setting) -> None
 
 
 def test_values_that_cannot_be_used(setting: Setting) -> None:
-    with pytest.raises(SettingError, match=r"--value 2\.5"):
-        sweep_runs("members", setting, tiny_recipe(), values=(2.5,))
+    for value in (2.5, float("nan"), float("inf")):
+        with pytest.raises(SettingError, match=f"--value {value}: members takes whole numbers from 1 on"):
+            sweep_runs("members", setting, tiny_recipe(), values=(value,))
+        with pytest.raises((SettingError, CohortError), match=f"{value}"):
+            sweep_runs("anomaly-rate", setting, tiny_recipe(), values=(value,))
     with pytest.raises(SettingError, match="--value 7: normals takes whole numbers from 8 on"):
         sweep_runs("normals", setting, tiny_recipe(), values=(7,))
     with pytest.raises(CohortError, match="20 normal images"):

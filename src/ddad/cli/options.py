@@ -125,6 +125,14 @@ DetectorOption = Annotated[
 BackboneName = Annotated[
     str | None, typer.Option("--backbone", help="ae, memae, ae-u or vae.", rich_help_panel=_RECIPE)
 ]
+BackboneNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backbones",
+        "--backbone",
+        help="Of ddad: ae, memae, ae-u or vae; several with commas, or repeated. Default: ae-u.",
+    ),
+]
 ImageSize = Annotated[
     int | None,
     typer.Option(
@@ -182,6 +190,11 @@ Jobs = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def each_of(option: list[str] | None) -> list[str]:
+    """Return the values of an option that takes several, repeated or with commas between them."""
+    return [value.strip() for values in option or () for value in values.split(",") if value.strip()]
 
 
 def build_recipe(

@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, read_mask, seen_in_fit
-from ddad.cohorts.masks import is_of_aspect
+from ddad.cohorts.masks import misfit
 from ddad.cohorts.rows import described
 from ddad.errors import CohortError, DdadError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
 from ddad.files import whole_folder
 from ddad.images import Placement
-from ddad.model import Finding, Model, write_run
+from ddad.model import Model, write_run
 from ddad.progress import Progress
 from ddad.recipe_sections import Preprocessing
 from ddad.training.device import Compute, DeviceName, Precision
@@ -109,8 +109,9 @@ def evaluate(
         for name, score in finding.scores.items():
             scores.setdefault(name, []).append(score)
         mask = masks.get(finding.path)
-        if mask is not None and not is_of_aspect(mask.shape, finding.source_size):
-            warnings.append(f"pixel metrics are left out: {_misfit(finding, mask)}")
+        unlike = None if mask is None else misfit(mask.shape, finding.source_size)
+        if unlike:
+            warnings.append(f"pixel metrics are left out: {finding.path}: {unlike}.")
             masks = {}
             maps.clear()
         if masks:
@@ -153,14 +154,6 @@ class _Mask:
 
     grid: NDArray[np.bool_]
     shape: tuple[int, int]
-
-
-def _misfit(finding: Finding, mask: _Mask) -> str:
-    (height, width), (rows, columns) = finding.source_size, mask.shape
-    return (
-        f"{finding.path}: its mask is of another shape, {columns}×{rows} pixels where the image has {width}×{height}. "
-        "Give a mask that covers the whole image and nothing else."
-    )
 
 
 def _masks_on_grid(cohort: Cohort, preprocessing: Preprocessing, warnings: list[str]) -> dict[str, _Mask]:

@@ -77,7 +77,7 @@ def write_score_maps(
 
     Raises:
         CohortError: there are too few test images.
-        ImageError: a chosen image cannot be read.
+        ImageError: a chosen image or its mask cannot be read, or the mask is of another shape.
     """
     paths = choose_images(cohort, count, seed)
     labels = dict(zip(cohort.table["path"], cohort.table["label"], strict=True))

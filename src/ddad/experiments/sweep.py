@@ -196,7 +196,7 @@ def _check_read(kind: Kind, field: str, methods: Sequence[str]) -> None:
 
 def _count(kind: Kind, value: float) -> int:
     fewest = MINIMUM_NORMALS if kind == "normals" else 1
-    if value != int(value) or value < fewest:
+    if not float(value).is_integer() or value < fewest:
         raise SettingError(f"--value {value:g}: {kind} takes whole numbers from {fewest} on.")
     return int(value)
 

@@ -26,13 +26,10 @@ def benchmark(
         typer.Option(
             "--methods",
             help="ddad, ddad+, ae, memae, ganomaly, cutpaste, draem, f-anogan, igd, ae-u, vae, fpi, pii, "
-            "normal-vs-unlabeled, or all. Repeatable. Default: ddad.",
+            "normal-vs-unlabeled, or all; several with commas, or repeated. Default: ddad.",
         ),
     ] = None,
-    backbones: Annotated[
-        list[str] | None,
-        typer.Option("--backbones", "--backbone", help="Of ddad: ae, memae, ae-u or vae. Repeatable. Default: ae-u."),
-    ] = None,
+    backbones: options.BackboneNames = None,
     recipe: options.RecipeName = "fast",
     settings: options.Settings = None,
     image_size: options.ImageSize = None,
@@ -66,7 +63,9 @@ def benchmark(
         # As in the paper, every normal image trains: the test set is what nobody has seen.
         preset_changes={"holdout": 0.0},
     )
-    recipes = benchmark_recipes(base, methods or ["ddad"], backbones or ["ae-u"], seeds)
+    recipes = benchmark_recipes(
+        base, options.each_of(methods) or ["ddad"], options.each_of(backbones) or ["ae-u"], seeds
+    )
     setting = Setting(dataset, str(data), split, anomaly_rate, unseen=unseen)
     command = shlex.join(["ddad", *sys.argv[1:]])
     try:

@@ -11,6 +11,7 @@ import typer
 
 from ddad.cli import options
 from ddad.cli.output import exit_if_skipped, print_json, warn
+from ddad.errors import SettingError
 
 
 def sweep(
@@ -26,19 +27,18 @@ def sweep(
     anomaly_rate: options.AnomalyRate = None,
     unseen: options.Unseen = None,
     values: Annotated[
-        list[float] | None, typer.Option("--value", help="Take these values instead of the usual ones; repeatable.")
+        list[str] | None,
+        typer.Option("--value", help="Take these values instead of the usual ones; with commas, or repeated."),
     ] = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
             "--methods",
-            help="Detectors, repeatable. Default: ddad; over anomaly rates and normals normal-vs-unlabeled too.",
+            help="Detectors, with commas or repeated. Default: ddad; over anomaly rates and normals "
+            "normal-vs-unlabeled too.",
         ),
     ] = None,
-    backbones: Annotated[
-        list[str] | None,
-        typer.Option("--backbones", "--backbone", help="Of ddad: ae, memae, ae-u or vae; repeatable. Default: ae-u."),
-    ] = None,
+    backbones: options.BackboneNames = None,
     recipe: options.RecipeName = "fast",
     settings: options.Settings = None,
     image_size: options.ImageSize = None,
@@ -74,9 +74,9 @@ def sweep(
         kind,
         Setting(dataset, str(data), split, anomaly_rate, unseen=unseen),
         base,
-        values=values or (),
-        methods=methods or (),
-        backbones=backbones or ("ae-u",),
+        values=_numbers(values),
+        methods=options.each_of(methods),
+        backbones=options.each_of(backbones) or ["ae-u"],
         seeds=seeds,
     )
     folder = out or Path(f"sweep-{kind}")
@@ -102,3 +102,13 @@ def sweep(
         say(f"Written to {folder}: sweep.md, sweep.csv, and the plot as sweep.pdf, .svg and .png.")
     warn(list(dict.fromkeys(warning for record in records for warning in record["warnings"])))
     exit_if_skipped(list(dict.fromkeys(tuple(pair) for record in records for pair in record["skipped"])))
+
+
+def _numbers(option: list[str] | None) -> list[float]:
+    numbers = []
+    for value in options.each_of(option):
+        try:
+            numbers.append(float(value))
+        except ValueError:
+            raise SettingError(f"--value {value}: give a number.") from None
+    return numbers
