@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+import weakref
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ LARGEST_MEMBER_COUNT = 100_000
 """Archives that list more files than this are refused."""
 
 _PIECE = 2**20
+_one_at_a_time = threading.Lock()
 
 
 def list_members(archive: Path) -> list[str]:
@@ -61,11 +64,32 @@ def unpacked(archive: Path, member: str) -> Iterator[Path]:
         ImageError: the archive is damaged or encrypted, holds no such file, or the file is larger than
             `LARGEST_BYTE_COUNT`, whatever the archive says of it.
     """
-    # The name keeps its suffix, which tells NIfTI's kinds apart.
-    suffix = "".join(Path(member).suffixes[-2:])[-16:]
-    handle, name = tempfile.mkstemp(suffix=suffix)
-    copy = Path(name)
+    copy = _Copy(archive, member)
     try:
+        yield copy.path
+    finally:
+        copy.remove()
+
+
+@contextmanager
+def unpacked_for_more(archive: Path, member: str) -> Iterator[Path]:
+    """Yield what `unpacked` does, of a file that is asked for frame by frame: the last two copies are kept."""
+    with decoding(Path(f"{archive}#{member}"), "ZIP"):
+        status = archive.stat()
+    # Threads that read slices of one file wait for its copy, rather than each make their own.
+    with _one_at_a_time:
+        copy = _kept_copy(archive, member, status.st_mtime_ns, status.st_size)
+    yield copy.path
+
+
+class _Copy:
+    """A temporary copy of a file in an archive, removed with the last reference to it, and when the process ends."""
+
+    def __init__(self, archive: Path, member: str) -> None:
+        # The name keeps its suffix, which tells NIfTI's kinds apart.
+        handle, name = tempfile.mkstemp(suffix="".join(Path(member).suffixes[-2:])[-16:])
+        self.path = Path(name)
+        self.remove = weakref.finalize(self, self.path.unlink, missing_ok=True)
         with os.fdopen(handle, "wb") as target, _opened(archive, member) as source:
             written = 0
             while piece := source.read(_PIECE):
@@ -75,9 +99,11 @@ def unpacked(archive: Path, member: str) -> Iterator[Path]:
                         f"{archive}#{member}", f"unpacks to more than {LARGEST_BYTE_COUNT} bytes: leave it out"
                     )
                 target.write(piece)
-        yield copy
-    finally:
-        copy.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=2)
+def _kept_copy(archive: Path, member: str, *_: int) -> _Copy:
+    return _Copy(archive, member)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from ddad.errors import BlankSliceError, ImageError
 from ddad.images.address import ALL, Address, Frame, Selection
-from ddad.images.archive import read_member_head, unpacked
+from ddad.images.archive import read_member_head, unpacked, unpacked_for_more
 from ddad.images.dicom import count_dicom_frames, is_dicom, read_dicom
 from ddad.images.medical_image import MedicalImage
 from ddad.images.nifti import count_nifti_slices, is_nifti, read_nifti
@@ -186,7 +186,8 @@ def _on_disk(path: str | Path, address: Address) -> Iterator[Path]:
         if address.member is None:
             yield address.file
         else:
-            with unpacked(address.file, address.member) as copy:
+            unpack = unpacked if address.frame is None else unpacked_for_more
+            with unpack(address.file, address.member) as copy:
                 yield copy
     except ImageError as error:
         raise ImageError(path, error.reason) from error
