@@ -22,6 +22,7 @@ from rich.progress import (
 from ddad.progress import Task
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_OF_A_START = 0.5
 
 console = Console(stderr=True, highlight=False)
 """Everything that is not a result goes to standard error, so that `--json` stays clean."""
@@ -78,20 +79,36 @@ class _Line:
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total, self._done = title, total, 0
         self._start = self._last = time.monotonic()
+        self._done_before = 0
 
     def advance(self, steps: int = 1, *, note: str = "") -> None:
         """Write a line if the last one is old enough; of the last step, `end` tells."""
         self._done += steps
         now = time.monotonic()
+        if now - self._start < _SECONDS_OF_A_START:
+            self._done_before = self._done  # by an earlier process: it says nothing of how long the rest takes
         if self._done < self._total and now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
-            left = (now - self._start) * (self._total - self._done) / max(self._done, 1)
-            say(f"{self._title}: {self._done} of {self._total}, about {left:.0f} s left  {note}")
+            say(f"{self._title}: {self._done} of {self._total}{self._left(now)}  {note}")
+
+    def _left(self, now: float) -> str:
+        own = self._done - self._done_before
+        if own == 0:
+            return ""
+        return f", about {_duration((now - self._start) * (self._total - self._done) / own)} left"
 
     def end(self) -> None:
         """Say how long it took."""
         seconds = time.monotonic() - self._start
         say(f"{self._title}: {self._done} of {self._total}, {seconds:.1f} s")
+
+
+def _duration(seconds: float) -> str:
+    """Write a time in two units at most, none finer than it deserves."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager
