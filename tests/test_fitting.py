@@ -145,6 +145,9 @@ def test_one_network_without_unlabeled_images_has_no_score(detector: str, tmp_pa
     recipe = tiny_recipe(detector=detector, reconstruction__members=1)
     with pytest.raises(SettingError, match=r"reconstruction\.members: 1, .*--members 2 or more"):
         fit(cohort, recipe, workers=0)
+    pile = Cohort.from_folders(unlabeled=tmp_path / "n")
+    with pytest.raises(SettingError, match=r"reconstruction\.members: 1, .*--members 2 or more"):
+        fit(pile, recipe.changed({"trimming.trusted": 1}), workers=0)  # none is left that is unlabeled
 
 
 def test_colour_that_is_dropped_or_missing_is_told(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
         raise CohortError(
             f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
         )
-    if detector.is_spread_alone and not has_unlabeled and recipe.reconstruction.members < 2:
+    trusts_all = recipe.trimming.trusted == 1 and not cohort.paths(Role.NORMAL)
+    if detector.is_spread_alone and (trusts_all or not has_unlabeled) and recipe.reconstruction.members < 2:
         raise SettingError(
             "reconstruction.members: 1, and without unlabeled images the score is how far several networks differ. "
             "Take --members 2 or more, or add unlabeled images."
