@@ -544,6 +544,7 @@ def test_a_setting_that_is_not_read_is_said_to_have_no_effect(cohort: Cohort, tm
         ((Cohort.__new__(Cohort), {}), {}, "recipe: wants a Recipe, and got a dict"),
         ((Cohort.__new__(Cohort),), {"device": "gpu"}, "device: 'gpu' is unknown"),
         ((Cohort.__new__(Cohort),), {"workers": -1}, "workers: -1"),
+        ((Cohort.__new__(Cohort),), {"progress": True}, "progress: True .*terminal_progress"),
     ],
 )
 def test_an_argument_that_a_fit_does_not_know_is_named(arguments: Any, options: dict[str, Any], message: str) -> None:

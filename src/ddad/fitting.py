@@ -29,7 +29,7 @@ from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import MINIMUM_NORMALS, Normals, Stored, known_normals, trusted_normals
 from ddad.planning import check_plan, say_what_is_not_read
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
 from ddad.training.seeds import derived_seed
@@ -79,7 +79,7 @@ def fit(
     recipe = Recipe() if recipe is None else recipe
     require("cohort", cohort, Cohort, "Cohort.from_folders(normal=FOLDER)")
     require("recipe", recipe, Recipe, "Recipe.preset('paper')")
-    is_unheard, progress = progress is None, progress or SilentProgress()
+    is_unheard, progress = progress is None, listener(progress)
     compute = Compute.choose(device, recipe.precision)
     workers = processor_cores() if workers is None else checked_workers(workers)
     check_plan(cohort, recipe)

@@ -25,7 +25,7 @@ from ddad.evaluation.calibration import Calibration
 from ddad.files import sha256, whole_folder
 from ddad.images import ALL, ImageSource, Placement, Selection, take_image
 from ddad.model_folder import read_model, write_model
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.recipe_sections import Preprocessing
 from ddad.training.device import Compute, DeviceName, Precision
@@ -207,7 +207,7 @@ class Model:
         workers = processor_cores() if workers is None else checked_workers(workers)
         skip = on_skipped or _warn
         size = block_size(self.recipe.images.image_size)
-        with (progress or SilentProgress()).task("scoring", len(images)) as bar:
+        with listener(progress).task("scoring", len(images)) as bar:
             score = self.detector.block_scorer(compute, maps=maps)
             batches = iterate(images, self.recipe.images, batch=size, workers=workers)
             for batch, findings in side_by_side(lambda batch: (batch, self._findings(batch, score)), batches, compute):

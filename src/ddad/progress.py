@@ -8,6 +8,8 @@ from typing import Protocol
 
 from typing_extensions import override
 
+from ddad.errors import SettingError
+
 
 class Task(Protocol):
     """One bar: a piece of work with a known number of steps."""
@@ -44,3 +46,19 @@ class SilentProgress(Progress):
 
     def message(self, text: str) -> None:
         """Say nothing."""
+
+
+def listener(progress: Progress | None) -> Progress:
+    """Return whom work reports to, nobody for None.
+
+    Raises:
+        SettingError: it is no `Progress`, but e.g. True.
+    """
+    if progress is None:
+        return SilentProgress()
+    if not callable(getattr(progress, "task", None)):
+        raise SettingError(
+            f"progress: {progress!r} cannot be told of work. Take what 'with ddad.cli.terminal.terminal_progress() as "
+            "progress' gives, or None."
+        )
+    return progress

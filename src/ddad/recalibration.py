@@ -14,7 +14,7 @@ from ddad.cores import processor_cores
 from ddad.errors import CalibrationError
 from ddad.evaluation.calibration import Calibration, check_rate
 from ddad.model import Model
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 from ddad.training.device import Compute, DeviceName, Precision
 
 
@@ -98,7 +98,7 @@ def recalibrate(
             warnings.append(alike_warning(["normal"]))
         compute = Compute.choose(device, precision or model.recipe.precision)
         model.calibration = Calibration.from_scores(
-            _scores(model, decoded.pixels, compute, progress or SilentProgress()),
+            _scores(model, decoded.pixels, compute, listener(progress)),
             groups,
             of="normals given to ddad calibrate",
             score=model.primary_score,

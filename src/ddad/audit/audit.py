@@ -17,7 +17,7 @@ from ddad.cohorts import Cohort, Role, SkippedImage
 from ddad.cohorts.near_copies import Indices, joined_groups
 from ddad.cores import processor_cores
 from ddad.errors import BlankSliceError, CohortError, ImageError
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 
 PARTS = ("normal", "unlabeled", "abnormal", "test normal", "test abnormal", "test of unknown label")
 """Parts of a cohort, in the order in which they are reported."""
@@ -113,7 +113,7 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
     Raises:
         CohortError: fewer than two images can be read.
     """
-    progress = progress or SilentProgress()
+    progress = listener(progress)
     looks, kept, skipped = _look(cohort, workers or processor_cores(), progress)
     if len(looks) < 2:
         reason = f" The first: {skipped[0].path}: {skipped[0].reason}." if skipped else " Name more."

@@ -20,7 +20,7 @@ from ddad.audit.look import CATEGORIES, NUMBERS, THUMBNAIL, Look
 from ddad.cohorts.near_copies import Indices
 from ddad.evaluation.delong import delong_interval
 from ddad.evaluation.intervals import Interval
-from ddad.progress import Progress, SilentProgress, Task
+from ddad.progress import Progress, Task, listener
 
 SHORTCUT_AUC = 0.7
 """A feature is a shortcut if the lower end of its AUC's interval reaches this."""
@@ -114,7 +114,7 @@ def find_shortcuts(
     steps = len(measurable) * (len(NUMBERS) + len(CATEGORIES) + 1)
     found = []
     # On so few numbers, threads wait for one another far longer than they compute.
-    with threadpool_limits(1, "openmp"), (progress or SilentProgress()).task("measuring shortcuts", steps) as task:
+    with threadpool_limits(1, "openmp"), listener(progress).task("measuring shortcuts", steps) as task:
         for first, second in measurable:
             chosen = np.isin(names, (first, second))
             labels = (names[chosen] == second).astype(int)

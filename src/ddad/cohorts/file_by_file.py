@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from ddad.cores import processor_cores
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 
 File = TypeVar("File")
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ def file_by_file(
     if not files:
         return []
     found = []
-    with (progress or SilentProgress()).task(title, len(files)) as bar, ThreadPoolExecutor(processor_cores()) as pool:
+    with listener(progress).task(title, len(files)) as bar, ThreadPoolExecutor(processor_cores()) as pool:
         for result in pool.map(look, files):
             found.append(result)
             bar.advance()

@@ -19,7 +19,7 @@ from ddad.errors import BlankSliceError, ImageError, OutputError, writing_to
 from ddad.files import let_go, whole_file
 from ddad.images import MedicalImage, find_warnings, is_coloured, prepare, read_image
 from ddad.images.decoding import TOO_LARGE_FOR_MEMORY
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 from ddad.recipe_sections import Preprocessing
 
 _BATCH = 16
@@ -180,7 +180,7 @@ def _usable(
     found: DecodedImages,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the pixels of usable images, and enter all images into `found`."""
-    with (progress or SilentProgress()).task(title, len(paths)) as task:
+    with listener(progress).task(title, len(paths)) as task:
         for images in iterate(paths, preprocessing, workers=workers):
             for image in images:
                 if image.pixels is None:

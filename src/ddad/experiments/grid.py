@@ -25,7 +25,7 @@ from ddad.experiments.run import own_settings, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import write_atomically
 from ddad.planning import check_plan, settings_read
-from ddad.progress import Progress, SilentProgress, Task
+from ddad.progress import Progress, Task, listener
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 from ddad.training.jobs import Job, run_jobs
@@ -79,7 +79,7 @@ def run_grid(
     """
     if jobs < 1:
         raise SettingError(f"--jobs {jobs}: give 1 or more.")
-    progress = progress or SilentProgress()
+    progress = listener(progress)
     images = {setting: _Images(setting) for setting in dict.fromkeys(run.setting for run in runs)}
     for run in runs:
         check_plan(images[run.setting].cohort, run.recipe)

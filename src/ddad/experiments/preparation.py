@@ -24,7 +24,7 @@ from ddad.experiments.downloads import DOWNLOADS, NORMAL, Source
 from ddad.experiments.published import BENCHMARKS, OTHER_NAMES, Benchmark
 from ddad.files import output_folder, write_atomically
 from ddad.images import read_image
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 from ddad.workspace import Workspace, publish
 
 LARGEST_SIDE = 512
@@ -100,7 +100,7 @@ def prepare(
             (workspace / part).mkdir(exist_ok=True)
         with (
             ThreadPoolExecutor(processor_cores()) as pool,
-            (progress or SilentProgress()).task("preparing images", len(chosen)) as bar,
+            listener(progress).task("preparing images", len(chosen)) as bar,
         ):
             for skipped in pool.map(lambda name: _write(name, named[name], workspace), chosen):
                 if skipped:

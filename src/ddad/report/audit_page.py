@@ -15,7 +15,7 @@ from ddad.audit.shortcuts import JOINT
 from ddad.errors import ImageError
 from ddad.files import write_atomically
 from ddad.images import read_image
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 from ddad.report.charts import histogram
 from ddad.report.gallery import webp
 from ddad.report.page import check_target, own_template
@@ -57,7 +57,7 @@ def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progr
     """
     check_target(file, overwrite=overwrite)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    examples, conflicts = _examples(audit, progress or SilentProgress())
+    examples, conflicts = _examples(audit, listener(progress))
     content = environment.from_string(own_template("audit.html.j2")).render(
         audit=audit,
         version=__version__,

@@ -19,7 +19,7 @@ from ddad.errors import OutputError, writing_to
 from ddad.evaluation.curves import roc_and_pr
 from ddad.experiments.published import SCORE_TITLES
 from ddad.files import output_file, write_atomically
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 from ddad.report.benchmark_table import benchmark_table
 from ddad.report.charts import curve, histogram, training_curves
 from ddad.report.facts import candidate_facts, card_facts, overview, recipe_facts
@@ -64,7 +64,7 @@ def write_report(
     file = Path(folder) / "report.html" if out is None else Path(out)
     results = read_results(folder)
     check_target(file, overwrite=overwrite)
-    content = render(results, progress or SilentProgress())
+    content = render(results, listener(progress))
     write_atomically(file, content.encode(errors="backslashreplace"))
     return file
 

@@ -26,7 +26,7 @@ from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import Stored, known_normals
 from ddad.planning import check_plan, say_what_is_not_read
-from ddad.progress import Progress, SilentProgress
+from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
 from ddad.selecting.division import Division, divide
@@ -72,7 +72,7 @@ def fit_best(
         OutputError: `out` exists, other unfinished work lies there, or the disk is full.
     """
     recipe = recipe or Recipe()
-    is_unheard, progress = progress is None, progress or SilentProgress()
+    is_unheard, progress = progress is None, listener(progress)
     compute = Compute.choose(device, recipe.precision)
     recipes = distinct_recipes(candidates, recipe)
     _check(cohort, recipes)
