@@ -214,22 +214,25 @@ class DDADPlus(Detector):
         """Return the maps that `Location` reads, (N, kinds, S, S), and the evidence, or the score alone, (N, kinds)."""
         maps = discrepancy_maps(self.ddad.ndm, self.ddad.udm, images)
         scores = self.ddad.scores_of(maps, compute)
+        # The error itself: of its square, a sharp edge of a few pixels would outweigh a lesion.
+        error = maps["rec_ensemble"].sqrt()
         if not self.classifiers:
-            return maps["rec_ensemble"][:, None], scores[self.ddad.primary_score][:, None]
+            return error[:, None], scores[self.ddad.primary_score][:, None]
         with compute.autocast():
             grid = torch.stack([classifier.activation(images) for classifier in self.classifiers]).mean(dim=0)
-        local = torch.stack([maps["rec_ensemble"], enlarge(grid, self.recipe.images.image_size)], dim=1)
+        local = torch.stack([error, enlarge(grid, self.recipe.images.image_size)], dim=1)
         return local, torch.stack([*(scores[name] for name in _EVIDENCE), grid.mean(dim=(1, 2))], dim=1)
 
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         local, evidence = self._local_evidence(images, compute)
         parts = self.location(local)
-        score, where = evidence[:, 0], parts[:, 0]
+        # Less error than normal images show is nothing unusual.
+        score, where = evidence[:, 0], parts[:, 0].clamp_min(0)
         if self.classifiers:
             score = self.fusion(evidence)
             # Where the classifiers see an anomaly the error counts twice, where they see none not at all.
             where = 2 * where * torch.sigmoid(parts[:, 1])
-            where = where - where.mean(dim=(1, 2), keepdim=True)
+        where = where - where.mean(dim=(1, 2), keepdim=True)
         return Scored({"image": score}, {"image": score[:, None, None] + where})
 
     def _block_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
