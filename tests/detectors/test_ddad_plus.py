@@ -59,6 +59,17 @@ def test_the_score_is_the_mean_of_the_map_and_joins_the_three_parts(tmp_path: Pa
     torch.testing.assert_close(scored.scores["image"], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("unlabeled", [True, False])
+def test_less_error_than_normal_images_show_is_nothing_unusual(unlabeled: bool, tmp_path: Path) -> None:
+    detector = fit_in(tmp_path, unlabeled)
+    side = detector.recipe.images.image_size
+    detector.location.usual[0, : side // 2] += 1000  # as if normal images had large errors in the upper half
+    maps = detector.score(random_images(5, seed=3), FP32).maps["image"]
+    upper, lower = maps[:, : side // 2].flatten(1), maps[:, side // 2 :].flatten(1)
+    assert (upper == upper[:, :1]).all()
+    assert (lower > upper).any(dim=1).all()
+
+
 @pytest.mark.usefixtures("networks_compute_exactly")
 def test_statistics_are_computed_as_exactly_as_scores(tmp_path: Path) -> None:
     assert fit_in(tmp_path).classifiers
