@@ -13,7 +13,7 @@ from ddad import Cohort, fit, recalibration
 from ddad.errors import CalibrationError
 from ddad.images import Selection
 from ddad.recalibration import recalibrate
-from support import random_images, tiny_recipe
+from support import random_images, tiny_recipe, write_images
 
 
 def volumes(folder: Path, count: int, seed: int) -> Path:
@@ -38,6 +38,19 @@ def test_other_slices_of_fitted_volumes_are_not_unseen(tmp_path: Path) -> None:
         "80 of 96 normal images are left out, because what a model has seen scores too low: 20 exact copies of images "
         "that the model was fitted on, 60 other slices of files that it was fitted on."
     ]
+
+
+def test_what_is_doubtful_of_the_normals_is_told(tmp_path: Path) -> None:
+    """The promise rests on their groups."""
+    fit(Cohort.from_folders(normal=volumes(tmp_path / "normal", 2, 0)), tiny_recipe(detector="ae", holdout=0),
+        out=tmp_path / "m", workers=0)  # fmt: skip
+    for patient in range(30):
+        write_images(tmp_path / "patients" / f"p{patient}", 2, seed=patient, colour=patient == 3)
+    (tmp_path / "patients" / "notes.txt").write_text("nothing")
+    *_, warnings = recalibrate(tmp_path / "m", Cohort.from_folders(normal=tmp_path / "patients"))
+    left_out, groups = warnings
+    assert "1 file left out" in left_out
+    assert "each file counts as a group of its own" in groups
 
 
 def test_decoded_images_lie_on_disk_and_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

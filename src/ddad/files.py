@@ -21,6 +21,7 @@ from ddad.errors import OutputError, writing_to
 
 MARKER = ".ddad"
 """A file in every folder that `ddad` wrote: only such a folder may be replaced."""
+_MARK_WITHIN = 600
 
 
 def is_there(path: Path) -> bool:
@@ -156,6 +157,26 @@ def output_file(file: Path, option: str) -> None:
             raise OutputError(f"{file}: is a folder. Give {option} the name of a file.")
         if not file.parent.is_dir():
             raise OutputError(f"{file}: there is no folder {file.parent}. Make it, or choose another {option}.")
+
+
+def keep_others_file(file: Path, option: str, *, ours: bytes, kind: str, overwrite: bool) -> None:
+    """Check, before any work, that a file to write takes no other's place but that of an earlier one of its kind.
+
+    Args:
+        file: the file to write.
+        option: of the command line that names it, for messages.
+        ours: bytes near the beginning of every file of this kind that `ddad` writes, and of no other.
+        kind: what it is called, for messages.
+        overwrite: whether any file may be replaced.
+
+    Raises:
+        OutputError: another file is there.
+    """
+    if overwrite or not file.exists():
+        return
+    with file.open("rb") as opened:
+        if ours not in opened.read(_MARK_WITHIN):
+            raise OutputError(f"{file}: exists and is no {kind} of ddad. Choose another {option}, or pass --overwrite.")
 
 
 @contextmanager

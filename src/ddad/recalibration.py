@@ -69,6 +69,7 @@ def recalibrate(
     if previous is not None:
         warnings += _given_up(previous)
         false_alarm_rate = previous.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+    warnings += cohort.notes
     table = cohort.of(Role.NORMAL)
     seen = seen_in_fit(cohort, table, model.card["cohort"].get("digests", ()), progress)
     unseen = table[~seen.any]
@@ -104,6 +105,7 @@ def recalibrate(
             score=model.primary_score,
             false_alarm_rate=false_alarm_rate,
         )
+    warnings += [f"{warning.path}: {warning.text}" for warning in decoded.warnings]
     model.save_calibration(folder)
     return model.calibration, [*cohort.skipped, *decoded.skipped], warnings
 

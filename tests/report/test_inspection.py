@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ddad.images import decode_file
+from ddad.report import contact_sheet
 from ddad.report.inspection import encode_png16
 from support import run_cli, write_images
 
@@ -53,6 +54,26 @@ def test_a_line_of_json_for_every_file(
         assert sheet.width > 2 * 144
     low, high = np.percentile(values, (0.5, 99.5))
     np.testing.assert_allclose(saved, np.clip((values - low) / (high - low), 0, 1) * 65535, atol=1)
+
+
+def test_a_contact_sheet_replaces_an_earlier_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, *others = write_images(tmp_path / "in", 3)
+    before = source.read_bytes()
+    refused = run_cli(monkeypatch, capsys, "inspect", source, "--contact-sheet", source)
+    assert refused.code == 1
+    assert f"{source}: exists and is no contact sheet of ddad" in refused.err
+    assert source.read_bytes() == before
+    monkeypatch.setattr(contact_sheet, "_MOST", 2)
+    for count in (1, 3):
+        done = run_cli(
+            monkeypatch, capsys, "inspect", *[source, *others][:count], "--contact-sheet", tmp_path / "sheet.png"
+        )
+        assert done.code == 0
+        assert ("no picture of 1 image beyond the first ones" in done.err) == (count == 3)
+    assert run_cli(monkeypatch, capsys, "inspect", others[0], "--contact-sheet", source, "--overwrite").code == 0
+    assert source.read_bytes() != before
 
 
 def test_a_line_of_text_for_every_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

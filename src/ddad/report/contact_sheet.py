@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
-from ddad.files import write_atomically
+from ddad.files import keep_others_file, output_file, write_atomically
 from ddad.report.source_image import bands
 
 _SIDE = 144
@@ -26,10 +27,13 @@ class ContactSheet:
 
     def __init__(self) -> None:
         self._thumbnails: list[tuple[Image.Image, str]] = []
+        self.left_out = 0
+        """Images that came after those."""
 
     def add(self, pixels: NDArray[np.float32], name: str) -> None:
         """Take an image (H, W, 1 or 3) in [0, 1]; its aspect ratio is kept."""
         if len(self._thumbnails) == _MOST:
+            self.left_out += 1
             return
         levels: NDArray[np.uint8] = np.empty(pixels.shape, np.uint8)
         for band in bands(*pixels.shape[:2]):
@@ -55,6 +59,17 @@ class ContactSheet:
             left, top = _GAP + number % columns * width, _GAP + number // columns * height
             sheet.paste(picture, (left + (_SIDE - picture.width) // 2, top + (_SIDE - picture.height) // 2))
             draw.text((left, top + _SIDE + 1), name, fill=(220, 220, 220), font_size=11)
-        buffer = io.BytesIO()
-        sheet.save(buffer, "PNG")
+        buffer, mark = io.BytesIO(), PngInfo()
+        mark.add_text("Software", "ddad")
+        sheet.save(buffer, "PNG", pnginfo=mark)
         write_atomically(path, buffer.getvalue())
+
+
+def check_sheet(file: Path, *, overwrite: bool) -> None:
+    """Make sure, before any work, that a contact sheet may be written there.
+
+    Raises:
+        OutputError: it is a folder, in no folder, or a file that is no sheet of ours.
+    """
+    output_file(file, "--contact-sheet")
+    keep_others_file(file, "--contact-sheet", ours=b"Software\0ddad", kind="contact sheet", overwrite=overwrite)

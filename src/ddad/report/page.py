@@ -15,10 +15,10 @@ from markupsafe import Markup
 from matplotlib import colormaps
 
 from ddad import __version__
-from ddad.errors import OutputError, writing_to
+from ddad.errors import writing_to
 from ddad.evaluation.curves import roc_and_pr
 from ddad.experiments.published import SCORE_TITLES
-from ddad.files import output_file, write_atomically
+from ddad.files import keep_others_file, output_file, write_atomically
 from ddad.progress import Progress, listener
 from ddad.report.benchmark_table import benchmark_table
 from ddad.report.charts import curve, histogram, training_curves
@@ -77,12 +77,7 @@ def check_target(file: Path, *, overwrite: bool) -> None:
     """
     output_file(file, "--out")
     with writing_to(file), tempfile.TemporaryFile(dir=file.parent):  # only an attempt tells
-        pass
-    if file.exists() and not overwrite:
-        with file.open("rb") as opened:
-            ours = b'name="generator" content="ddad' in opened.read(600)
-        if not ours:
-            raise OutputError(f"{file}: exists and is no report of ddad. Choose another --out, or pass --overwrite.")
+        keep_others_file(file, "--out", ours=b'name="generator" content="ddad', kind="report", overwrite=overwrite)
 
 
 def render(results: Results, progress: Progress) -> str:

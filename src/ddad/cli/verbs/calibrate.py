@@ -48,5 +48,5 @@ def calibrate(
     else:
         say(f"{model / 'calibration.json'}: {calibration.promise()}")
     doubt = calibration.caution()
-    warn([*warnings, *([doubt] if doubt else [])])
+    warn([*([doubt] if doubt else []), *warnings])
     exit_if_skipped([(str(image.path), image.reason) for image in skipped if not image.blank])

@@ -19,8 +19,12 @@ def inspect(
         typer.Option("--save-pixels", help="Folder for images as the network sees them, before resizing: 16-bit PNG."),
     ] = None,
     contact_sheet: Annotated[
-        Path | None, typer.Option("--contact-sheet", help="PNG file to write, with a small picture of every image.")
+        Path | None,
+        typer.Option("--contact-sheet", help="PNG file to write: a small picture of each of the first 400 images."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is no contact sheet of ddad.")
+    ] = False,
     slices: options.Slices = "all",
     volume: options.Volume = 1,
     recipe: options.RecipeName = "fast",
@@ -29,14 +33,13 @@ def inspect(
 ) -> None:
     """Say what would be read of images: format, size, depth, window, orientation, problems."""
     from ddad.cli.terminal import say
-    from ddad.files import output_file
     from ddad.images import Selection
-    from ddad.report.contact_sheet import ContactSheet
+    from ddad.report.contact_sheet import ContactSheet, check_sheet
     from ddad.report.inspection import inspect_images
 
     images = options.build_recipe(recipe, settings).images
     if contact_sheet is not None:
-        output_file(contact_sheet, "--contact-sheet")
+        check_sheet(contact_sheet, overwrite=overwrite)
     sheet = ContactSheet() if contact_sheet is not None else None
     skipped: list[tuple[str, str]] = []
     read = 0
@@ -53,6 +56,8 @@ def inspect(
             typer.echo(inspected.to_text())
     if sheet is not None and contact_sheet is not None:
         sheet.save(contact_sheet)
+        if sheet.left_out:
+            say(f"{contact_sheet}: no picture of {counted(sheet.left_out, 'image', 'images')} beyond the first ones.")
     say(f"{counted(read, 'image', 'images')} can be read; {passed_over(left_out['other'])}.")
     say_blank(left_out["blank"])
     exit_if_skipped(skipped)
