@@ -633,6 +633,20 @@ def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Pat
     assert "--methods svm" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sweep anomaly-rate --data b --anomaly-rate 0.3", "--anomaly-rate 0.3: sweep anomaly-rate varies it"),
+        ("sweep members --data b --members 4", "--members 4: sweep members varies it"),
+        ("evaluate m --test-normal n --test-abnormal a --split other.json", "--split: goes with --data"),
+        ("calibrate m --false-alarm-rate 0.1 --slices middle", "--slices, --volume: go with --normal"),
+        ("figures results --data b --test-masks k", "--test-masks, --data: goes with --model"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(run: Run, arguments: str, message: str) -> None:
+    refused(run(*arguments.split()), message)
+
+
 def test_values_of_a_sweep_are_numbers(run: Run, benchmark: Path, tmp_path: Path) -> None:
     options = ["sweep", "members", "--data", benchmark, "--out", tmp_path / "s"]
     refused(run(*options, "--value", "1,two"), "--value two: give a number")

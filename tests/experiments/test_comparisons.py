@@ -153,6 +153,16 @@ def test_tables_are_marked_as_in_the_paper(records: list[dict[str, Any]]) -> Non
     ]
 
 
+def test_figures_that_print_the_same_are_marked_alike(records: list[dict[str, Any]]) -> None:
+    """94.45 prints as 94.5, and 94.35 as 94.3: as text rounds, not as pandas does."""
+    rows = summary(cells_of(records))
+    rows["auc_sd"] = float("nan")
+    own = rows["method"] == "ddad"
+    rows.loc[own, "auc"] = [94.45, 94.4, 94.35, 94.31, 94.2, 94.1][: own.sum()]
+    marked = {text: mark for text in scores_table(rows).iloc[:, 1] for mark in [text.strip("*<ins>/ ")]}
+    assert sorted(marked) == ["**94.4**", "**<ins>94.5</ins>**", "94.1", "94.2", "94.3"]
+
+
 def test_records_of_earlier_versions_have_no_memory(records: list[dict[str, Any]]) -> None:
     for one in records:
         del one["peak_memory_mb"]

@@ -66,6 +66,16 @@ def test_values_that_cannot_be_used(setting: Setting) -> None:
             Setting("custom", setting.data, unseen=unseen)
 
 
+def test_fewer_normals_than_the_smallest_usual_value_are_told(setting: Setting) -> None:
+    names = Path(setting.data) / "data.json"
+    split = json.loads(names.read_text())
+    split["train"]["0"] = split["train"]["0"][:9]
+    names.write_text(json.dumps(split))
+    with pytest.raises(CohortError, match=r"9 images are there, and the smallest usual value is 10\. Give --value"):
+        sweep_runs("normals", setting, tiny_recipe(), methods=["ddad"])
+    assert sweep_runs("normals", setting, tiny_recipe(), methods=["ddad"], values=(8, 9))
+
+
 def test_a_method_that_does_not_read_what_is_varied_is_refused(tmp_path: Path) -> None:
     nowhere = Setting("custom", str(tmp_path / "none"))  # refused before the images are looked at
     for method in ("ae", "vae", "igd", "normal-vs-unlabeled", "all"):

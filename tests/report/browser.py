@@ -73,6 +73,15 @@ class Browser:
         self.send("Page.navigate", url=file.as_uri())
         self._wait(lambda one: one.get("method") == "Page.loadEventFired")
 
+    def leave_and_return(self) -> None:
+        """Go to another page and back again."""
+        self.send("Page.navigate", url="about:blank")
+        self._wait(lambda one: one.get("method") == "Page.loadEventFired")
+        history = self.send("Page.getNavigationHistory")
+        before = history["entries"][history["currentIndex"] - 1]
+        self.send("Page.navigateToHistoryEntry", entryId=before["id"])
+        self._wait(lambda one: one.get("method") == "Page.loadEventFired")
+
     def value(self, script: str) -> Any:
         """Return what a script on the page gives; a promise is waited for."""
         found = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)

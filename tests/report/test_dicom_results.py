@@ -126,6 +126,26 @@ def test_the_three_objects_are_valid_and_refer_to_their_source(tmp_path: Path, k
     assert [errors_of(tmp_path / "out" / f"{stem}_{name}.dcm") for name in ("map", "overlay", "report")] == [[]] * 3
 
 
+@pytest.mark.parametrize("kind", ["CT", "CR", "US"])
+def test_the_maps_of_a_series_have_one_frame_of_reference(tmp_path: Path, kind: str) -> None:
+    """PS3.3, A.1.2.3."""
+    frames = 2 if kind == "US" else 1
+    results = DicomResults(tmp_path / "out", MODEL)
+    for name in "ab":
+        write_source(tmp_path / f"{name}.dcm", 37, 53, kind=kind, frames=frames)
+    addresses = [f"{tmp_path}/{name}.dcm{frame}" for name in "ab" for frame in (("#1", "#2") if frames > 1 else ("",))]
+    for number, address in enumerate(addresses):
+        assert results.write(finding_of(address, 37, 53), number) is None
+    maps = [pydicom.dcmread(file) for file in sorted((tmp_path / "out").glob("*_map.dcm"))]
+    series: dict[str, set[str]] = {}
+    for one in maps:
+        series.setdefault(one.SeriesInstanceUID, set()).add(one.FrameOfReferenceUID)
+    assert len(maps) == len(addresses)
+    assert [len(frames_of_reference) for frames_of_reference in series.values()] == [1] * len(series)
+    # A radiograph's map has no place that another's could be compared with.
+    assert len(series) == (1 if kind == "CT" else 2)
+
+
 KINDS = {
     "CT": "CT_small.dcm",
     "MR big endian": "MR_small_bigendian.dcm",

@@ -120,6 +120,39 @@ def test_paper_says_what_the_lists_stood_at(report: Path, browser: Browser) -> N
     )
 
 
+SET = """for (const [list, value] of Object.entries({wanted})) {{
+    document.getElementById(list).value = value;
+    document.getElementById(list).dispatchEvent(new Event('change'));
+}}"""
+SHOWN = """({
+    lists: ['sort', 'order', 'show'].map((list) => document.getElementById(list).value),
+    paper: document.getElementById('shown-findings').textContent,
+    first: document.querySelector('article .path').textContent.slice(-15),
+})"""
+
+
+def test_paths_are_sorted_from_a_to_z(report: Path, browser: Browser) -> None:
+    browser.show(report)
+    browser.value(SET.format(wanted={"sort": "path"}))
+    shown = browser.value(SHOWN)
+    assert (shown["lists"], shown["first"]) == (["path", "up", "all"], "image-0-000.png")
+    browser.value(SET.format(wanted={"order": "down"}))
+    assert browser.value(SHOWN)["first"] == "image-0-029.png"
+    browser.value(SET.format(wanted={"order": "up"}) + SET.format(wanted={"sort": "0"}))
+    assert browser.value(SHOWN)["lists"] == ["0", "down", "all"]
+
+
+def test_lists_say_what_is_shown_when_somebody_comes_back(report: Path, browser: Browser) -> None:
+    """A browser fills in what they stood at, and tells nobody."""
+    browser.show(report)
+    before = browser.value(SHOWN)
+    browser.value(SET.format(wanted={"sort": "path", "order": "down"}))
+    assert browser.value(SHOWN) != before
+    browser.leave_and_return()
+    browser.value("new Promise((done) => setTimeout(done, 500))")
+    assert browser.value(SHOWN) == before
+
+
 def test_pictures_scores_and_the_slider_have_words(report: Path, browser: Browser) -> None:
     browser.show(report)
     browser.value("new Promise((done) => setTimeout(done, 500))")  # the strips of maps are decoded

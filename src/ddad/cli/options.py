@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _IMAGES = "Images"
 _RECIPE = "Recipe"
+DEFAULT_SPLIT = "data.json"
 
 Normal = Annotated[
     list[Path] | None,
@@ -295,7 +296,7 @@ def build_cohort(
 
     Raises:
         CohortError: no form, or more than one, was given; or the images cannot be assembled.
-        SettingError: the anomaly rate is given without a benchmark folder.
+        SettingError: the anomaly rate or a split is given without a benchmark folder, or slices without other folders.
     """
     from ddad.cohorts import Cohort
     from ddad.images import ALL, Selection
@@ -310,6 +311,8 @@ def build_cohort(
         raise CohortError(f"images: give {forms}; exactly one of these.")
     if selection != ALL and not any_folder:
         raise SettingError("--slices, --volume: go with folders; a manifest names each slice by itself, as FILE#12.")
+    if split != DEFAULT_SPLIT and data is None:
+        raise SettingError("--split: goes with --data, within whose folder it lies.")
     if anomaly_rate is not None and data is None:
         raise SettingError("--anomaly-rate: goes with --data, whose lists say which unlabeled images are abnormal.")
     if manifest is not None:

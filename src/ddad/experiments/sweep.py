@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ddad.cohorts import Role
 from ddad.detectors import DETECTORS
-from ddad.errors import SettingError
+from ddad.errors import CohortError, SettingError
 from ddad.experiments import drawing
 from ddad.experiments.benchmark import benchmark_recipes
 from ddad.experiments.comparisons import Contender
@@ -84,7 +84,7 @@ def sweep_runs(
 
     Raises:
         SettingError: a value, method or backbone cannot be used, or a method does not read what is varied.
-        CohortError: the images cannot be assembled.
+        CohortError: the images cannot be assembled, or are fewer normal ones than the smallest usual value.
     """
     sweep = SWEEPS[kind]
     recipes = benchmark_recipes(recipe, methods or sweep.methods, backbones, seeds)
@@ -98,6 +98,11 @@ def sweep_runs(
     counts = [_count(kind, value) for value in chosen]
     if kind == "normals":
         there = len(setting.open()[1].of(Role.NORMAL))
+        if not values and min(counts) > there:
+            raise CohortError(
+                f"normal: {there} images are there, and the smallest usual value is {min(counts)}. Give --value, from "
+                f"{MINIMUM_NORMALS} on."
+            )
         return [
             (count, Run(replace(setting, normals=count, normals_seed=each.seed), each))
             for count in counts

@@ -189,7 +189,7 @@ def _mark(
     second: Callable[[str], str] | None,
 ) -> None:
     """Mark the best and the second best of a group, as they are printed: equal figures are marked alike."""
-    figures = values[group].round(1)
+    figures = values[group].dropna().map(lambda value: float(_figure(value)))
     if figures.nunique() < 2:
         return
     first, next_best = figures.drop_duplicates().nlargest(2)

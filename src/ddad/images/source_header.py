@@ -14,7 +14,7 @@ from typing import Any
 
 import pydicom
 from pydicom.datadict import dictionary_VR
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import CTImageStorage
 
 from ddad.errors import ImageError
 from ddad.images.address import Address
@@ -65,17 +65,23 @@ class SourceHeader:
         """SOP class of the source."""
         return str(self.data.SOPClassUID)
 
-    def placed(self) -> pydicom.Dataset:
+    @property
+    def has_place(self) -> bool:
+        """Whether it says where in a frame of reference its pixels lie."""
+        return bool(self.data.get("FrameOfReferenceUID"))
+
+    def placed(self, frame_of_reference: str) -> pydicom.Dataset:
         """Return the elements as of a single slice with a place, which a parametric map must have.
 
-        A source without one gets a frame of reference of its own, which is related to no other and so says nothing
-        of where in the patient it lies.
+        Args:
+            frame_of_reference: UID for a source without a place, related to no other, which so says nothing of where in
+                the patient it lies.
         """
         data: pydicom.Dataset = deepcopy(self.data)
         # The kind of object by which highdicom knows a single slice.
         data.SOPClassUID = CTImageStorage
-        if not data.get("FrameOfReferenceUID"):
-            data.FrameOfReferenceUID = generate_uid()
+        if not self.has_place:
+            data.FrameOfReferenceUID = frame_of_reference
             data.ImagePositionPatient = [0, 0, 0]
             data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
             data.PixelSpacing = data.get("PixelSpacing") or data.get("ImagerPixelSpacing") or [1, 1]

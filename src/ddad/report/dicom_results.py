@@ -111,15 +111,20 @@ class DicomResults:
         return None
 
     def _place(self, source: SourceHeader, kind: str, number: int) -> dict[str, Any]:
-        series = str(source.data.SeriesInstanceUID)
+        of = str(source.data.SeriesInstanceUID)
+        if kind == "map" and not source.has_place:
+            of = str(source.data.SOPInstanceUID)  # a series has one frame of reference, and this one is its own
         return {
-            "series_instance_uid": generate_uid(entropy_srcs=[self._run, series, kind]),
+            "series_instance_uid": generate_uid(entropy_srcs=[self._run, of, kind]),
             "series_number": _SERIES_NUMBERS[kind],
             "sop_instance_uid": hd.UID(),
             "instance_number": number + 1,
             "manufacturer": _MANUFACTURER,
             "series_description": f"ddad {kind}, research only",
         }
+
+    def _own_frame_of_reference(self, source: SourceHeader) -> str:
+        return str(generate_uid(entropy_srcs=[self._run, str(source.data.SOPInstanceUID), "frame of reference"]))
 
     def _equipment(self) -> dict[str, Any]:
         return {
@@ -144,7 +149,7 @@ class DicomResults:
         )
         dark, bright = self._model.scale
         made: Any = hd.pm.ParametricMap(
-            source_images=[source.placed()],
+            source_images=[source.placed(self._own_frame_of_reference(source))],
             pixel_array=np.where(seen, values, _UNSEEN).astype(np.float32),
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],

@@ -27,7 +27,7 @@ def audit(
     test_abnormal: options.TestAbnormal = None,
     manifest: options.Manifest = None,
     data: options.Data = None,
-    split: options.Split = "data.json",
+    split: options.Split = options.DEFAULT_SPLIT,
     anomaly_rate: options.AnomalyRate = None,
     slices: options.Slices = "all",
     volume: options.Volume = 1,

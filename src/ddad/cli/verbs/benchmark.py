@@ -18,7 +18,7 @@ def benchmark(
         str, typer.Argument(help="brain-tumor, rsna, vindr-cxr, cxad, lag, or custom for any other folder.")
     ],
     data: Annotated[Path, typer.Option("--data", help="Benchmark folder: images/ and data.json.")],
-    split: options.Split = "data.json",
+    split: options.Split = options.DEFAULT_SPLIT,
     anomaly_rate: options.PublishedAnomalyRate = None,
     unseen: options.Unseen = None,
     methods: Annotated[

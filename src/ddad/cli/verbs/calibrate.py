@@ -9,6 +9,7 @@ import typer
 
 from ddad.cli import options
 from ddad.cli.output import exit_if_skipped, print_json, warn
+from ddad.errors import SettingError
 
 
 def calibrate(
@@ -35,6 +36,8 @@ def calibrate(
             cohort = options.build_cohort(
                 normal=normal, manifest=manifest, slices=slices, volume=volume, progress=progress
             )
+        elif (slices, volume) != ("all", 1):
+            raise SettingError("--slices, --volume: go with --normal.")
         calibration, skipped, warnings = recalibrate(
             model,
             cohort,

@@ -19,7 +19,7 @@ def evaluate(
     test_masks: options.TestMasks = None,
     manifest: options.Manifest = None,
     data: options.Data = None,
-    split: options.Split = "data.json",
+    split: options.Split = options.DEFAULT_SPLIT,
     slices: options.Slices = "all",
     volume: options.Volume = 1,
     device: options.Device = "auto",

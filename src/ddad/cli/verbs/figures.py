@@ -22,7 +22,7 @@ def figures(
     test_masks: options.TestMasks = None,
     manifest: options.Manifest = None,
     data: options.Data = None,
-    split: options.Split = "data.json",
+    split: options.Split = options.DEFAULT_SPLIT,
     images: Annotated[int, typer.Option("--images", min=1, help="With --model: how many, drawn by chance.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of that chance.")] = 0,
     out: Annotated[
@@ -41,6 +41,12 @@ def figures(
     if not results and model is None:
         raise SettingError("figures: give folders of benchmark results, or --model with test images, or both.")
     cohort = None
+    given = {
+        "--test-normal": test_normal, "--test-abnormal": test_abnormal, "--test-masks": test_masks,
+        "--manifest": manifest, "--data": data,
+    }  # fmt: skip
+    if model is None and any(given.values()):
+        raise SettingError(f"{', '.join(option for option in given if given[option])}: goes with --model.")
     if model is not None:
         cohort = options.build_cohort(
             test_normal=test_normal,

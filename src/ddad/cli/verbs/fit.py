@@ -21,7 +21,7 @@ def fit(
     test_abnormal: options.TestAbnormal = None,
     manifest: options.Manifest = None,
     data: options.Data = None,
-    split: options.Split = "data.json",
+    split: options.Split = options.DEFAULT_SPLIT,
     slices: options.Slices = "all",
     volume: options.Volume = 1,
     anomaly_rate: options.AnomalyRate = None,

@@ -23,7 +23,7 @@ def sweep(
         str,
         typer.Option("--dataset", help="custom, or a benchmark of the paper: its anomaly rate and size of D_u."),
     ] = "custom",
-    split: options.Split = "data.json",
+    split: options.Split = options.DEFAULT_SPLIT,
     anomaly_rate: options.AnomalyRate = None,
     unseen: options.Unseen = None,
     values: Annotated[
@@ -61,6 +61,9 @@ def sweep(
     from ddad.experiments.setting import Setting
     from ddad.experiments.sweep import sweep_runs, write_sweep
 
+    varied = {"anomaly-rate": anomaly_rate, "members": members}.get(kind)
+    if varied is not None:
+        raise SettingError(f"--{kind} {varied}: sweep {kind} varies it. Choose its values with --value.")
     base = options.build_recipe(
         recipe,
         settings,

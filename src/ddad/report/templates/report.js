@@ -177,12 +177,18 @@
     const wanted = byId("search").value.toLowerCase(), keep = kept[byId("show").value];
     const value = (item) => (by === "-1" ? item.score : item.scores[Number(by)]) ?? -Infinity;
     const compare = by === "path"
-      ? (a, b) => -sign * (a.path < b.path ? -1 : a.path > b.path ? 1 : 0)
+      ? (a, b) => sign * (a.path < b.path ? -1 : a.path > b.path ? 1 : 0)
       : (a, b) => sign * (value(a) - value(b)) || a.rank - b.rank;
     chosen = items.filter((item) => keep(item) && item.path.toLowerCase().includes(wanted)).sort(compare);
     page = 0;
     draw();
   };
+  let byPath = false;
+  byId("sort").addEventListener("change", () => {
+    if (byPath === (byId("sort").value === "path")) return;
+    byPath = !byPath;
+    byId("order").value = byPath ? "up" : "down";  // paths read from a to z, scores from the highest
+  });
   for (const id of ["sort", "order", "show"]) byId(id).addEventListener("change", select);
   byId("search").addEventListener("input", select);
   for (const option of byId("show").options) option.disabled = option.value !== "all" && !items.some(kept[option.value]);
