@@ -21,6 +21,8 @@ from ddad.errors import OutputError, writing_to
 
 MARKER = ".ddad"
 """A file in every folder that `ddad` wrote: only such a folder may be replaced."""
+NOTHING_BUT_EMPTY_IS_MISSING: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+"""How `pandas.read_csv` reads a table of ours: a file or a patient may be called NA, None or null."""
 _MARK_WITHIN = 600
 
 

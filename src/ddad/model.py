@@ -166,7 +166,7 @@ class Model:
         Args:
             paths: files and folders; folders are searched for images.
             device: `auto`, `cpu` or `cuda`.
-            precision: of ASR-Net's matrix products, by default the recipe's; reconstructions are always float32.
+            precision: of matrix products, by default the recipe's; reconstructions by the backbones are always float32.
             workers: threads that decode; default: one for each processor core.
             progress: told of every image.
             on_skipped: called for each file that cannot be scored; without it a warning is issued.
@@ -233,15 +233,15 @@ class Model:
     ) -> Finding:
         """Score one image, from a file or from memory: the same to the last bit as `score` gives its file.
 
-        Of a file with several slices or frames the first is read, and a warning of the finding says so. Many files are
-        scored far faster by `score`.
+        Of a file with several frames the first is read, of a volume the middle slice, and a warning of the finding says
+        so. Many files are scored far faster by `score`.
 
         Args:
             image: a path, the bytes of a file, an array (H, W), (H, W, 1) or (H, W, 3), or what `read_image` returned.
                 Integers range over their type; floats from 0 to 1, or from their minimum to their maximum.
             name: what the finding has for a path, and errors name; default: the image's path, or "image in memory".
             device: `auto`, `cpu` or `cuda`.
-            precision: of ASR-Net's matrix products, by default the recipe's; reconstructions are always float32.
+            precision: of matrix products, by default the recipe's; reconstructions by the backbones are always float32.
             maps: whether the finding has maps.
 
         Raises:

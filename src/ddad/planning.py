@@ -11,11 +11,12 @@ from ddad.recipe import Recipe
 
 
 def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
-    """Return the recipe with the preset's values in all sections that a fit on this cohort does not read."""
-    sections = {"images", *DETECTORS[recipe.detector].sections}
+    """Return the recipe with the preset's values wherever a fit on this cohort does not read them."""
+    detector = DETECTORS[recipe.detector]
+    sections = {"images", *detector.sections}
     if not cohort.paths(Role.NORMAL):
-        sections |= {"trimming", "reconstruction"}
-    return recipe.keeping(sections)
+        return recipe.keeping(sections | {"trimming", "reconstruction"})
+    return recipe.keeping(sections, but=detector.unread)
 
 
 def check_plan(cohort: Cohort, recipe: Recipe) -> None:

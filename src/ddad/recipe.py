@@ -155,14 +155,21 @@ class Recipe(Section):
         own = _flatten(self.model_dump(mode="json"))
         return {name: value for name, value in own if value != usual[name]}
 
-    def keeping(self, sections: Collection[str]) -> Self:
-        """Return a copy with the preset's values in all sections but these; fields outside sections stay."""
+    def keeping(self, sections: Collection[str], *, but: Collection[str] = ()) -> Self:
+        """Return a copy with the preset's values in all sections but these, and in the fields `but`, dotted.
+
+        Fields outside sections stay.
+        """
         usual = self.preset(self.preset_name)
         others = {
             name: getattr(usual, name)
             for name in type(self).model_fields
             if isinstance(getattr(self, name), Section) and name not in sections
         }
+        for field in but:
+            section, _, name = field.partition(".")
+            kept = others.get(section, getattr(self, section))
+            others[section] = kept.model_copy(update={name: getattr(getattr(usual, section), name)})
         return self.model_copy(update=others)
 
     def describe(self) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ddad
-from ddad import Cohort
+from ddad import Cohort, Recipe
 from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.errors import CohortError, OutputError
 from ddad.experiments import score_maps
@@ -83,6 +83,30 @@ def test_stored_runs_become_a_figure_a_backbone_and_one_for_the_rivals(tmp_path:
     assert {path: path.read_bytes() for path in written} == before
     with pytest.raises(OutputError, match="no stored run"):
         write_histograms(tmp_path, out)
+
+
+def test_runs_of_several_settings_become_figures_that_say_which(tmp_path: Path) -> None:
+    """A sweep's runs share their images; one of them, drawn alone, would pass for all."""
+
+    def rewrite(folder: Path, name: str, **changes: object) -> None:
+        write_run(folder, "ddad", "ae", ["r_dual"], 0)
+        file = folder / "runs" / "ddad-ae-0.json"
+        content = json.loads(file.read_text())
+        file.rename(file.with_name(name)).write_text(json.dumps(content | changes))
+
+    for members in (1, 3):
+        recipe = Recipe().changed({"reconstruction.members": members}).model_dump(mode="json")
+        rewrite(tmp_path / "swept", f"{members}.json", recipe=recipe)
+    for rate in (0.0, 0.2):
+        rewrite(tmp_path / "rated", f"{rate}.json", anomaly_rate=rate, cohort=str(rate))
+    write_histograms(tmp_path / "swept", tmp_path)
+    write_histograms(tmp_path / "rated", tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "histograms-rated-anomaly-rate-0-ae.png",
+        "histograms-rated-anomaly-rate-20-ae.png",
+        "histograms-swept-ae.png",
+        "histograms-swept-reconstruction.members-1-ae.png",
+    ]
 
 
 def test_score_maps_of_a_model(

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
@@ -17,12 +18,13 @@ from ddad.errors import OutputError
 from ddad.report import findings as findings_module
 from ddad.report.findings import ScoringSummary, _Table, write_findings
 from ddad.report.nifti_maps import NiftiMaps
+from ddad.report.results import read_results
 from support import RecordedProgress, contents, tiny_recipe, write_images
 
 ROWS = [
     {"path": "a.png", "flagged": True, "warnings": ""},
     {"path": 'b, "é".png', "flagged": False, "warnings": "a doubt"},
-    {"path": "c.png", "flagged": True, "warnings": "a doubt; another"},
+    {"path": "c.png", "flagged": True, "warnings": "a doubt; no DICOM results: it lacks something"},
 ]
 
 
@@ -48,6 +50,7 @@ def test_a_row_that_was_cut_off_is_dropped_and_the_table_goes_on(tmp_path: Path,
     assert done.paths == {row["path"] for row in finished}
     assert done.flagged == sum(row["flagged"] is True for row in finished)
     assert done.doubtful == sum(bool(row["warnings"]) for row in finished)
+    assert (done.without_dicom, done.without_nifti) == (len(finished) == 3, 0)
     for row in ROWS[len(finished) :]:
         table.append(row)
     assert file.read_bytes() == whole
@@ -89,6 +92,24 @@ def scored(model: Model, sources: Path, into: Path, **options: Any) -> ScoringSu
     return write_findings(
         model, [sources], into / "out", dicom_results=into / "dicom", nifti_maps=into / "nifti", **options
     )
+
+
+def test_words_for_missing_values_are_names_like_others(model: Model, tmp_path: Path) -> None:
+    """Files without a suffix and anonymised patients are called so."""
+    (tmp_path / "sources").mkdir()
+    for name in ("NA", "null"):
+        source = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+        source.PatientID, source.PatientName, source.AccessionNumber = "N/A", "None", "NA"
+        source.save_as(tmp_path / "sources" / name)
+    write_findings(model, [tmp_path / "sources"], tmp_path / "out", keep_identifiers=True)
+    table = pd.read_parquet(tmp_path / "out" / "findings.parquet")
+    assert [Path(path).name for path in table["path"]] == ["NA", "null"]
+    assert table["patient_id"].tolist() == ["N/A"] * 2
+    assert table["patient_name"].tolist() == ["None"] * 2
+    assert table["accession_number"].tolist() == ["NA"] * 2
+    write_findings(model, [tmp_path / "sources" / "NA"], tmp_path / "one")
+    (tmp_path / "one" / "findings.csv").write_text("path,score\nNA,1.5\n")
+    assert read_results(tmp_path / "one").findings["path"].tolist() == ["NA"]
 
 
 def killed(*_: object) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ddad import Recipe
 from ddad.errors import OutputError
 from ddad.report import gallery
 from ddad.report.page import write_report
@@ -244,6 +246,28 @@ def test_a_benchmark_has_a_table_and_the_curves_of_each_run(tmp_path: Path, name
     assert "brain-tumor · data.json · ddad · ae-u · seed 1" in page
 
 
+def test_runs_of_a_sweep_can_be_told_apart(tmp_path: Path) -> None:
+    def run(number: int, cell: dict[str, object], scores: list[str], **rest: object) -> None:
+        values = {score: [0.1, 0.2, 0.3, 0.4] for score in scores}
+        record = {"cells": [CELL | cell], "scores": values, "labels": [0, 1, 0, 1], "recipe": {"seed": 0}, **rest}
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "runs" / f"{number}.json").write_text(json.dumps(record))
+
+    members = [Recipe().changed({"reconstruction.members": count}).model_dump(mode="json") for count in (1, 3)]
+    for number, recipe in enumerate(members):
+        run(number, {}, ["rec", "r_dual"], recipe=recipe, counts={"normal": 12})
+    for number, rate in enumerate((0.0, 0.2), start=2):
+        run(number, {"method": "fpi", "backbone": None}, ["image"], anomaly_rate=rate)
+    found = read_results(tmp_path)
+    assert [run.title for run in found.runs] == [
+        "brain-tumor · data.json · ddad · ae-u · reconstruction.members 1 · seed 0",
+        "brain-tumor · data.json · ddad · ae-u · seed 0",
+        "brain-tumor · data.json · fpi · anomaly rate 0% · seed 0",
+        "brain-tumor · data.json · fpi · anomaly rate 20% · seed 0",
+    ]
+    assert found.primary == "r_dual"  # of DDAD, whatever runs come last
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -280,6 +304,26 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_picture(tmp_path: 
     with pytest.raises(OutputError, match=r"/proc/report\.html: cannot be written"):
         write_report(folder, "/proc/report.html", progress=progress)
     assert progress.tasks == []
+
+
+def test_pictures_are_read_in_the_order_of_their_files_and_shown_by_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By score, slices of packed volumes alternate, and each would be unpacked anew."""
+    images = write_images(tmp_path / "images", 12)
+    order = [*images[::2], *images[1::2]]
+    read: list[str] = []
+    real = gallery.read_visible
+    monkeypatch.setattr(gallery, "read_visible", lambda path: read.append(path) or real(path))
+    alone = [gallery._pictures(str(path), None, 384, 96, 85)[0][0] for path in order]
+    read.clear()
+    monkeypatch.setattr(gallery, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(1))
+    monkeypatch.setattr(gallery, "_BLOCK_OF_WORK", 6)
+    page = write_report(scoring_folder(tmp_path / "s", order)).read_text()
+    shown = [item["path"] for item in embedded(page, "findings")["items"]]
+    assert read == [*sorted(shown[:6]), *sorted(shown[6:])]
+    pictures = [picture for picture, _ in embedded(page, "pictures-0")]
+    assert pictures == [alone[[str(path) for path in order].index(path)] for path in shown]
 
 
 def test_progress_counts_the_pictures(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class DDADPlus(Detector):
     name = "ddad+"
     is_spread_alone = True
     sections = ("reconstruction", "synthesis", "refinement", "augmentation", "classification", "fusion")
+    unread = ("classification.members",)
     takes_abnormal = True
     sees_unlabeled = True
 

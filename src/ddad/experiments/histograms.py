@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ddad.errors import OutputError
 from ddad.experiments import drawing
 from ddad.experiments.comparisons import Contender
 from ddad.experiments.published import METHOD_TITLES, SCORE_TITLES
+from ddad.experiments.run import told_apart
 
 BINS = 40
 _LIMITS = (0.5, 99.5)
@@ -116,15 +118,28 @@ def write_histograms(results: Path, out: Path, name: str | None = None) -> list[
     if not files:
         raise OutputError(f"{results}: holds no stored run (runs/*.json). Give the --out folder of ddad benchmark.")
     records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    settings = list(dict.fromkeys((record["cells"][0]["split"], record["cohort"]) for record in records))
+    stem = f"histograms-{name or results.resolve().name}"
     written = []
-    for number, (split, cohort) in enumerate(settings):
-        own = [record for record in records if record["cohort"] == cohort and record["cells"][0]["split"] == split]
-        own_name = (name or results.resolve().name) + (f"-{number + 1}" if len(settings) > 1 else "")
+    for own_stem, own in _by_setting(records, stem).items():
         for group, panels in _groups(own).items():
             with drawing.style():
-                written += drawing.save(draw_histograms(panels), out, f"histograms-{own_name}-{group}")
+                written += drawing.save(draw_histograms(panels), out, f"{own_stem}-{group}")
     return written
+
+
+def _by_setting(records: list[dict[str, Any]], stem: str) -> dict[str, list[dict[str, Any]]]:
+    """Divide runs by their images, and by what else makes them unlike others of their method; by name of the file."""
+    told = [
+        (record["cells"][0]["split"], record["cohort"], "-".join(f"{name}-{word}" for name, word in apart.items()))
+        for record, apart in zip(records, told_apart(records), strict=True)
+    ]
+    images = list(dict.fromkeys((split, cohort) for split, cohort, _ in told))
+    parts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for (split, cohort, apart), record in zip(told, records, strict=True):
+        # Where words tell settings apart, numbers need not; two cohorts of one split have no words.
+        number = f"-{images.index((split, cohort)) + 1}" if len(images) > 1 and not apart else ""
+        parts[stem + number + re.sub(r"[^\w.+]+", "-", f"-{apart}" if apart else "").rstrip("-")].append(record)
+    return parts
 
 
 def _groups(records: list[dict[str, Any]]) -> dict[str, dict[str, Histogram]]:

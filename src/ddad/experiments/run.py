@@ -6,10 +6,12 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ddad.cohorts import Cohort, Role
+from ddad.errors import DdadError
 from ddad.experiments.evaluation import evaluate
 from ddad.experiments.peak_memory import peak_memory
 from ddad.experiments.published import Benchmark
@@ -102,6 +104,38 @@ def run_cells(
             "ap_paper": ap_paper,
             "seconds": round(seconds, 1),
         }
+
+
+def told_apart(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Name, for each stored run, what makes it unlike others of its images, method and backbone, seeds apart.
+
+    Returns:
+        By name, in words: fields of the recipe, `anomaly rate`, `unseen`, `normal images`, `ddad`; what all have in
+        common is left out, and a field where it has its usual value.
+    """
+    cells = [(record.get("cells") or [{}])[0] for record in records]
+    kinds = [tuple(cell.get(key) for key in ("dataset", "split", "method", "backbone")) for cell in cells]
+    told = [_in_words(record) for record in records]
+    apart = []
+    for kind, own in zip(kinds, told, strict=True):
+        others = [words for other, words in zip(kinds, told, strict=True) if other == kind]
+        apart.append({name: word for name, word in own.items() if any(one.get(name) != word for one in others)})
+    return apart
+
+
+def _in_words(record: dict[str, Any]) -> dict[str, str]:
+    recipe = record.get("recipe", {})
+    words = {"recipe": str(recipe.get("preset_name"))}
+    with suppress(DdadError, ValueError):  # of an earlier version, with fields that are gone
+        words |= {name: str(value) for name, value in own_settings(Recipe.model_validate(recipe)).items()}
+    rate, counts = record.get("anomaly_rate"), record.get("counts", {})
+    if rate is not None:
+        words["anomaly rate"] = f"{rate:.0%}"
+    if record.get("unseen"):
+        words["unseen"] = str(record["unseen"])
+    words["normal images"] = str(counts.get("normal", 0) + counts.get("held_out_normal", 0))
+    words["ddad"] = str(record.get("ddad"))
+    return words
 
 
 def cells_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ class DicomResults:
         try:
             source = read_source_header(finding.path)
         except ImageError as error:
-            return f"no DICOM results: {error.reason}"
+            return error.reason
         if source is None:
             return None
         try:
@@ -101,9 +101,9 @@ class DicomResults:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, KeyError) and error.args == (source.sop_class,):
                 # highdicom looks SOP classes up in those of today's standard.
-                return f"no DICOM results: its SOP class {source.sop_class} is retired or unknown"
+                return f"its SOP class {source.sop_class} is retired or unknown"
             # What highdicom raises on a source that lacks what its object needs.
-            return f"no DICOM results: {source.without_identity(' '.join(str(error).split()))}"
+            return source.without_identity(" ".join(str(error).split()))
         for kind, made in objects.items():
             file = self._folder / f"{picture_name(number, finding.path)}_{kind}.dcm"
             with writing_to(file):

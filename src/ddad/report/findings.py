@@ -16,7 +16,7 @@ from ddad import __version__
 from ddad.cohorts import Listing, SkippedImage, find_images
 from ddad.errors import CohortError, SettingError, writing_to
 from ddad.evaluation.calibration import NOT_CALIBRATED, q_values
-from ddad.files import output_folder, write_atomically
+from ddad.files import NOTHING_BUT_EMPTY_IS_MISSING, output_folder, write_atomically
 from ddad.images import ALL, Selection
 from ddad.images.source_header import IDENTIFIERS, read_identifiers
 from ddad.model import Finding, Model, write_run
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ddad.report.nifti_maps import NiftiMaps
 
 _DICOM, _NIFTI = "dicom", "nifti"
+_NO_DICOM_RESULTS, _NO_NIFTI_MAP = "no DICOM results", "no NIfTI map"
 _SUMMARY = ".summary.json"
 """In a workspace whose images are all scored; from then on results are only finished and published."""
 _TYPES = {"path": "string", "score": "float64", "p_value": "float64", "flagged": "boolean", "warnings": "string"}
@@ -208,6 +209,8 @@ class _Scoring:
             scored=len(done.paths),
             flagged=done.flagged,
             doubtful=done.doubtful,
+            without_dicom=done.without_dicom,
+            without_nifti=done.without_nifti,
             skipped=listing.skipped,
             passed_over=listing.passed_over,
         )
@@ -230,9 +233,7 @@ class _Scoring:
             path, reason, _ = left_out[0]
             raise CohortError(f"score: no image could be scored. Skipped: {len(left_out)}, the first: {path}: {reason}")
         with writing_to(self.folder):
-            pd.read_csv(self.folder / "findings.csv", dtype=_TYPES).to_parquet(
-                self.folder / "findings.parquet", index=False
-            )
+            _read_table(self.folder).to_parquet(self.folder / "findings.parquet", index=False)
         if left_out:
             skipped = pd.DataFrame(left_out, columns=["path", "reason", "kind"])
             write_atomically(self.folder / "skipped.csv", skipped.to_csv(index=False).encode())
@@ -241,10 +242,10 @@ class _Scoring:
     def _with_results(self, finding: Finding, number: int, summary: ScoringSummary) -> Finding:
         """Write the DICOM and NIfTI results of a finding; return it with a warning for each that cannot be made."""
         if self.dicom is not None and (lack := self.dicom.write(finding, number)):
-            finding = replace(finding, warnings=(*finding.warnings, lack))
+            finding = replace(finding, warnings=(*finding.warnings, f"{_NO_DICOM_RESULTS}: {lack}"))
             summary.without_dicom += 1
         if self.nifti is not None and (lack := self.nifti.write(finding)):
-            finding = replace(finding, warnings=(*finding.warnings, lack))
+            finding = replace(finding, warnings=(*finding.warnings, f"{_NO_NIFTI_MAP}: {lack}"))
             summary.without_nifti += 1
         return finding
 
@@ -275,11 +276,16 @@ def _write_discoveries(folder: Path, rate: float | None) -> int:
     if rate is None:
         file.unlink(missing_ok=True)
         return 0
-    table = pd.read_csv(folder / "findings.csv", dtype=_TYPES)[["path", "score", "p_value"]]
+    table = _read_table(folder)[["path", "score", "p_value"]]
     table["q_value"] = q_values(table["p_value"].to_numpy())
     table["discovered"] = table["q_value"] <= rate
     write_atomically(file, table.to_csv(index=False).encode())
     return int(table["discovered"].sum())
+
+
+def _read_table(folder: Path) -> pd.DataFrame:
+    table: pd.DataFrame = pd.read_csv(folder / "findings.csv", dtype=_TYPES, **NOTHING_BUT_EMPTY_IS_MISSING)
+    return table
 
 
 def _dicom_results(model: Model, name: str, folder: Path) -> DicomResults:
@@ -305,6 +311,8 @@ class _Done:
     paths: set[str] = field(default_factory=set)
     flagged: int = 0
     doubtful: int = 0
+    without_dicom: int = 0
+    without_nifti: int = 0
 
 
 class _Table:
@@ -328,6 +336,8 @@ class _Table:
                 done.paths.add(row["path"])
                 done.flagged += row["flagged"] == "True"
                 done.doubtful += bool(row["warnings"])
+                done.without_dicom += _NO_DICOM_RESULTS in row["warnings"]
+                done.without_nifti += _NO_NIFTI_MAP in row["warnings"]
         return done
 
     def append(self, row: dict[str, object]) -> None:

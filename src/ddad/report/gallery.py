@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddad.progress import Progress
+from ddad.progress import Progress, Task
 from ddad.report.map_strip import read_strip
 from ddad.report.results import Results
 from ddad.report.source_image import read_visible
@@ -26,7 +26,7 @@ PER_PAGE = 24
 
 _SIZES = ((300, 384, 96, 85), (2000, 224, 64, 75), (math.inf, 128, 48, 60))
 """Up to how many findings: longest side of an image, side of a map, WebP quality."""
-_BLOCK_OF_WORK = 64
+_BLOCK_OF_WORK = 2048
 PICTURE_LIMIT = 96 * 2**20
 """Characters of pictures in one file; findings of lower score stand without a picture once it is reached."""
 
@@ -73,24 +73,34 @@ def make_gallery(results: Results, progress: Progress) -> Gallery | None:
     pictures: list[list[str | None]] = []
     size = 0
     with progress.task("pictures", len(jobs)) as bar:
-        for own, from_source in _made(jobs):
+        for own, from_source in _made(jobs, bar):
             size += sum(len(picture) for picture in own if picture)
             if size > PICTURE_LIMIT:
                 break
             gallery.from_source += from_source
             gallery.from_network += own[0] is not None and not from_source
             pictures.append(own)
-            bar.advance()
     gallery.left_out = len(jobs) - len(pictures)
     pictures += [[None, None] for _ in range(gallery.left_out)]
     gallery.blocks = [pictures[start : start + PER_PAGE] for start in range(0, len(pictures), PER_PAGE)]
     return gallery
 
 
-def _made(jobs: Sequence[tuple[str, Path | None, int, int, int]]) -> Iterator[tuple[list[str | None], bool]]:
+def _made(jobs: Sequence[tuple[str, Path | None, int, int, int]], bar: Task) -> Iterator[tuple[list[str | None], bool]]:
+    """Yield the pictures in the order of the jobs; within a block of them, files are read one after the other.
+
+    By falling score, slices of all volumes alternate, and a packed volume would be unpacked for each.
+    """
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(jobs), _BLOCK_OF_WORK):
-            yield from pool.map(lambda job: _pictures(*job), jobs[start : start + _BLOCK_OF_WORK])
+            block = jobs[start : start + _BLOCK_OF_WORK]
+            by_path = sorted(range(len(block)), key=lambda place: block[place][0])
+            made = {}
+            each = pool.map(lambda job: _pictures(*job), [block[place] for place in by_path])
+            for place, pictures in zip(by_path, each, strict=True):
+                made[place] = pictures
+                bar.advance()
+            yield from (made[place] for place in range(len(block)))
 
 
 def _item(row: dict[Any, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class NiftiMaps:
             if grid is None:
                 return None
         except ImageError as error:
-            return f"no NIfTI map: {error.reason}"
+            return error.reason
         file = self._folder / f"{self._name(key)}.npy"
         frame = Address.parse(finding.path).frame
         with writing_to(file):

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ddad.errors import OutputError
+from ddad.experiments.run import told_apart
+from ddad.files import NOTHING_BUT_EMPTY_IS_MISSING
 from ddad.images.source_header import IDENTIFIERS
 from ddad.report.map_strip import MAPS
 
@@ -182,14 +184,10 @@ def _benchmark(folder: Path) -> Results:
     table = next((file for name in ("results.csv", "sweep.csv") if (file := folder / name).is_file()), None)
     found = Results(folder, "sweep" if table and table.name == "sweep.csv" else "benchmark")
     found.records = [_json(file) for file in sorted((folder / "runs").glob("*.json"))]
-    for record in found.records:
-        settings = record.get("recipe", {})
-        cells = record.get("cells") or [{}]
-        parts = [cells[0].get("dataset"), cells[0].get("split"), cells[0].get("method"), cells[0].get("backbone")]
-        parts += [f"{key.replace('_', ' ')} {record[key]}" for key in ("anomaly_rate", "unseen") if record.get(key)]
-        title = " · ".join([*(str(part) for part in parts if part), f"seed {settings.get('seed', '?')}"])
+    for record, apart in zip(found.records, told_apart(found.records), strict=True):
         if record.get("scores") and record.get("labels"):
             images = record.get("evaluation", {}).get("images", {})
+            title = _run_title(record, apart)
             found.runs.append(ScoredRun(title, record["scores"], record["labels"], images, record.get("groups")))
     if table is not None:
         found.cells = _table(table, ("dataset", "score", "auc"))
@@ -199,7 +197,8 @@ def _benchmark(folder: Path) -> Results:
         raise OutputError(f"{folder}: holds no finished run. Run the same ddad benchmark again to finish it.")
     if found.runs:
         found.score_names = list(dict.fromkeys(name for run in found.runs for name in run.scores))
-        found.primary = found.score_names[-1]
+        # Of several methods, that with the most scores has a main one among them, its last.
+        found.primary = max((list(run.scores) for run in found.runs), key=len)[-1]
     else:
         found.missing.append("Histograms and curves: runs/ holds no finished run, only the table is left.")
     warnings = (str(warning) for record in found.records for warning in record.get("warnings", ()))
@@ -208,6 +207,18 @@ def _benchmark(folder: Path) -> Results:
     found.missing.append("Training curves and model card: a benchmark does not keep its models.")
     found.missing.append("Gallery: a benchmark keeps scores, not the paths of images.")
     return found
+
+
+def _run_title(record: dict[str, Any], apart: dict[str, str]) -> str:
+    cell = (record.get("cells") or [{}])[0]
+    parts = [str(part) for key in ("dataset", "split", "method", "backbone") if (part := cell.get(key))]
+    words = {}
+    if record.get("anomaly_rate") is not None:
+        words["anomaly rate"] = f"{record['anomaly_rate']:.0%}"
+    if record.get("unseen"):
+        words["unseen"] = str(record["unseen"])
+    parts += [f"{name} {word}" for name, word in (words | apart).items()]
+    return " · ".join([*parts, f"seed {record.get('recipe', {}).get('seed', '?')}"])
 
 
 def _model(folder: Path, found: Results) -> dict[str, Any]:
@@ -225,7 +236,9 @@ def _model(folder: Path, found: Results) -> dict[str, Any]:
 
 def _table(file: Path, needed: Sequence[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(file, dtype={"path": str, "warnings": str, "heatmap": str, "flagged": str})
+        table: pd.DataFrame = pd.read_csv(
+            file, dtype={"path": str, "warnings": str, "heatmap": str, "flagged": str}, **NOTHING_BUT_EMPTY_IS_MISSING
+        )
     except (ValueError, pd.errors.ParserError, OSError) as error:
         raise OutputError(f"{file}: cannot be read ({error}). Make the results again.") from error
     missing = [name for name in needed if name not in table]
