@@ -91,8 +91,11 @@ def test_a_kill_between_the_renames_leaves_both_folders_whole_and_the_next_run_g
     target, work = folder_of(tmp_path / "out", "old"), folder_of(tmp_path / "work", "new")
     rename = Path.rename
 
+    dead = []
+
     def killed(path: Path, to: Path) -> Path:
-        if path == work:
+        if path == work or dead:
+            dead.append(path)
             raise KeyboardInterrupt
         return rename(path, to)
 
@@ -106,22 +109,44 @@ def test_a_kill_between_the_renames_leaves_both_folders_whole_and_the_next_run_g
     assert contents(target) == NEW
 
 
+@pytest.mark.parametrize("reason", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_what_stood_there_is_there_again_if_the_new_folder_cannot_be_put_in_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reason: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, work = folder_of(tmp_path / "out", "old"), folder_of(tmp_path / "work", "new")
     rename = Path.rename
 
     def refuse(path: Path, to: Path) -> Path:
         if path == work:
-            raise OSError(errno.EIO, "Input/output error")
+            raise reason
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises((OutputError, KeyboardInterrupt)):
         take_place(work, target)
     assert contents(target)["a.txt"] == b"old"
     assert contents(work) == NEW
+
+
+def test_what_somebody_else_put_there_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    work, target = folder_of(tmp_path / "work", "new"), tmp_path / "out"
+    target.mkdir()
+    (target / "notes.txt").write_text("hours of reading")
+    with pytest.raises(OutputError, match="was not written by ddad"):
+        take_place(work, target)
+    assert contents(target) == {"notes.txt": b"hours of reading"}
+    assert contents(work) == NEW
+    with pytest.raises(OutputError, match="exists already"), whole_folder(tmp_path / "other"):
+        folder_of(tmp_path / "other", "of another command")
+    assert contents(tmp_path / "other")["a.txt"] == b"of another command"
+
+
+def test_a_mount_point_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of docker run -v: nothing can take its place."""
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "out")
+    with pytest.raises(OutputError, match="mount point"):
+        output_folder(tmp_path / "out", overwrite=False)
+    assert output_folder(tmp_path / "out" / "model", overwrite=False) == tmp_path / "out" / "model"
 
 
 @pytest.mark.parametrize("killed_at", [None, "copytree", "remove_folder"])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ddad.errors import CohortError, OutputError
-from ddad.workspace import Stopwatch, Workspace, locked, publish
+from ddad.errors import CohortError, DivergenceError, OutputError
+from ddad.workspace import Stopwatch, Workspace, check_begun_with, locked, publish
 from support import contents
 
 
@@ -127,6 +127,35 @@ def test_work_on_images_of_which_nothing_can_be_made_is_dropped(tmp_path: Path) 
     with pytest.raises(CohortError), workspace.claimed({}, overwrite=False):
         raise CohortError("no image can be read")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_work_that_goes_on_is_kept_where_images_cannot_be_read(tmp_path: Path) -> None:
+    """A share that is away for a moment, or a full disk for temporary files, must not cost hours of training."""
+    workspace = Workspace(tmp_path / "w")
+    with workspace.claimed({}, overwrite=False) as folder:
+        (folder / "parts").mkdir()
+        (folder / "parts" / ".pixels.npy.123.partial").touch()
+    with pytest.raises(CohortError), workspace.claimed({}, overwrite=False):
+        raise CohortError("no image can be read")
+    assert contents(folder / "parts") == {}  # what a killed process left of a file is gone
+    assert (folder / "plan.json").exists()
+    with pytest.raises(DivergenceError), workspace.claimed({}, overwrite=False):
+        raise DivergenceError("no network learns")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_work_goes_on_with_the_images_that_it_began_with(tmp_path: Path) -> None:
+    (tmp_path / "normal.npy").write_bytes(b"images")
+    for _ in range(2):
+        check_begun_with(tmp_path, {"normal": tmp_path / "normal.npy"})
+    (tmp_path / "normal.npy").write_bytes(b"others")
+    with pytest.raises(CohortError, match=f"normal: .* work in {tmp_path} began with"):
+        check_begun_with(tmp_path, {"normal": tmp_path / "normal.npy"})
+
+
+def test_the_root_of_the_file_system_is_no_output() -> None:
+    with pytest.raises(OutputError, match="root of the file system"):
+        Workspace.beside(Path("/"))
 
 
 def test_what_only_the_work_needed_does_not_come_along(tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ def output_folder(folder: str | Path, *, overwrite: bool, apart_from: Iterable[s
     if resolved == Path.cwd() or resolved.parent == resolved:
         raise OutputError(f"{folder}: is the current folder. Give the output a folder of its own.")
     with writing_to(folder):
+        if resolved.is_mount():
+            raise OutputError(
+                f"{folder}: is a mount point, which a result cannot take the place of. Name a folder in it."
+            )
         if resolved.exists() and not resolved.is_dir():
             raise OutputError(f"{folder}: is a file, but a folder is to be written there. Choose another name.")
         if resolved.is_dir() and any(resolved.iterdir()):
@@ -195,6 +199,7 @@ def whole_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Pat
         partial.mkdir(parents=True)
     try:
         yield partial
+        output_folder(folder, overwrite=overwrite)  # somebody else may have written there meanwhile
         take_place(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -207,9 +212,15 @@ def take_place(finished: Path, target: Path) -> None:
     put aside until then, never taken apart under its name.
 
     Raises:
-        OutputError: the disk is full or the place may not be written to; what was there is there again.
+        OutputError: the disk is full or the place may not be written to; what was there is there again. Or something
+            that `ddad` did not write has been put there since the work began.
     """
     with writing_to(target):
+        if target.is_dir() and any(target.iterdir()) and not (target / MARKER).exists():
+            raise OutputError(
+                f"{target}: was not written by ddad, and is in the way of what is. Rename it, and run the same command "
+                "again."
+            )
         (finished / MARKER).touch()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -241,7 +252,7 @@ def _swap(finished: Path, target: Path) -> None:
         target.rename(aside)
     try:
         finished.rename(target)
-    except OSError:
+    except BaseException:  # Ctrl-C, too
         if aside.exists():
             aside.rename(target)
         raise
@@ -260,6 +271,21 @@ def _sweep(target: Path) -> None:
         found = form.fullmatch(path.name)
         if found and not psutil.pid_exists(int(found[1])):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_partial(folder: Path) -> None:
+    """Remove what processes that were killed left of files, in a folder where nobody else writes now."""
+    for path in list(folder.rglob(".*.partial")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def flush(file: Path) -> None:
+    """Make sure that what was written to a file outlives a power failure."""
+    with writing_to(file), file.open("r+b") as opened:
+        os.fsync(opened.fileno())
 
 
 def sha256(path: Path) -> str:

@@ -34,7 +34,7 @@ from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
 from ddad.training.seeds import derived_seed
 from ddad.trimming import NOT_KNOWN_NORMAL
-from ddad.workspace import Stopwatch
+from ddad.workspace import Stopwatch, check_begun_with
 
 FEW_NORMALS = 100
 _LEARNED_FROM = (Role.NORMAL, Role.UNLABELED, Role.ABNORMAL)
@@ -130,8 +130,11 @@ def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, 
         OutputError: the disk is full.
     """
     stopwatch = Stopwatch(context.workspace)
+    _ = cohort.warnings  # files may be gone when the card needs them
     images = _decode(cohort, recipe, context)
     normals = _choose_normals(images, recipe, context)
+    beside = {str(role): stored.file for role, stored in normals.beside.items()}
+    check_begun_with(context.workspace, {"normal": normals.trained.file, **beside})
     detector = DETECTORS[recipe.detector](recipe)
     unlabeled = None if normals.unlabeled is None else normals.unlabeled.file
     curves = detector.fit(normals.trained.file, unlabeled, _with_groups(context, normals))

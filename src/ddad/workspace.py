@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ddad.errors import CohortError, DivergenceError, OutputError, writing_to
-from ddad.files import MARKER, take_place, write_atomically
+from ddad.files import MARKER, sha256, sweep_partial, take_place, write_atomically
 
 try:
     import fcntl
@@ -23,6 +23,7 @@ except ImportError:  # not a POSIX system: two runs into one folder are then not
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 """What file systems say that have no locks, as some of clusters: two runs into one folder are then not noticed."""
 _PLAN, _LOCK, _STOPWATCH = "plan.json", "lock", "stopwatch.json"
+_BEGUN_WITH = "begun-with.json"
 
 
 class Workspace:
@@ -33,7 +34,13 @@ class Workspace:
 
     @classmethod
     def beside(cls, output: Path) -> Workspace:
-        """Return the workspace of an output folder: `OUTPUT.unfinished`."""
+        """Return the workspace of an output folder: `OUTPUT.unfinished`.
+
+        Raises:
+            OutputError: the output is the root of the file system.
+        """
+        if not output.name:
+            raise OutputError(f"{output}: is the root of the file system. Give the output a folder of its own.")
         return cls(output.with_name(f"{output.name}.unfinished"))
 
     def holds(self, plan: dict[str, Any]) -> bool:
@@ -46,7 +53,8 @@ class Workspace:
     def claimed(self, plan: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
         """Go on if the same plan lies here, start if nothing does, and refuse otherwise.
 
-        Work that ends in a `CohortError` or a `DivergenceError` is dropped: the same plan would end so again.
+        Work that ends in a `DivergenceError` is dropped, and so is what began now and ends in a `CohortError`: the
+        same plan would end so again. Where work goes on, images that can no longer be read may come back.
 
         Raises:
             OutputError: other work lies here and `overwrite` is False, another process is at it, or the folder is none
@@ -63,12 +71,19 @@ class Workspace:
         with locked(self.folder / _LOCK) as mine:
             if not mine:
                 raise OutputError(f"{self.folder}: another process is working here. Wait for it.")
-            if not self.holds(plan):
+            is_new = not self.holds(plan)
+            if is_new:
                 self._start(plan, overwrite=overwrite)
+            else:
+                sweep_partial(self.folder)
             try:
                 yield self.folder
-            except (CohortError, DivergenceError):
+            except DivergenceError:
                 self.remove()
+                raise
+            except CohortError:
+                if is_new:
+                    self.remove()
                 raise
 
     def _start(self, plan: dict[str, Any], *, overwrite: bool) -> None:
@@ -89,6 +104,33 @@ class Workspace:
         with suppress(OSError):
             _remove(path for path in self.folder.iterdir() if path.name != _LOCK)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def check_begun_with(workspace: Path, files: dict[str, Path]) -> None:
+    """Make sure that work which goes on has the same images before it as when it began; note them when it begins.
+
+    What has been trained does not go with other images: normals that are held out now may be those it was trained on.
+
+    Args:
+        workspace: the folder of the work.
+        files: by what they are called, the files that are trained on.
+
+    Raises:
+        CohortError: a file is another than it was.
+    """
+    note = workspace / _BEGUN_WITH
+    now = {name: sha256(file) for name, file in files.items()}
+    if not note.exists():
+        write_atomically(note, json.dumps(now).encode())
+        return
+    then = json.loads(note.read_text(encoding="utf-8"))
+    if then != now:
+        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+        raise CohortError(
+            f"{', '.join(changed)}: the images that can be read now, or their order, are not those that the unfinished "
+            f"work in {workspace} began with. Make them readable again and run the same command, or delete that folder "
+            "to begin anew."
+        )
 
 
 def digest(plan: dict[str, Any]) -> str:

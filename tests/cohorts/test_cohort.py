@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ddad.cohorts import Cohort, Role, read_mask
+from ddad.cohorts import Cohort, Role, read_mask, seen_in_fit
 from ddad.errors import CohortError, ImageError
 from support import RecordedProgress
 
@@ -218,3 +219,16 @@ def test_masks_are_what_is_not_zero(tmp_path: Path) -> None:
         read_mask(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="of another shape, 5×5 pixels where the image has 10×5"):
         read_mask(tmp_path / "empty.png", (5, 10))
+
+
+def test_copies_in_an_archive_are_exact_copies(tmp_path: Path) -> None:
+    normal = write_images(tmp_path / "normal", *(f"{number}.png" for number in range(6)))
+    others = write_images(tmp_path / "others", "x.png", "y.png")
+    with zipfile.ZipFile(tmp_path / "test.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for path in [*sorted(normal.iterdir())[:4], *sorted(others.iterdir())]:
+            file.write(path, path.name)
+    cohort = Cohort.from_folders(normal=tmp_path / "normal", test_normal=tmp_path / "test.zip")
+    (warning,) = cohort.warnings
+    assert "4 test images have an exact copy among the normal images" in warning
+    known = cohort.digests(Role.NORMAL)
+    assert seen_in_fit(cohort, cohort.of(Role.TEST), known).copies.tolist() == [True] * 4 + [False] * 2

@@ -40,6 +40,15 @@ def test_patients_stay_whole_and_copies_join_them() -> None:
     assert groups_with_copies(images, list("bbcadefg")) == list("aacadefg")
 
 
+def test_identical_images_stay_together_where_near_copies_cannot_be_told() -> None:
+    """The warning says so."""
+    base = pictures(1)
+    alike = np.concatenate([base + 1e-3 * number for number in range(20)])
+    joined, can_be_told = joined_with_copies(np.repeat(alike, 2, axis=0), [f"{number:02d}" for number in range(40)])
+    assert not can_be_told
+    assert joined == [f"{number - number % 2:02d}" for number in range(40)]
+
+
 def test_images_that_are_all_alike_keep_their_groups() -> None:
     images = np.repeat(pictures(1), 6, axis=0)
     assert joined_with_copies(images, list("abcdef")) == (list("abcdef"), False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddad.errors import ImageError
+from ddad.cohorts import find_images
+from ddad.errors import ImageError, OutputError
 from ddad.images import archive as archive_module
 from ddad.images import read_image
 
@@ -71,6 +73,30 @@ def test_two_copies_at_most_are_kept_and_none_of_single_images(archive: Path) ->
         read_image(f"{archive}#broken.nii.gz#1")
     archive_module._kept_copy.cache_clear()
     assert not list(copies.iterdir())
+
+
+def test_a_full_disk_for_copies_is_not_the_archives_fault(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images would be skipped as damaged, some in one run and others in the next."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    monkeypatch.setattr(
+        tempfile, "mkstemp", lambda suffix: (os.open("/dev/full", os.O_WRONLY), str(archive.parent / f"copy{suffix}"))
+    )
+    for address in (f"{archive}#picture.png", f"{archive}#b.nii.gz#2"):
+        with pytest.raises(OutputError, match=f"{tempfile.gettempdir()}: the disk is full"):
+            read_image(address)
+
+
+def test_names_that_are_no_tidy_paths_are_found(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.linear_gradient("L").save(picture, "PNG")
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as file:
+        for name in ("d//x.png", "./y.png"):
+            file.writestr(name, picture.getvalue())
+    listing = find_images([tmp_path / "odd.zip"])
+    assert [read_image(path).pixels.shape for path in listing.images] == [(256, 256, 1)] * 2
+    with pytest.raises(ImageError, match="there is no such file in the archive"):
+        read_image(f"{tmp_path}/odd.zip#d/z.png")
 
 
 def test_an_archive_that_changes_is_unpacked_again(archive: Path, tmp_path: Path) -> None:

@@ -112,6 +112,14 @@ def test_words_for_missing_values_are_names_like_others(model: Model, tmp_path: 
     assert read_results(tmp_path / "one").findings["path"].tolist() == ["NA"]
 
 
+def test_a_name_with_a_carriage_return_keeps_its_row(model: Model, tmp_path: Path) -> None:
+    (source,) = write_images(tmp_path / "sources", 1)
+    odd = source.rename(source.with_name("a\rb.png"))
+    write_findings(model, [odd], tmp_path / "out")
+    assert pd.read_parquet(tmp_path / "out" / "findings.parquet")["path"].tolist() == [str(odd)]
+    assert _Table(tmp_path / "out" / "findings.csv").open().paths == {str(odd)}
+
+
 def killed(*_: object) -> None:
     raise KeyboardInterrupt
 

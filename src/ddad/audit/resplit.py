@@ -146,4 +146,6 @@ def _place(
 
 
 def _name(path: str, images: Path | None) -> str:
-    return str(Path(path).relative_to(images)) if images is not None else str(Path(path).resolve())
+    if images is not None and Path(path).is_relative_to(images):
+        return str(Path(path).relative_to(images))
+    return str(Path(path).resolve())

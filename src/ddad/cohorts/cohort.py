@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import pandas as pd
 
@@ -19,9 +21,9 @@ from ddad.cohorts.folders import Folders, read_folders
 from ddad.cohorts.manifest import read_manifest
 from ddad.cohorts.patients import find_groups
 from ddad.cohorts.rows import Role, Row, SkippedImage, listed, printable
-from ddad.errors import CohortError
+from ddad.errors import CohortError, ImageError
 from ddad.files import is_file
-from ddad.images import ALL, Address, Selection
+from ddad.images import ALL, Address, Selection, byte_count, content
 from ddad.progress import Progress
 
 __all__ = ["COLUMNS", "Cohort", "Role"]
@@ -255,26 +257,25 @@ class Cohort:
         return [short_digest(self.digest(path)) for path in paths]
 
     @cached_property
-    def _digests(self) -> dict[Path, str]:
-        """Of the files that were read so far."""
+    def _digests(self) -> dict[str, str]:
+        """Of the files that were read so far, by their addresses."""
         return {}
 
     def _read(self, paths: Iterable[str], progress: Progress | None = None) -> None:
         """Read the files of images that were not read before, each once however many images it holds."""
-        files = [
-            file for file in dict.fromkeys(Address.parse(path).file for path in paths) if file not in self._digests
-        ]
+        named = dict.fromkeys(Address.parse(path).container for path in paths)
+        files = [file for file in named if file not in self._digests]
         self._digests.update(zip(files, file_by_file(_digest, files, "fingerprinting files", progress), strict=True))
 
     def digest(self, path: str) -> str:
         """Return the SHA-256 of an image's file, and of its place there if the file holds several."""
         self._read([path])
-        file = Address.parse(path).file
+        file = Address.parse(path).container
         digest = self._digests[file]
-        if str(file) == path or digest.startswith(_UNREADABLE):
+        if file == path or digest.startswith(_UNREADABLE):
             return digest
         # One of several images in a file: its own digest is that of the file and its place in it.
-        place = path.removeprefix(str(file))
+        place = path.removeprefix(file)
         return hashlib.sha256(f"{digest}{place}".encode()).hexdigest()
 
     def _where(self, index: int) -> str:
@@ -345,7 +346,8 @@ class Cohort:
         by_size: dict[int, list[int]] = defaultdict(list)
         paths, roles = self.table["path"].tolist(), self.table["role"].tolist()
         for index, path in enumerate(paths):
-            by_size[Address.parse(path).file.stat().st_size].append(index)
+            with suppress(OSError, ImageError):  # what is gone is no copy
+                by_size[byte_count(Address.parse(path))].append(index)
         by_content: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         # Files of a size that is found in one role only need not be read.
         alike = [same for same in by_size.values() if len({roles[index] for index in same}) > 1]
@@ -371,13 +373,13 @@ class Cohort:
         return warnings
 
 
-def _digest(file: Path) -> str:
+def _digest(file: str) -> str:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
+        with content(Address.parse(file)) as opened:
+            return hashlib.file_digest(cast(BufferedIOBase, opened), "sha256").hexdigest()
+    except (OSError, ImageError) as error:
         # Decoding will report it; a fingerprint is due all the same.
-        return f"{_UNREADABLE}: {error.strerror}"
+        return f"{_UNREADABLE}: {error.strerror if isinstance(error, OSError) else error.reason}"
 
 
 def short_digest(digest: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -77,7 +78,7 @@ def related(
 def groups_with_copies(images: NDArray[np.float32], groups: Sequence[str]) -> list[str]:
     """Return the name of the group of each image, after groups that near copies link were joined.
 
-    Where images are so alike that near copies chain through most of them, the groups stay as they are given.
+    Where images are so alike that near copies chain through most of them, only identical images join.
 
     Args:
         images: (N, C, S, S) in [-1, 1], S a multiple of 16; they may lie on disk.
@@ -90,10 +91,18 @@ def joined_with_copies(images: NDArray[np.float32], groups: Sequence[str]) -> tu
     """Do as `groups_with_copies`, and tell whether near copies could be told from others."""
     if len(images) < 2:
         return list(groups), True
+    # Where near copies chain through most images, identical ones are still known, and if they are most, groups.
+    largest = max(_largest(groups), _TOO_LARGE * len(images))
     joined = _named(groups, joined_groups(groups, near_copy_groups(images)))
-    largest, given = (int(np.unique(names, return_counts=True)[1].max()) for names in (joined, groups))
-    can_be_told = largest <= max(given, _TOO_LARGE * len(images))
-    return (joined if can_be_told else list(groups)), can_be_told
+    if _largest(joined) <= largest:
+        return joined, True
+    contents = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    identical = _named(groups, joined_groups(groups, np.unique(contents, return_inverse=True)[1]))
+    return (identical if _largest(identical) <= largest else list(groups)), False
+
+
+def _largest(groups: Sequence[str]) -> int:
+    return int(np.unique(groups, return_counts=True)[1].max())
 
 
 def _named(groups: Sequence[str], numbers: Indices) -> list[str]:

@@ -1,7 +1,7 @@
 """Image files: one reader a format behind `read_image`, and the way from pixels to network input."""
 
 from ddad.images.acquisition import Acquisition, read_acquisition
-from ddad.images.address import ALL, Address, Selection
+from ddad.images.address import ALL, Address, Selection, byte_count, content
 from ddad.images.archive import list_members
 from ddad.images.in_memory import ImageSource, take_image
 from ddad.images.medical_image import MedicalImage
@@ -29,7 +29,9 @@ __all__ = [
     "MedicalImage",
     "Placement",
     "Selection",
+    "byte_count",
     "colour_warning",
+    "content",
     "decode_file",
     "expand",
     "find_warnings",

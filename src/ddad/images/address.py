@@ -12,12 +12,14 @@ A file whose own name holds a `#` is taken as it is, if it exists.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from ddad.errors import SettingError
-from ddad.images.archive import holds_member
+from ddad.images.archive import holds_member, member_byte_count, open_member
 
 _FRAME = re.compile(r"(?:^|#)(\d+)(?:,(\d+))?$")
 _SLICES = re.compile(r"all|middle|every:[1-9]\d*")
@@ -82,6 +84,34 @@ class Address:
         """Return the address of a frame of the same file, as a path."""
         volume = "" if frame.volume == 1 else f",{frame.volume}"
         return Path(f"{self.container}#{frame.number}{volume}")
+
+
+@contextmanager
+def content(address: Address) -> Iterator[IO[bytes]]:
+    """Open the file that an address names, within an archive or on disk, to be read from its beginning.
+
+    Raises:
+        ImageError: the archive is damaged or encrypted, or holds no such file.
+        OSError: the file cannot be read.
+    """
+    if address.member is None:
+        with address.file.open("rb") as file:
+            yield file
+    else:
+        with open_member(address.file, address.member) as file:
+            yield file
+
+
+def byte_count(address: Address) -> int:
+    """Return how many bytes `content` has.
+
+    Raises:
+        ImageError: the archive is damaged, or holds no such file.
+        OSError: the file is not there.
+    """
+    if address.member is None:
+        return address.file.stat().st_size
+    return member_byte_count(address.file, address.member)
 
 
 @dataclass(frozen=True)

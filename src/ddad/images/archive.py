@@ -8,12 +8,12 @@ import threading
 import weakref
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ddad.errors import ImageError
+from ddad.errors import ImageError, writing_to
 from ddad.images.decoding import LARGEST_BYTE_COUNT, decoding
 
 LARGEST_MEMBER_COUNT = 100_000
@@ -52,8 +52,18 @@ def read_member_head(archive: Path, member: str, length: int) -> bytes:
     Raises:
         ImageError: the archive is damaged or encrypted, or holds no such file.
     """
-    with _opened(archive, member) as file:
+    with open_member(archive, member) as file:
         return file.read(length)
+
+
+def member_byte_count(archive: Path, member: str) -> int:
+    """Return how many bytes a file in an archive unpacks to, as the archive says.
+
+    Raises:
+        ImageError: the archive is damaged, or holds no such file.
+    """
+    with decoding(Path(f"{archive}#{member}"), "ZIP"):
+        return _info(_archive(archive), archive, member).file_size
 
 
 @contextmanager
@@ -87,10 +97,12 @@ class _Copy:
 
     def __init__(self, archive: Path, member: str) -> None:
         # The name keeps its suffix, which tells NIfTI's kinds apart.
-        handle, name = tempfile.mkstemp(suffix="".join(Path(member).suffixes[-2:])[-16:])
+        with _writing_to_copies():
+            handle, name = tempfile.mkstemp(suffix="".join(Path(member).suffixes[-2:])[-16:])
         self.path = Path(name)
         self.remove = weakref.finalize(self, self.path.unlink, missing_ok=True)
-        with os.fdopen(handle, "wb") as target, _opened(archive, member) as source:
+        # A disk without room for the copy says nothing of the archive.
+        with _writing_to_copies(), os.fdopen(handle, "wb") as target, open_member(archive, member) as source:
             written = 0
             while piece := source.read(_PIECE):
                 written += len(piece)
@@ -98,7 +110,12 @@ class _Copy:
                     raise ImageError(
                         f"{archive}#{member}", f"unpacks to more than {LARGEST_BYTE_COUNT} bytes: leave it out"
                     )
-                target.write(piece)
+                with _writing_to_copies():
+                    target.write(piece)
+
+
+def _writing_to_copies() -> AbstractContextManager[None]:
+    return writing_to(tempfile.gettempdir())
 
 
 @lru_cache(maxsize=2)
@@ -107,18 +124,29 @@ def _kept_copy(archive: Path, member: str, *_: int) -> _Copy:
 
 
 @contextmanager
-def _opened(archive: Path, member: str) -> Iterator[IO[bytes]]:
-    address = Path(f"{archive}#{member}")
-    with decoding(address, "ZIP"):
+def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    """Open a file in an archive, to be read from its beginning.
+
+    Raises:
+        ImageError: the archive is damaged or encrypted, or holds no such file.
+    """
+    with decoding(Path(f"{archive}#{member}"), "ZIP"):
         opened = _archive(archive)
-        try:
-            info = opened.getinfo(member)
-        except KeyError as error:
-            raise ImageError(address, "there is no such file in the archive: check its name") from error
+        info = _info(opened, archive, member)
         if info.flag_bits & 1:
-            raise ImageError(address, "encrypted: unpack the archive with its password")
+            raise ImageError(f"{archive}#{member}", "encrypted: unpack the archive with its password")
         with opened.open(info) as file:
             yield file
+
+
+def _info(opened: zipfile.ZipFile, archive: Path, member: str) -> zipfile.ZipInfo:
+    found = opened.NameToInfo.get(member)
+    if found is None:
+        # An address is a path, which has no `//` and no `/./` in it.
+        found = next((info for info in opened.infolist() if str(PurePosixPath(info.filename)) == member), None)
+    if found is None:
+        raise ImageError(f"{archive}#{member}", "there is no such file in the archive: check its name")
+    return found
 
 
 def _archive(path: Path) -> zipfile.ZipFile:

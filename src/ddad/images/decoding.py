@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ddad.errors import ImageError
+from ddad.errors import ImageError, OutputError
 
 LARGEST_PIXEL_COUNT = 2**28
 """Images with more pixels than this are refused from their header, before anything is decoded."""
@@ -40,7 +40,7 @@ def decoding(path: Path, name: str) -> Iterator[None]:
     """Turn whatever a decoder raises on a bad file into an `ImageError`."""
     try:
         yield
-    except ImageError:
+    except (ImageError, OutputError):
         raise
     except PermissionError as error:
         raise ImageError(path, "may not be read: ask for permission, or copy it") from error

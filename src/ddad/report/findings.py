@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from ddad import __version__
 from ddad.cohorts import Listing, SkippedImage, find_images
 from ddad.errors import CohortError, SettingError, writing_to
 from ddad.evaluation.calibration import NOT_CALIBRATED, q_values
-from ddad.files import NOTHING_BUT_EMPTY_IS_MISSING, output_folder, write_atomically
+from ddad.files import NOTHING_BUT_EMPTY_IS_MISSING, flush, output_folder, write_atomically
 from ddad.images import ALL, Selection
 from ddad.images.source_header import IDENTIFIERS, read_identifiers
 from ddad.model import Finding, Model, write_run
@@ -234,6 +234,8 @@ class _Scoring:
             raise CohortError(f"score: no image could be scored. Skipped: {len(left_out)}, the first: {path}: {reason}")
         with writing_to(self.folder):
             _read_table(self.folder).to_parquet(self.folder / "findings.parquet", index=False)
+        for name in ("findings.csv", "findings.parquet"):
+            flush(self.folder / name)
         if left_out:
             skipped = pd.DataFrame(left_out, columns=["path", "reason", "kind"])
             write_atomically(self.folder / "skipped.csv", skipped.to_csv(index=False).encode())
@@ -341,14 +343,19 @@ class _Table:
         return done
 
     def append(self, row: dict[str, object]) -> None:
-        line = io.StringIO(newline="")
-        writer = csv.DictWriter(line, list(row), lineterminator="\n")
+        lines = [_line(row.values())]
         if not self._has_header:
-            writer.writeheader()
+            lines.insert(0, _line(row))
             self._has_header = True
-        writer.writerow(row)
         with writing_to(self._path), self._path.open("a", encoding="utf-8", newline="") as file:
-            file.write(line.getvalue())
+            file.write("".join(lines))
+
+
+def _line(values: Iterable[object]) -> str:
+    """Return a line of a CSV file; its writer quotes names with a carriage return, as that ends its own lines, too."""
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\r\n").writerow(values)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _row(finding: Finding) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ddad.errors import ImageError, writing_to
+from ddad.files import whole_file
 from ddad.images import Address
 from ddad.images.nifti import NiftiGrid, read_nifti_grid
 from ddad.images.reader import on_disk
@@ -100,9 +101,9 @@ def _volume_of(path: str) -> _Volume:
 
 
 def _write_empty(file: Path, shape: tuple[int, ...]) -> None:
-    part = file.with_suffix(".part")
-    empty = np.lib.format.open_memmap(part, "w+", np.float32, shape)
-    for plane in empty:
-        plane[...] = np.nan
-    empty.flush()
-    part.replace(file)
+    # Written, not mapped: where a mapped file does not fit on the disk, the system ends the process.
+    with whole_file(file) as opened:
+        np.lib.format.write_array_header_1_0(opened, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        plane = np.full(shape[1:], np.nan, "<f4").tobytes()
+        for _ in range(shape[0]):
+            opened.write(plane)

@@ -12,8 +12,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -82,13 +82,28 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
         if workers == 0:
             for job in waiting:
                 try:
-                    call(job, partial(_advance, bar, job))
+                    with _arithmetic_of_a_worker(job):
+                        call(job, partial(_advance, bar, job))
                 except DivergenceError as error:
                     raise DivergenceError(f"{job.title}: {error}") from error
                 except RuntimeError as error:  # a GPU's memory, e.g.
                     raise DdadError(f"{job.title}: {error}") from error
         else:
             _run_processes(waiting, workers, bar)
+
+
+@contextmanager
+def _arithmetic_of_a_worker(job: Job) -> Iterator[None]:
+    """Compute by one thread on a CPU: sums of several threads differ, and networks would not be those of a worker."""
+    import torch
+
+    usual = torch.get_num_threads()
+    if job.arguments.get("compute", {}).get("device") == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def _advance(bar: Task, job: Job, value: str, steps: int = 1) -> None:
@@ -141,7 +156,7 @@ def _start(job: Job, tell: Callable[[_Message], None], number: int) -> subproces
 def _listen(process: subprocess.Popen[str], tell: Callable[[_Message], None], number: int) -> None:
     errors: list[str] = []
     finished = False
-    with process:  # closes the pipes
+    with suppress(BrokenPipeError), process:  # closes the pipes, that of a job which nobody read too
         drain = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
         drain.start()
         for line in process.stdout or ():
