@@ -224,10 +224,11 @@ def test_masks_are_what_is_not_zero(tmp_path: Path) -> None:
 def test_copies_in_an_archive_are_exact_copies(tmp_path: Path) -> None:
     normal = write_images(tmp_path / "normal", *(f"{number}.png" for number in range(6)))
     others = write_images(tmp_path / "others", "x.png", "y.png")
-    with zipfile.ZipFile(tmp_path / "test.zip", "w", zipfile.ZIP_DEFLATED) as file:
+    (tmp_path / "test").mkdir()
+    with zipfile.ZipFile(tmp_path / "test" / "test.zip", "w", zipfile.ZIP_DEFLATED) as file:
         for path in [*sorted(normal.iterdir())[:4], *sorted(others.iterdir())]:
             file.write(path, path.name)
-    cohort = Cohort.from_folders(normal=tmp_path / "normal", test_normal=tmp_path / "test.zip")
+    cohort = Cohort.from_folders(normal=tmp_path / "normal", test_normal=tmp_path / "test")
     (warning,) = cohort.warnings
     assert "4 test images have an exact copy among the normal images" in warning
     known = cohort.digests(Role.NORMAL)
