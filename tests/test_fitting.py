@@ -554,6 +554,14 @@ def test_abnormal_images_go_to_a_detector_that_takes_them(tmp_path: Path) -> Non
     assert not same_tensors(fit(without, recipe, workers=0).detector.state_dict(), model.detector.state_dict())
 
 
+def test_normals_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    (one,) = write_images(tmp_path / "n", 1)
+    for number in range(9):
+        shutil.copy(one, tmp_path / "n" / f"copy{number}.png")
+    with pytest.raises(CohortError, match="all 8 usable images are the same at 16 pixels"):
+        fit(Cohort.from_folders(normal=tmp_path / "n"), tiny_recipe(), workers=0)
+
+
 def test_few_normals_are_said_to_be_few(cohort: Cohort) -> None:
     progress = RecordedProgress()
     fit(cohort, tiny_recipe(), workers=0, progress=progress)

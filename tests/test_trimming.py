@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from ddad.detectors import FitContext
 from ddad.errors import CohortError
 from ddad.fitting import fit as fit_model
 from ddad.training.device import Compute
-from ddad.trimming import Trust, divide_pile, trust_likely_normals
+from ddad.trimming import Trust, divide_pile, expected_trust, trust_likely_normals
 from support import RecordedProgress, random_images, run_cli, same_tensors, tiny_options, tiny_recipe, write_images
 
 RECIPE = tiny_recipe(
@@ -60,6 +61,40 @@ def test_copies_that_would_fill_a_fold_are_divided(tmp_path: Path) -> None:
     images = np.concatenate([np.repeat(random_images(1).numpy(), 20, axis=0), random_images(10, seed=1).numpy()])
     found = trust(tmp_path, images, [str(number) for number in range(30)], RECIPE.changed({"trimming.rounds": 1}))
     assert np.bincount(found.folds).tolist() == [15, 15]
+    assert found.agreement is None  # there was no round before
+    (doubt,) = found.doubts
+    assert "near copies fill more than one of 2 folds" in doubt
+
+
+def test_few_patients_share_folds_and_that_is_said(tmp_path: Path) -> None:
+    recipe = RECIPE.changed({"trimming.rounds": 1, "reconstruction.ndm_epochs": 1})
+    images = random_images(30).numpy()
+    for patients, said in ((3, 1), (4, 0)):
+        found = trust(tmp_path / str(patients), images, [str(number % patients) for number in range(30)], recipe)
+        assert len(found.doubts) == said
+    assert not found.doubts
+
+
+@pytest.mark.parametrize(("count", "share", "trusted"), [(30, 0.97, 27), (30, 1, 30), (17, 0.5, 8), (3, 0.5, 3)])
+def test_not_all_are_trusted_unless_they_are_to_be(count: int, share: float, trusted: int) -> None:
+    recipe = RECIPE.changed({"trimming.trusted": share, "trimming.folds": 3})
+    assert expected_trust(count, recipe) == trusted
+
+
+def test_a_pile_that_leaves_too_few_is_refused_before_any_work(tmp_path: Path) -> None:
+    """Of 17 images, folds of 6, 6 and 5 trust 3, 3 and 2, and one of these is held out."""
+    write_images(tmp_path / "pile", 17)
+    with pytest.raises(CohortError, match="of 17 unlabeled images only about 7 would be trusted"):
+        fit(
+            Cohort.from_folders(unlabeled=tmp_path / "pile"),
+            RECIPE.changed({"trimming.folds": 3, "holdout": 0.1}),
+            progress=NoProgress(),
+        )
+
+
+class NoProgress(RecordedProgress):
+    def task(self, title: str, total: int) -> NoReturn:  # noqa: ARG002
+        pytest.fail(f"{title} before the images were counted")
 
 
 def test_the_share_is_taken_of_every_fold_and_groups_are_judged_together(tmp_path: Path) -> None:

@@ -231,6 +231,12 @@ def _choose_normals(images: _Images, recipe: Recipe, context: FitContext) -> Nor
             f"normal: only {normals.count} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
             f"{_skipped(images)}"
         )
+    images_of_normals = np.load(normals.trained.file, mmap_mode="r", allow_pickle=False)
+    if all((image == images_of_normals[0]).all() for image in images_of_normals):
+        raise CohortError(
+            f"normal: all {normals.count} usable images are the same at {images_of_normals.shape[-1]} pixels, from "
+            "which nothing can be learned. Give others."
+        )
     if normals.count < FEW_NORMALS:
         context.progress.message(f"{normals.count} normal images are few: an epoch goes over them several times")
     return normals
@@ -314,7 +320,7 @@ def _statistics(
     with context.progress.task(f"maps of {of}", len(some)) as bar:
         for _, maps in model.score_pixels(pixels[some], context.compute):
             for name, score_map in maps.items():
-                values.setdefault(name, []).append(score_map.ravel()[::step])
+                values.setdefault(name, []).append(score_map.ravel()[::step].copy())  # a view would keep the map
             bar.advance()
     quantiles = {name: np.quantile(np.concatenate(parts), _QUANTILES) for name, parts in values.items()}
     main = list(scores[model.primary_score])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ddad.cohorts.split import hold_out_groups
 from ddad.detectors import FitContext
 from ddad.errors import CohortError
 from ddad.recipe import Recipe
-from ddad.trimming import divide_pile
+from ddad.trimming import divide_pile, expected_trust
 
 MINIMUM_NORMALS = 8
 _HELD_OUT = "held-out normals"
@@ -58,6 +59,7 @@ class Normals:
         unlabeled: what is left of the unlabeled images; None if there are none.
         abnormal: what is left of those known to be abnormal; None if there are none.
         notes: for the model card.
+        doubts: what to know of how they were found.
         alike: whether near copies among the normals could not be told from others.
     """
 
@@ -68,12 +70,14 @@ class Normals:
     unlabeled: Stored | None
     abnormal: Stored | None
     notes: dict[str, Any] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
     alike: bool = False
 
     @property
     def warnings(self) -> list[str]:
         """What to know of how they were divided."""
-        said = [warning for stored in self.beside.values() for warning in stored.warnings]
+        said = [*self.doubts]
+        said += [warning for stored in self.beside.values() for warning in stored.warnings]
         kinds = ["normal"] if self.alike else []
         kinds += [str(role) for role, stored in self.beside.items() if stored.alike]
         return [*said, alike_warning(kinds)] if kinds else said
@@ -127,9 +131,11 @@ def known_normals(known: Stored, unlabeled: Stored | None, abnormal: Stored | No
     # An empty file cannot be mapped.
     images = np.load(known.file, mmap_mode="r" if known.groups else None, allow_pickle=False)
     kept, held, joined, can_be_told = hold_out_unseen(images, known.groups, recipe.holdout, recipe.seed)
-    held_out, held_groups = images[held], [known.groups[index] for index in held]
+    held_groups = [known.groups[index] for index in held]
     if not len(held):
-        return Normals(known, held_out, _HELD_OUT, [], unlabeled, abnormal)
+        return Normals(known, images[:0], _HELD_OUT, [], unlabeled, abnormal)
+    save_rows(images, held, known.file.with_name("held-out.npy"))
+    held_out = np.load(known.file.with_name("held-out.npy"), mmap_mode="r", allow_pickle=False)
     trained = Stored(known.file.with_name("normal.npy"), [known.groups[index] for index in kept])
     save_rows(images, kept, trained.file)
     return Normals(
@@ -209,11 +215,13 @@ def trusted_normals(
         parts["unlabeled"] if "unlabeled" in pixels else None,
         abnormal,
         {"unsupervised": divided.to_json()},
+        divided.trust.doubts,
     )
 
 
 def _require_pile(count: int, recipe: Recipe) -> None:
-    expected = round(recipe.trimming.trusted * (1 - recipe.holdout) * count)
+    trusted = expected_trust(count, recipe)
+    expected = trusted - min(math.ceil(recipe.holdout * trusted - 0.5), trusted - 1)
     if expected < MINIMUM_NORMALS:
         raise CohortError(
             f"normal: none, and of {count} unlabeled images only about {expected} would be trusted to be normal; at "

@@ -46,13 +46,14 @@ def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
         SettingError: it does not take abnormal images and there are some, or has too few networks.
     """
     detector = DETECTORS[recipe.detector]
-    has_unlabeled, has_abnormal = cohort.paths(Role.UNLABELED), cohort.paths(Role.ABNORMAL)
+    has_unlabeled, has_abnormal = bool(cohort.paths(Role.UNLABELED)), bool(cohort.paths(Role.ABNORMAL))
+    if not cohort.paths(Role.NORMAL) and recipe.trimming.trusted == 1:
+        has_unlabeled = False  # all are trusted to be normal
     if detector.needs_unlabeled and not has_unlabeled:
         raise CohortError(
             f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."
         )
-    trusts_all = recipe.trimming.trusted == 1 and not cohort.paths(Role.NORMAL)
-    if detector.is_spread_alone and (trusts_all or not has_unlabeled) and recipe.reconstruction.members < 2:
+    if detector.is_spread_alone and not has_unlabeled and recipe.reconstruction.members < 2:
         raise SettingError(
             "reconstruction.members: 1, and without unlabeled images the score is how far several networks differ. "
             "Take --members 2 or more, or add unlabeled images."

@@ -38,13 +38,15 @@ class Trust:
         errors: (N,) share of each image's variance that a network which has not seen it leaves unexplained, in the last
             round; it is compared within a fold only.
         folds: (N,) number of the fold that each image was judged in.
-        agreement: share of the trusted images that were trusted in the round before, too.
+        agreement: share of the trusted images that were trusted in the round before, too; None where there was none.
+        doubts: what to know of the folds.
     """
 
     trusted: NDArray[np.bool_]
     errors: NDArray[np.float64]
     folds: Indices
-    agreement: float
+    agreement: float | None
+    doubts: Sequence[str] = ()
 
 
 def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, context: FitContext) -> Trust:
@@ -53,8 +55,8 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
     Least trimmed squares (Rousseeuw 1984) with networks: begin with all images; train on the trusted ones; trust
     those with the smallest error; repeat. An image is judged by a network that was trained without its fold (Yoon et
     al. 2022 judge so, too), for a network reconstructs what it has seen, abnormal or not. Near copies and groups
-    share a fold. The share of the trusted images is a setting: a share of one half is right as long as most of the
-    images are normal, and no smaller one withstands more.
+    share a fold, unless `doubts` says that they cannot. The share of the trusted images is a setting: a share of one
+    half is right as long as most of the images are normal, and no smaller one withstands more.
 
     Args:
         pile: `.npy` file of N images, (N, C, S, S) float32 in [-1, 1].
@@ -65,10 +67,22 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
     settings = recipe.trimming
     images = np.load(pile, mmap_mode="r", allow_pickle=False)
     together = joined_groups(groups, near_copy_groups(images))
+    doubts = []
     if np.bincount(together).max() > len(images) / settings.folds:
-        together = joined_groups(groups)  # near copies are so many that one fold would hold most images
+        together = joined_groups(groups)
+        doubts.append(
+            f"unlabeled images are so alike that near copies fill more than one of {settings.folds} folds: they are "
+            "not kept together where it is judged which images are trusted, and networks know near copies of what "
+            "they judge."
+        )
+    if (count := len(np.unique(together))) < 2 * settings.folds:
+        doubts.append(
+            f"the unlabeled images are of {count} groups (patients), too few for {settings.folds} folds: each image "
+            "stands alone where it is judged which are trusted, and networks know other images of its patient."
+        )
     folds = group_folds(together, np.zeros(len(images), np.int64), settings.folds, recipe.seed)
-    trusted, agreement = np.ones(len(images), bool), 0.0
+    trusted = np.ones(len(images), bool)
+    agreement: float | None = None
     errors = np.zeros(len(images))
     for number in range(settings.rounds):
         networks = _train(images, trusted, folds, number, recipe, context)
@@ -76,11 +90,26 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
         for fold, network in enumerate(networks):
             own = np.flatnonzero(folds == fold)
             errors[own] = _errors(images, own, recipe, network, context.compute)
-            best = np.argsort(errors[own], kind="stable")[: max(1, round(settings.trusted * len(own)))]
+            best = np.argsort(errors[own], kind="stable")[: _trusted_of(len(own), settings.trusted)]
             chosen[own[best]] = True
-        agreement = float((chosen & trusted).sum() / chosen.sum())
+        # Before the first round all images are trusted, with which to agree says nothing.
+        agreement = float((chosen & trusted).sum() / chosen.sum()) if number else None
         trusted = chosen
-    return Trust(trusted, errors, folds, agreement)
+    return Trust(trusted, errors, folds, agreement, doubts)
+
+
+def expected_trust(count: int, recipe: Recipe) -> int:
+    """Return how many of so many images will be trusted, where each is a group of its own."""
+    folds = min(recipe.trimming.folds, count)
+    sizes = [count // folds + (place < count % folds) for place in range(folds)]
+    return sum(_trusted_of(size, recipe.trimming.trusted) for size in sizes)
+
+
+def _trusted_of(count: int, share: float) -> int:
+    """Return how many of a fold's images are trusted: at least one, and not all unless the share is 1."""
+    if share == 1:
+        return count
+    return max(1, min(round(share * count), count - 1))
 
 
 @dataclass(frozen=True)
@@ -104,11 +133,11 @@ class DividedPile:
 
     def describe(self) -> str:
         """Say how many images are trusted, and why."""
-        count, total = int(self.trust.trusted.sum()), len(self.paths)
+        count, total, agreement = int(self.trust.trusted.sum()), len(self.paths), self.trust.agreement
         return (
             f"no image is known to be normal: {count} of {total} unlabeled images are trusted to be, those that "
-            "networks which have not seen them reconstruct best. In the round before, "
-            f"{self.trust.agreement:.0%} of them were trusted too."
+            "networks which have not seen them reconstruct best."
+            + (f" In the round before, {agreement:.0%} of them were trusted too." if agreement is not None else "")
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +147,7 @@ class DividedPile:
             "trusted": int(self.trust.trusted.sum()),
             "of": len(self.paths),
             "rounds": self.rounds,
-            "agreement": round(self.trust.agreement, 4),
+            "agreement": None if self.trust.agreement is None else round(self.trust.agreement, 4),
             "images": [[path, float(f"{error:.6g}"), int(fold), bool(is_in)] for path, error, fold, is_in in rows],
         }
 

@@ -101,6 +101,21 @@ def test_copies_of_normals_held_out_of_the_fit_choose_nothing(
     assert len(judge.images["fitted"] | judge.images["judged"]) == 56 + 60
 
 
+def test_a_candidate_is_tried_in_its_own_precision(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def judge(recipe: Any, normal: Path, unlabeled: Path, images: Any, context: FitContext) -> Any:  # noqa: ARG001
+        tried.append((recipe.precision, context.compute.precision))
+        return np.random.default_rng(0).normal(size=len(images))
+
+    monkeypatch.setattr(best, "score_held_out", judge)
+    candidates = (Candidate("as given"), Candidate("other", {"precision": "bf16"}))
+    fit_best(cohort, tiny_recipe(), candidates=candidates, out=tmp_path / "m", workers=0)
+    assert tried == [("fp32", "fp32"), ("bf16", "bf16")]
+
+
 def test_candidates_that_were_tried_are_not_tried_again(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

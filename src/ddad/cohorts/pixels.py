@@ -163,12 +163,23 @@ def save_rows(images: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int6
     Raises:
         OutputError: the disk is full, or the place may not be written to.
     """
-    header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+    save_parts([(images, rows)], into)
+
+
+def save_parts(parts: Sequence[tuple[NDArray[np.float32], Sequence[int] | NDArray[np.int64]]], into: Path) -> None:
+    """Do as `save_rows` with images of several arrays, one after the other.
+
+    Raises:
+        OutputError: the disk is full, or the place may not be written to.
+    """
+    count, shape = sum(len(rows) for _, rows in parts), parts[0][0].shape[1:]
     with whole_file(into) as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(rows), _BATCH):
-            file.write(np.ascontiguousarray(images[rows[start : start + _BATCH]], np.float32).tobytes())
-            let_go(images)
+        for images, rows in parts:
+            for start in range(0, len(rows), _BATCH):
+                file.write(np.ascontiguousarray(images[rows[start : start + _BATCH]], np.float32).tobytes())
+                let_go(images)
 
 
 def _usable(

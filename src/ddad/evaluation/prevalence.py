@@ -200,9 +200,12 @@ def normal_share(
     return float(share), float(low), float(high)
 
 
-def _below(normal: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Count for each λ the others with p > λ, which score below the (1 - λ) quantile of the normal images."""
-    counts: NDArray[np.int64] = np.searchsorted(np.sort(others), _limits(normal), side="left")
+def _below(normal: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Count for each λ the others with p > λ: below the (1 - λ) quantile of the normal images, of ties a half."""
+    ordered, limits = np.sort(others), _limits(normal)
+    counts: NDArray[np.float64] = (
+        np.searchsorted(ordered, limits, side="left") + np.searchsorted(ordered, limits, side="right")
+    ) / 2
     return counts
 
 

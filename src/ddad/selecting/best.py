@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, decode
-from ddad.cohorts.pixels import save_rows
+from ddad.cohorts.pixels import save_parts, save_rows
 from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
-from ddad.files import whole_file, write_atomically
+from ddad.files import write_atomically
 from ddad.fitting import plan_of, train
 from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
@@ -31,8 +31,10 @@ from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
 from ddad.selecting.division import Division, divide
 from ddad.training.device import Compute, DeviceName
+from ddad.workspace import check_begun_with
 
 _HELD_OUT = "held-out"
+_BATCH = 1024
 
 
 def fit_best(
@@ -117,8 +119,11 @@ def score_held_out(
     """
     detector = DETECTORS[recipe.detector](recipe)
     detector.fit(normal, unlabeled, context)
-    scores = detector.image_scores(torch.from_numpy(np.array(images)), context.compute)
-    main = scores[detector.primary_score].double().numpy()
+    scores = []
+    for start in range(0, len(images), _BATCH):
+        part = torch.from_numpy(np.array(images[start : start + _BATCH]))
+        scores.append(detector.image_scores(part, context.compute)[detector.primary_score])
+    main = torch.cat(scores).double().numpy()
     if not np.isfinite(main).all():
         raise DivergenceError(f"{detector.primary_score}: {np.sum(~np.isfinite(main))} of {len(main)} are no numbers.")
     return main
@@ -143,7 +148,8 @@ def _select(
             own = folder / f"candidate-{number}"
             own.mkdir(exist_ok=True)
             started = time.monotonic()
-            inner = FitContext(own, context.compute, context.workers, progress, groups=groups)
+            compute = Compute.choose("cuda" if context.compute.device == "cuda" else "cpu", candidate.precision)
+            inner = FitContext(own, compute, context.workers, progress, groups=groups)
             found: dict[str, Any]
             try:
                 scores = score_held_out(candidate, folder / "normal.npy", folder / "unlabeled.npy", images, inner)
@@ -221,9 +227,9 @@ def _write_division(cohort: Cohort, recipe: Recipe, context: FitContext) -> tupl
     ):
         save_rows(images, places, folder / f"{name}.npy")
         left[folder / f"{name}.npy"] = [own[place] for place in places]
-    held = np.concatenate([normal[division.held_normal], unlabeled[division.held_unlabeled]])
-    with whole_file(folder / f"{_HELD_OUT}.npy") as file:
-        np.save(file, held)
+    held = [(normal, division.held_normal), (unlabeled, division.held_unlabeled)]
+    save_parts(held, folder / f"{_HELD_OUT}.npy")
+    check_begun_with(folder, {name: folder / f"{name}.npy" for name in ("normal", "unlabeled", _HELD_OUT)})
     return division, left
 
 
