@@ -1,12 +1,17 @@
-"""How many cores a process may use."""
+"""How many cores and how much memory a process may use."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
+
+from ddad import cores
+from ddad.cores import free_memory
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a core")
@@ -30,3 +35,21 @@ def test_cores_count_where_no_semaphore_can_be_made() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("folder", ["", "memory"])
+def test_memory_is_that_of_the_container(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files in the cache count as used, but are dropped when memory is asked for."""
+    monkeypatch.setattr(cores, "_CGROUP", tmp_path)
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "cache") if folder else (
+        "memory.max", "memory.current", "file"
+    )  # fmt: skip
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for name, content in (
+        *zip(names, ("1000000", "700000"), strict=False),
+        ("memory.stat", f"anon 9\n{names[2]} 200000\n"),
+    ):
+        (tmp_path / folder / name).write_text(content)
+    assert free_memory() == 500_000
+    (tmp_path / folder / names[0]).write_text("max")
+    assert free_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.2)

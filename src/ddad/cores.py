@@ -1,8 +1,20 @@
-"""How many processor cores this process may use."""
+"""How much of the machine this process may use: processor cores and memory."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
 from ddad.errors import SettingError
+
+_CGROUP = Path("/sys/fs/cgroup")
+_LIMITS = (
+    ("memory.max", "memory.current", "file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "cache"),
+)
+"""Of a container, in both versions: its limit, what it uses, and the name in `memory.stat` of what may be dropped."""
 
 
 def checked_workers(workers: int) -> int:
@@ -22,3 +34,16 @@ def processor_cores() -> int:
     from joblib.externals.loky import cpu_count  # type: ignore[import-untyped]
 
     return int(cpu_count())
+
+
+def free_memory() -> int:
+    """Return how many bytes of memory this process may still take, by the machine and by the limits of a container."""
+    free = int(psutil.virtual_memory().available)
+    for limit, used, droppable in _LIMITS:
+        # A limit may be `max`, and any of the files may be missing.
+        with suppress(OSError, ValueError, KeyError):
+            stat = (_CGROUP / limit).with_name("memory.stat").read_text().splitlines()
+            cached = int(dict(line.split() for line in stat)[droppable])
+            left = int((_CGROUP / limit).read_text()) - int((_CGROUP / used).read_text()) + cached
+            free = min(free, left)
+    return max(0, free)

@@ -15,6 +15,7 @@ from ddad.cohorts.near_copies import joined_groups, near_copy_groups
 from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import Indices, group_folds, hold_out
 from ddad.detectors import FitContext
+from ddad.networks.factory import training_memory
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs
@@ -202,7 +203,8 @@ def _train(
             "compute": context.compute.to_json(),
         }
         function = "ddad.training.reconstruction:train_members_job"
-        jobs.append(Job(f"network {fold + 1}", function, arguments, recipe.reconstruction.ndm_epochs, into))
+        memory = training_memory(recipe.images, recipe.reconstruction)
+        jobs.append(Job(f"network {fold + 1}", function, arguments, recipe.reconstruction.ndm_epochs, into, memory))
     title = f"looking for normal images, round {number + 1} of {recipe.trimming.rounds}, epochs"
     run_jobs(jobs, workers=context.processes, progress=context.progress, title=title)
     for job in jobs:

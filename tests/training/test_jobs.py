@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ddad.errors import DdadError, DivergenceError, OutputError
+from ddad.training import jobs as jobs_module
 from ddad.training.jobs import Job, run_jobs
 from support import TESTS, RecordedProgress, is_alive, wait_for
 
@@ -62,6 +64,25 @@ def test_a_job_whose_output_is_there_is_not_run_again(job: Callable[..., Job], w
     assert runs_of(jobs[0]) == []
     assert len(runs_of(jobs[1])) == 1
     assert bar.done == bar.total == 5
+
+
+@pytest.mark.parametrize(("free", "room"), [(50, 3), (20, 2), (1, 1)])
+def test_no_more_jobs_run_side_by_side_than_there_is_memory_for(
+    free: int, room: int, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system would end one of them, and the same command would end so again."""
+    asked: list[int] = []
+    monkeypatch.setattr(jobs_module, "free_memory", lambda: free * 10**9)
+    monkeypatch.setattr(jobs_module, "_run_processes", lambda _, workers, __: asked.append(workers))
+    progress = run([replace(job(name), memory=10 * 10**9) for name in ("first", "second", "third")], workers=3)
+    assert asked == [room]
+    assert progress.messages == (
+        []
+        if room == 3
+        else [f"each of these takes about 10.0 GB of memory, and {free}.0 GB are free: {room} side by side, not 3"]
+    )
+    run([job("small")], workers=3)
+    assert asked == [room, 3]
 
 
 def test_no_jobs_are_no_trouble() -> None:

@@ -14,7 +14,7 @@ from ddad.detectors.base import Curves, Detector, FitContext, Scored
 from ddad.errors import ModelError
 from ddad.networks.asr_net import ASRNet
 from ddad.networks.ensemble import Ensemble, discrepancy_maps
-from ddad.networks.factory import build_asr_net, build_autoencoder
+from ddad.networks.factory import build_asr_net, build_autoencoder, refining_memory, training_memory
 from ddad.recipe import Recipe
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
@@ -71,6 +71,7 @@ class DDAD(Detector):
                 members[module][group[-1]],
                 context,
                 steps=epochs[module] * len(group),
+                memory=training_memory(self.recipe.images, settings),
                 into=[str(members[module][k]) for k in group],
                 module=module,
                 members=group,
@@ -92,6 +93,7 @@ class DDAD(Detector):
                 refiners[score],
                 context,
                 steps=self.recipe.refinement.epochs,
+                memory=refining_memory(self.recipe.images, settings),
                 into=str(refiners[score]),
                 inputs=inputs[score],
                 pixels=str(normal),
@@ -112,7 +114,7 @@ class DDAD(Detector):
         return curves
 
     def _job(
-        self, title: str, function: str, output: Path, context: FitContext, *, steps: int, **arguments: Any
+        self, title: str, function: str, output: Path, context: FitContext, *, steps: int, memory: int, **arguments: Any
     ) -> Job:
         return Job(
             title=title,
@@ -124,6 +126,7 @@ class DDAD(Detector):
             },
             steps=steps,
             output=output,
+            memory=memory,
         )
 
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:

@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from ddad.cores import free_memory
 from ddad.errors import DdadError, DivergenceError, OutputError
 from ddad.progress import Progress, Task
 
@@ -35,6 +36,7 @@ class Job:
         arguments: JSON-serialisable keyword arguments.
         steps: how often the function reports.
         output: the file that it writes last; a job whose output is there is done.
+        memory: bytes that it takes at its most, where that may be much.
     """
 
     title: str
@@ -42,6 +44,7 @@ class Job:
     arguments: dict[str, Any]
     steps: int
     output: Path
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
 
     Args:
         jobs: in the order in which they are started.
-        workers: processes side by side, of one thread each; 0 runs the jobs here, one after another, as
-            suits a GPU.
+        workers: processes side by side, of one thread each, if there is memory for so many; 0 runs the jobs here, one
+            after another, as suits a GPU.
         progress: told of every step.
         title: of the bar, with what it counts: `reconstruction networks, epochs`.
 
@@ -88,8 +91,23 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
                     raise DivergenceError(f"{job.title}: {error}") from error
                 except RuntimeError as error:  # a GPU's memory, e.g.
                     raise DdadError(f"{job.title}: {error}") from error
-        else:
-            _run_processes(waiting, workers, bar)
+        elif waiting:
+            _run_processes(waiting, _with_room(waiting, workers, progress), bar)
+
+
+def _with_room(jobs: Sequence[Job], workers: int, progress: Progress) -> int:
+    """Return how many jobs run side by side: as many as are wanted, or as there is memory for, at least one."""
+    each = max(job.memory for job in jobs)
+    wanted = min(workers, len(jobs))
+    if each * wanted == 0 or (free := free_memory()) >= each * wanted:
+        return workers
+    room = max(1, free // each)
+    if room < wanted:
+        progress.message(
+            f"each of these takes about {each / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: "
+            f"{room} side by side, not {wanted}"
+        )
+    return min(workers, room)
 
 
 @contextmanager
