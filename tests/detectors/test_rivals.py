@@ -121,9 +121,13 @@ def test_no_other_section_of_the_recipe_is_read(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", sorted(name for name in RIVALS if DETECTORS[name].unread))
 def test_unread_fields_change_nothing(name: str, tmp_path: Path) -> None:
-    others = {"backbone": "ae" if name == "vae" else "vae", "members": 5, "udm_epochs": 7}
-    assert {f"reconstruction.{field}" for field in others} == set(DETECTORS[name].unread)
-    recipe = recipe_of(name, **{f"reconstruction__{field}": value for field, value in others.items()})
+    others = {
+        "reconstruction.backbone": "ae" if name == "vae" else "vae",
+        "reconstruction.members": 5,
+        "reconstruction.udm_epochs": 7,
+        "classification.members": 7,
+    }
+    recipe = recipe_of(name, **{field.replace(".", "__"): others[field] for field in DETECTORS[name].unread})
     assert same_tensors(fit_in(tmp_path, recipe).state_dict(), fitted(name).state_dict())
 
 
