@@ -424,7 +424,7 @@ def test_a_fit_goes_on_only_with_the_images_that_it_began_with(
 
     with monkeypatch.context() as patch:
         patch.setattr(pixels_module, "read_image", away)
-        with pytest.raises(CohortError, match=r"normal: the images that can be read now.*m\.unfinished"):
+        with pytest.raises(CohortError, match=r"known normal images: what can be read now.*m\.unfinished"):
             fit(cohort, tiny_recipe(), out=out, workers=0)
     assert same_tensors(
         fit(cohort, tiny_recipe(), out=out, workers=0).detector.state_dict(),

@@ -69,6 +69,7 @@ def test_copies_that_would_fill_a_fold_are_divided(tmp_path: Path) -> None:
 def test_few_patients_share_folds_and_that_is_said(tmp_path: Path) -> None:
     recipe = RECIPE.changed({"trimming.rounds": 1, "reconstruction.ndm_epochs": 1})
     images = random_images(30).numpy()
+    assert not trust(tmp_path, images[:8], list("abcdefgh"), recipe.changed({"trimming.folds": 5})).doubts
     for patients, said in ((3, 1), (4, 0)):
         found = trust(tmp_path / str(patients), images, [str(number % patients) for number in range(30)], recipe)
         assert len(found.doubts) == said

@@ -146,10 +146,12 @@ def test_work_that_goes_on_is_kept_where_images_cannot_be_read(tmp_path: Path) -
 
 def test_work_goes_on_with_the_images_that_it_began_with(tmp_path: Path) -> None:
     (tmp_path / "normal.npy").write_bytes(b"images")
+    (tmp_path / "other.npy").write_bytes(b"more")
     for _ in range(2):
         check_begun_with(tmp_path, {"normal": tmp_path / "normal.npy"})
+        check_begun_with(tmp_path, {"other": tmp_path / "other.npy"})
     (tmp_path / "normal.npy").write_bytes(b"others")
-    with pytest.raises(CohortError, match=f"normal: .* work in {tmp_path} began with"):
+    with pytest.raises(CohortError, match=f"normal: what .* unfinished work in {tmp_path} began with"):
         check_begun_with(tmp_path, {"normal": tmp_path / "normal.npy"})
 
 

@@ -253,7 +253,7 @@ def _swap(finished: Path, target: Path) -> None:
     try:
         finished.rename(target)
     except BaseException:  # Ctrl-C, too
-        if aside.exists():
+        if aside.exists() and not target.exists():
             aside.rename(target)
         raise
     shutil.rmtree(aside, ignore_errors=True)

@@ -132,9 +132,11 @@ def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, 
     stopwatch = Stopwatch(context.workspace)
     _ = cohort.warnings  # files may be gone when the card needs them
     images = _decode(cohort, recipe, context)
+    decoded = {f"{name} images": context.workspace / f"{name}.npy" for name in images.pixels}
+    check_begun_with(context.workspace, decoded)
     normals = _choose_normals(images, recipe, context)
     beside = {str(role): stored.file for role, stored in normals.beside.items()}
-    check_begun_with(context.workspace, {"normal": normals.trained.file, **beside})
+    check_begun_with(context.workspace, {"normal": normals.trained.file, **beside})  # groups are divided by their names
     detector = DETECTORS[recipe.detector](recipe)
     unlabeled = None if normals.unlabeled is None else normals.unlabeled.file
     curves = detector.fit(normals.trained.file, unlabeled, _with_groups(context, normals))

@@ -76,7 +76,7 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
             "not kept together where it is judged which images are trusted, and networks know near copies of what "
             "they judge."
         )
-    if (count := len(np.unique(together))) < 2 * settings.folds:
+    if (count := len(np.unique(together))) < min(2 * settings.folds, len(images)):
         doubts.append(
             f"the unlabeled images are of {count} groups (patients), too few for {settings.folds} folds: each image "
             "stands alone where it is judged which are trusted, and networks know other images of its patient."

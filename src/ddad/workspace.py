@@ -119,18 +119,15 @@ def check_begun_with(workspace: Path, files: dict[str, Path]) -> None:
         CohortError: a file is another than it was.
     """
     note = workspace / _BEGUN_WITH
+    then = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
     now = {name: sha256(file) for name, file in files.items()}
-    if not note.exists():
-        write_atomically(note, json.dumps(now).encode())
-        return
-    then = json.loads(note.read_text(encoding="utf-8"))
-    if then != now:
-        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    if changed := [name for name in now if then.get(name, now[name]) != now[name]]:
         raise CohortError(
-            f"{', '.join(changed)}: the images that can be read now, or their order, are not those that the unfinished "
-            f"work in {workspace} began with. Make them readable again and run the same command, or delete that folder "
-            "to begin anew."
+            f"{', '.join(changed)}: what can be read now, or its order, is not what the unfinished work in {workspace} "
+            "began with. Make all files readable again and run the same command, or delete that folder to begin anew."
         )
+    if not now.keys() <= then.keys():
+        write_atomically(note, json.dumps(then | now).encode())
 
 
 def digest(plan: dict[str, Any]) -> str:

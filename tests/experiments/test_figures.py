@@ -88,22 +88,29 @@ def test_stored_runs_become_a_figure_a_backbone_and_one_for_the_rivals(tmp_path:
 def test_runs_of_several_settings_become_figures_that_say_which(tmp_path: Path) -> None:
     """A sweep's runs share their images; one of them, drawn alone, would pass for all."""
 
-    def rewrite(folder: Path, name: str, **changes: object) -> None:
+    def rewrite(folder: Path, name: str, split: str = "data.json", **changes: object) -> None:
         write_run(folder, "ddad", "ae", ["r_dual"], 0)
         file = folder / "runs" / "ddad-ae-0.json"
         content = json.loads(file.read_text())
+        content["cells"][0]["split"] = split
         file.rename(file.with_name(name)).write_text(json.dumps(content | changes))
 
     for members in (1, 3):
         recipe = Recipe().changed({"reconstruction.members": members}).model_dump(mode="json")
         rewrite(tmp_path / "swept", f"{members}.json", recipe=recipe)
-    for rate in (0.0, 0.2):
+    for rate in (0.0, 0.015, 0.02):
         rewrite(tmp_path / "rated", f"{rate}.json", anomaly_rate=rate, cohort=str(rate))
+    for split in ("data.json", "other.json"):
+        for rate in (0.0, 0.2):
+            rewrite(tmp_path / "both", f"{split}-{rate}.json", split, anomaly_rate=rate, cohort=f"{split}{rate}")
+    write_histograms(tmp_path / "both", tmp_path)
     write_histograms(tmp_path / "swept", tmp_path)
     write_histograms(tmp_path / "rated", tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        *(f"histograms-both-anomaly-rate-{rate}-{number}-ae.png" for rate in (0, 20) for number in (1, 2)),
         "histograms-rated-anomaly-rate-0-ae.png",
-        "histograms-rated-anomaly-rate-20-ae.png",
+        "histograms-rated-anomaly-rate-1.5-ae.png",
+        "histograms-rated-anomaly-rate-2-ae.png",
         "histograms-swept-ae.png",
         "histograms-swept-reconstruction.members-1-ae.png",
     ]

@@ -156,7 +156,7 @@ class _Planned:
     def title(self) -> str:
         setting, parts = self.images.setting, [self.method, f"seed {self.recipe.seed}"]
         if setting.anomaly_rate is not None:
-            parts.append(f"anomaly rate {setting.anomaly_rate:.0%}")
+            parts.append(f"anomaly rate {100 * setting.anomaly_rate:g}%")
         if setting.normals is not None:
             parts.append(f"{setting.normals} normal images")
         return ", ".join([*parts, *(f"{field} {value}" for field, value in own_settings(self.recipe).items())])

@@ -128,18 +128,17 @@ def write_histograms(results: Path, out: Path, name: str | None = None) -> list[
 
 
 def _by_setting(records: list[dict[str, Any]], stem: str) -> dict[str, list[dict[str, Any]]]:
-    """Divide runs by their images, and by what else makes them unlike others of their method; by name of the file."""
-    told = [
-        (record["cells"][0]["split"], record["cohort"], "-".join(f"{name}-{word}" for name, word in apart.items()))
-        for record, apart in zip(records, told_apart(records), strict=True)
-    ]
-    images = list(dict.fromkeys((split, cohort) for split, cohort, _ in told))
-    parts: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for (split, cohort, apart), record in zip(told, records, strict=True):
-        # Where words tell settings apart, numbers need not; two cohorts of one split have no words.
-        number = f"-{images.index((split, cohort)) + 1}" if len(images) > 1 and not apart else ""
-        parts[stem + number + re.sub(r"[^\w.+]+", "-", f"-{apart}" if apart else "").rstrip("-")].append(record)
-    return parts
+    """Divide runs by what makes them unlike others of their method, and by their images; by name of the file."""
+    told: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for record, apart in zip(records, told_apart(records), strict=True):
+        words = re.sub(r"[^\w.+]+", "-", "".join(f"-{name}-{word}" for name, word in apart.items())).rstrip("-")
+        told[words][record["cells"][0]["split"], record["cohort"]].append(record)
+    return {
+        # Images that no word tells apart (splits, cohorts) are numbered.
+        f"{stem}{words}{f'-{number}' if len(images) > 1 else ''}": own
+        for words, images in told.items()
+        for number, own in enumerate(images.values(), start=1)
+    }
 
 
 def _groups(records: list[dict[str, Any]]) -> dict[str, dict[str, Histogram]]:

@@ -130,7 +130,7 @@ def _in_words(record: dict[str, Any]) -> dict[str, str]:
         words |= {name: str(value) for name, value in own_settings(Recipe.model_validate(recipe)).items()}
     rate, counts = record.get("anomaly_rate"), record.get("counts", {})
     if rate is not None:
-        words["anomaly rate"] = f"{rate:.0%}"
+        words["anomaly rate"] = f"{100 * rate:g}%"
     if record.get("unseen"):
         words["unseen"] = str(record["unseen"])
     words["normal images"] = str(counts.get("normal", 0) + counts.get("held_out_normal", 0))

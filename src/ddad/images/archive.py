@@ -88,6 +88,8 @@ def unpacked_for_more(archive: Path, member: str) -> Iterator[Path]:
         status = archive.stat()
     # Threads that read slices of one file wait for its copy, rather than each make their own.
     with _one_at_a_time:
+        lock = _lock_of(archive, member)
+    with lock:
         copy = _kept_copy(archive, member, status.st_mtime_ns, status.st_size)
     yield copy.path
 
@@ -116,6 +118,11 @@ class _Copy:
 
 def _writing_to_copies() -> AbstractContextManager[None]:
     return writing_to(tempfile.gettempdir())
+
+
+@lru_cache(maxsize=256)
+def _lock_of(*_: object) -> threading.Lock:
+    return threading.Lock()
 
 
 @lru_cache(maxsize=2)

@@ -120,7 +120,7 @@ def write_findings(
     Raises:
         OutputError: a folder to write exists and may not be replaced, lies in another one or in an input, or the disk
             is full.
-        CohortError: no image could be scored; nothing is left behind then.
+        CohortError: no image could be scored; nothing is left behind then, unless an earlier start left something.
         SettingError: the false discovery rate is not between 0 and 1, or the model is not calibrated.
     """
     _check_rate(model, false_discovery_rate)

@@ -214,7 +214,7 @@ def _run_title(record: dict[str, Any], apart: dict[str, str]) -> str:
     parts = [str(part) for key in ("dataset", "split", "method", "backbone") if (part := cell.get(key))]
     words = {}
     if record.get("anomaly_rate") is not None:
-        words["anomaly rate"] = f"{record['anomaly_rate']:.0%}"
+        words["anomaly rate"] = f"{100 * record['anomaly_rate']:g}%"
     if record.get("unseen"):
         words["unseen"] = str(record["unseen"])
     parts += [f"{name} {word}" for name, word in (words | apart).items()]
