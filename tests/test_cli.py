@@ -637,6 +637,7 @@ def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Pat
     ("arguments", "message"),
     [
         ("sweep anomaly-rate --data b --anomaly-rate 0.3", "--anomaly-rate 0.3: sweep anomaly-rate varies it"),
+        ("benchmark custom --data b --methods ae,", "--methods : unknown"),
         ("sweep members --data b --members 4", "--members 4: sweep members varies it"),
         ("evaluate m --test-normal n --test-abnormal a --split other.json", "--split: goes with --data"),
         ("calibrate m --false-alarm-rate 0.1 --slices middle", "--slices, --volume: go with --normal"),

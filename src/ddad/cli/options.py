@@ -195,7 +195,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 def each_of(option: list[str] | None) -> list[str]:
     """Return the values of an option that takes several, repeated or with commas between them."""
-    return [value.strip() for values in option or () for value in values.split(",") if value.strip()]
+    return [value.strip() for values in option or () for value in values.split(",")]
 
 
 def build_recipe(

@@ -115,7 +115,7 @@ def told_apart(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """
     cells = [(record.get("cells") or [{}])[0] for record in records]
     kinds = [tuple(cell.get(key) for key in ("dataset", "split", "method", "backbone")) for cell in cells]
-    told = [_in_words(record) for record in records]
+    told = [in_words(record) for record in records]
     apart = []
     for kind, own in zip(kinds, told, strict=True):
         others = [words for other, words in zip(kinds, told, strict=True) if other == kind]
@@ -123,7 +123,8 @@ def told_apart(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     return apart
 
 
-def _in_words(record: dict[str, Any]) -> dict[str, str]:
+def in_words(record: dict[str, Any]) -> dict[str, str]:
+    """Say with what images and settings a stored run was made, by the names of `told_apart`."""
     recipe = record.get("recipe", {})
     words = {"recipe": str(recipe.get("preset_name"))}
     with suppress(DdadError, ValueError):  # of an earlier version, with fields that are gone

@@ -150,10 +150,16 @@ def _info(opened: zipfile.ZipFile, archive: Path, member: str) -> zipfile.ZipInf
     found = opened.NameToInfo.get(member)
     if found is None:
         # An address is a path, which has no `//` and no `/./` in it.
-        found = next((info for info in opened.infolist() if str(PurePosixPath(info.filename)) == member), None)
+        found = _by_tidy_name(opened).get(member)
     if found is None:
         raise ImageError(f"{archive}#{member}", "there is no such file in the archive: check its name")
     return found
+
+
+@lru_cache(maxsize=4)
+def _by_tidy_name(opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the files of an archive by their names as paths; to look for each among all takes hours of many."""
+    return {str(PurePosixPath(info.filename)): info for info in opened.infolist()}
 
 
 def _archive(path: Path) -> zipfile.ZipFile:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ddad.errors import OutputError
-from ddad.experiments.run import told_apart
+from ddad.experiments.run import in_words, told_apart
 from ddad.files import NOTHING_BUT_EMPTY_IS_MISSING
 from ddad.images.source_header import IDENTIFIERS
 from ddad.report.map_strip import MAPS
@@ -212,11 +212,7 @@ def _benchmark(folder: Path) -> Results:
 def _run_title(record: dict[str, Any], apart: dict[str, str]) -> str:
     cell = (record.get("cells") or [{}])[0]
     parts = [str(part) for key in ("dataset", "split", "method", "backbone") if (part := cell.get(key))]
-    words = {}
-    if record.get("anomaly_rate") is not None:
-        words["anomaly rate"] = f"{100 * record['anomaly_rate']:g}%"
-    if record.get("unseen"):
-        words["unseen"] = str(record["unseen"])
+    words = {name: word for name, word in in_words(record).items() if name in ("anomaly rate", "unseen")}
     parts += [f"{name} {word}" for name, word in (words | apart).items()]
     return " · ".join([*parts, f"seed {record.get('recipe', {}).get('seed', '?')}"])
 
