@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ddad.experiments.comparisons import not_told_apart
 from ddad.experiments.tables import methods_table, scores_table, summary, to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,11 +48,7 @@ def leaders(methods: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     names = (methods["Method"] + " " + methods["Score"]).str.strip()
     best = names.loc[methods["AUC"].str.extract(r"([\d.]+)")[0].astype(float).idxmax()]
     tests = comparisons[comparisons["family"] == "methods"]
-    against = tests[(tests["first"] == best) | (tests["second"] == best)]
-    ties = [
-        row["second"] if row["first"] == best else row["first"]
-        for row in against[~against["auc_significant"]].to_dict("records")
-    ]
+    ties = not_told_apart(best, tests)
     also = (
         f"Not told from it by paired tests (DeLong, Holm): {', '.join(ties)}."
         if ties

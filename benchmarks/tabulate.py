@@ -1,19 +1,36 @@
-"""Write `results.md` and `results.csv` of every folder under `benchmarks/results` anew from its stored runs."""
+"""Write the tables of every folder of runs under `benchmarks/results` anew from its stored runs."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ddad.experiments.benchmark import write_results
 from ddad.experiments.published import benchmark_named
+from ddad.experiments.sweep_results import write_sweep
 
 RESULTS = Path(__file__).resolve().parent / "results"
-FOLDERS = {  # where each was measured, below ../shared/datasets
-    "brain-tumor": "brain-tumor --data ../shared/datasets/brain_tumor",
-    "brain-tumor-leakfree": "brain-tumor --data ../shared/datasets/brain_tumor --split data.leakfree.json",
-    "chest-xray": "custom --data ../shared/datasets/chest_xray",
+DATA = "../shared/datasets"
+FOLDERS = {  # what measured each
+    "brain-tumor": f"benchmark brain-tumor --data {DATA}/brain_tumor",
+    "brain-tumor-leakfree": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
+    "chest-xray": f"benchmark custom --data {DATA}/chest_xray",
+    "unseen-meningioma": f"benchmark brain-tumor --data {DATA}/brain_tumor --unseen 'meningioma=*-me*'",
+    "unseen-glioma": f"benchmark brain-tumor --data {DATA}/brain_tumor --unseen 'glioma=*-gl*'",
+    "unseen-meningioma-leakfree": (
+        f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json --unseen 'meningioma=*-me*'"
+    ),
+    "unseen-glioma-leakfree": (
+        f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json --unseen 'glioma=*-gl*'"
+    ),
+    "anomaly-rate-brain-tumor": f"sweep anomaly-rate --dataset brain-tumor --data {DATA}/brain_tumor",
+    "anomaly-rate-brain-tumor-leakfree": (
+        f"sweep anomaly-rate --dataset brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json"
+    ),
+    "anomaly-rate-chest-xray": f"sweep anomaly-rate --data {DATA}/chest_xray",
 }
 
 
@@ -23,15 +40,34 @@ def main() -> None:
         if not files:
             continue
         records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        seeds: Counter[str] = Counter()
-        for record in records:
-            method, backbone = record["cells"][0]["method"], record["cells"][0]["backbone"]
-            seeds[f"--backbone {backbone}" if backbone else f"--methods {method}"] += 1
-        commands = [
-            f"ddad benchmark {arguments} {what} --seeds {count} --out benchmarks/results/{name}"
-            for what, count in sorted(seeds.items())
-        ]
-        write_results(records, benchmark_named(arguments.split()[0]), "` and `".join(commands), RESULTS / name)
+        out = RESULTS / name
+        command = "` and `".join(
+            f"ddad {arguments} {what} --out benchmarks/results/{name}" for what in commands(records, arguments)
+        )
+        if arguments.startswith("sweep"):
+            records.sort(key=lambda record: (record["anomaly_rate"], record["recipe"]["seed"]))
+            write_sweep("anomaly-rate", [record["anomaly_rate"] for record in records], records, command, out)
+        else:
+            write_results(records, benchmark_named(arguments.split()[1]), command, out)
+
+
+def commands(records: Iterable[dict[str, Any]], arguments: str) -> list[str]:
+    """Return the options that make the runs again: methods that have the same seeds and rates share a command."""
+    runs: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    for record in records:
+        cell = record["cells"][0]
+        runs[cell["method"], cell["backbone"] or ""].append((record["anomaly_rate"] or 0.0, record["recipe"]["seed"]))
+    shared: dict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
+    for method, own in sorted(runs.items()):
+        rates = ",".join(f"{rate:g}" for rate in sorted({rate for rate, _ in own}))
+        values = f" --value {rates}" if arguments.startswith("sweep") else ""
+        shared[values, len({seed for _, seed in own})].append(method)
+    options = []
+    for (values, seeds), methods in sorted(shared.items(), key=lambda item: item[1]):
+        names = ",".join(dict.fromkeys(method for method, _ in methods))
+        backbones = ",".join(backbone for _, backbone in methods if backbone)
+        options.append(f"--methods {names}{f' --backbones {backbones}' if backbones else ''}{values} --seeds {seeds}")
+    return options
 
 
 if __name__ == "__main__":

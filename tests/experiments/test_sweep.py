@@ -3,16 +3,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 
 from ddad.cohorts import Role
 from ddad.errors import CohortError, SettingError
-from ddad.experiments.grid import run_grid
 from ddad.experiments.setting import Setting
-from ddad.experiments.sweep import SWEEPS, draw_sweep, sweep_runs, write_sweep
+from ddad.experiments.sweep import SWEEPS, sweep_runs
 from support import tiny_recipe, write_images
 
 
@@ -93,32 +90,3 @@ def test_an_unseen_class_may_have_a_name_or_not(setting: Setting) -> None:
     ]
     assert tested[0] == tested[1]
     assert len(tested[0]) == 1
-
-
-def test_a_sweep_ends_in_a_table_and_a_plot(setting: Setting, tmp_path: Path) -> None:
-    recipe = tiny_recipe(reconstruction__ndm_epochs=1, reconstruction__udm_epochs=1, holdout=0)
-    planned = sweep_runs("members", setting, recipe, values=(1, 2), seeds=1)
-    records = run_grid([run for _, run in planned], tmp_path / "s", workers=0, device="cpu")
-    table = write_sweep("members", [value for value, _ in planned], records, "ddad sweep", tmp_path / "s")
-    lines = table.splitlines()
-    assert lines[0] == "| K, networks in each ensemble | R_dual | R_intra | A_inter | A_intra | Rec. |"
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["1", "2"]
-    assert {path.name for path in (tmp_path / "s").iterdir()} == {
-        "runs", "sweep.csv", "sweep.md", "sweep.pdf", "sweep.svg", "sweep.png"
-    }  # fmt: skip
-    written = pd.read_csv(tmp_path / "s" / "sweep.csv")
-    assert written["value"].tolist() == [1] * 6 + [2] * 6
-
-
-def test_the_plot_has_a_curve_for_each_method_with_its_means() -> None:
-    rows: list[dict[str, Any]] = [
-        {"name": name, "value": value, "auc": auc + 10 * value, "auc_sd": 1.0}
-        for name, auc in (("R_dual", 80), ("Normal vs unlabeled", 70))
-        for value in (0.0, 0.5, 1.0)
-    ]
-    (axes,) = draw_sweep(pd.DataFrame(rows), "anomaly-rate").axes
-    curves = {line.get_label(): line for line in axes.lines}
-    assert list(curves) == ["R_dual", "Normal vs unlabeled"]
-    assert list(curves["R_dual"].get_xdata()) == [0, 50, 100]
-    assert list(curves["R_dual"].get_ydata()) == [80, 85, 90]
-    assert len({line.get_color() for line in axes.lines}) == 2

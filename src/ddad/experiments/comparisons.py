@@ -124,14 +124,22 @@ def comparisons(scores: Scores, measures: dict[Contender, dict[str, Resampled]])
         if one.method == "ddad":
             families[f"scores of {backbone_title(one.backbone)}"].append(one)
     tables = [
-        _family(name, contenders, scores, measures) for name, contenders in families.items() if len(contenders) > 1
+        compared(name, contenders, scores, measures) for name, contenders in families.items() if len(contenders) > 1
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _family(
+def compared(
     name: str, contenders: Sequence[Contender], scores: Scores, measures: dict[Contender, dict[str, Resampled]]
 ) -> pd.DataFrame:
+    """Test all pairs of one family, as `comparisons` does; of what names its members by their titles, call it METHODS.
+
+    Args:
+        name: of the family.
+        contenders: its members, two or more.
+        scores: at least `LEAST` groups of normal and of abnormal images.
+        measures: from `resampled`.
+    """
     rows = []
     for first, second in combinations(contenders, 2):
         exact = delong_test(scores.labels, scores.by_contender[first], scores.by_contender[second], scores.groups)
@@ -154,6 +162,12 @@ def _family(
         table[f"{measure}_p_holm"] = holm(table[f"{measure}_p"].to_numpy())
         table[f"{measure}_significant"] = table[f"{measure}_p_holm"] < LEVEL
     return table
+
+
+def not_told_apart(name: str, pairs: pd.DataFrame) -> list[str]:
+    """List the contenders whose AUC does not differ significantly from that of one, by the tests of a family."""
+    own = pairs[((pairs["first"] == name) | (pairs["second"] == name)) & ~pairs["auc_significant"].astype(bool)]
+    return [second if first == name else first for first, second in zip(own["first"], own["second"], strict=True)]
 
 
 def _name(contender: Contender, family: str) -> str:

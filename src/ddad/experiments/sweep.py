@@ -1,26 +1,17 @@
-"""Sweeps: one thing is varied, all else stays; a table and a plot of the AUC over it (Fig. 5)."""
+"""Sweeps: one thing is varied, all else stays (Fig. 5)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import Literal
 
 from ddad.cohorts import Role
 from ddad.detectors import DETECTORS
 from ddad.errors import CohortError, SettingError
-from ddad.experiments import drawing
 from ddad.experiments.benchmark import benchmark_recipes
-from ddad.experiments.comparisons import Contender
 from ddad.experiments.grid import Run
-from ddad.experiments.run import cells_of
 from ddad.experiments.setting import Setting
-from ddad.experiments.tables import summary, to_markdown
-from ddad.files import write_atomically
 from ddad.normals import MINIMUM_NORMALS
 from ddad.recipe import Recipe
 
@@ -54,8 +45,6 @@ SWEEPS: dict[Kind, Sweep] = {
     "normals": Sweep("normal images", (10, 20, 50, 100, 200, 500, 1000), ("ddad", "normal-vs-unlabeled"), scale="log"),
     "latent-size": Sweep("length of the code", (4, 8, 16, 32, 64, 128), ("ddad",), "reconstruction.latent_size", "log"),
 }
-_SHOWN = ("r_dual", "r_intra", "a_inter", "a_intra", "rec")
-"""DDAD's curves in Fig. 5, in its order."""
 
 
 def sweep_runs(
@@ -113,78 +102,6 @@ def sweep_runs(
     return [(count, Run(setting, each.changed({sweep.field: count}))) for count in counts for each in recipes]
 
 
-def write_sweep(kind: Kind, values: Sequence[float], records: Sequence[dict[str, Any]], command: str, out: Path) -> str:
-    """Write `sweep.csv`, `sweep.md` and the plot `sweep.pdf`, `.svg`, `.png`; return the table as Markdown.
-
-    Args:
-        kind: what was varied.
-        values: of each record.
-        records: from `run_grid`.
-        command: the command line that makes them again.
-        out: folder for the files.
-    """
-    by_value: dict[float, list[dict[str, Any]]] = {}
-    for value, record in zip(values, records, strict=True):
-        by_value.setdefault(value, []).append(record)
-    rows = pd.concat(
-        [summary(cells_of(found)).assign(value=value) for value, found in by_value.items()], ignore_index=True
-    )
-    # DDAD's curves in the order of Fig. 5, then the others.
-    rank = rows["score"].map({score: number for number, score in enumerate(_SHOWN)})
-    own = rows["method"] == "ddad"
-    rows = rows.assign(rank=rank.where(own, len(_SHOWN))).dropna(subset=["rank"])
-    rows = rows.sort_values(["rank", "value"], kind="stable").reset_index(drop=True)
-    rows["name"] = _names(rows)
-    cells = [
-        {"value": value, **cell} for value, record in zip(values, records, strict=True) for cell in cells_of([record])
-    ]
-    table = to_markdown(_table(rows, kind))
-    first = records[0]
-    unseen = f"; unseen: {first['unseen']}" if first.get("unseen") else ""
-    text = f"""# AUC over {SWEEPS[kind].title}
-
-{first["cells"][0]["dataset"]}, {first["cells"][0]["split"]}{unseen}; percent, mean ± standard deviation over seeds.
-
-{table}
-- command: `{command}`
-- unlabeled images: {", ".join(f"{value:g}: {found[0]['counts']['unlabeled']}" for value, found in by_value.items())}
-"""
-    write_atomically(out / "sweep.csv", pd.DataFrame(cells).to_csv(index=False).encode())
-    write_atomically(out / "sweep.md", text.encode())
-    with drawing.style():
-        drawing.save(draw_sweep(rows, kind), out, "sweep")
-    return table
-
-
-def draw_sweep(rows: pd.DataFrame, kind: Kind) -> Figure:
-    """Draw the mean AUC of each method over the swept values, with a band of one standard deviation over seeds."""
-    sweep = SWEEPS[kind]
-    figure = Figure(figsize=(drawing.COLUMN_INCHES, 2.7))
-    axes = figure.add_subplot()
-    for number, name in enumerate(dict.fromkeys(rows["name"])):
-        curve = rows[rows["name"] == name].sort_values("value")
-        x = curve["value"] * (100 if kind == "anomaly-rate" else 1)
-        look = number % len(drawing.COLOURS)
-        colour = drawing.COLOURS[look]
-        # Curves that coincide stay visible: later ones are thinner, with smaller and hollow marks.
-        axes.plot(
-            x, curve["auc"], drawing.LINES[look], marker=drawing.MARKERS[look], color=colour, label=name,
-            ms=max(3.0, 6 - 0.6 * number), lw=max(0.9, 2 - 0.25 * number), mfc="none" if number else colour,
-        )  # fmt: skip
-        spread = pd.to_numeric(curve["auc_sd"]).fillna(0)
-        axes.fill_between(x, curve["auc"] - spread, curve["auc"] + spread, color=colour, alpha=0.15, lw=0)
-    axes.set_xlabel(f"{sweep.title}{' (%)' if kind == 'anomaly-rate' else ''}")
-    axes.set_ylabel("AUC (%)")
-    axes.set_xscale(sweep.scale)
-    ticks = sorted(rows["value"].unique() * (100 if kind == "anomaly-rate" else 1))
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.grid(axis="y", color="0.9", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-    return figure
-
-
 def _check_read(kind: Kind, field: str, methods: Sequence[str]) -> None:
     readers = [
         name
@@ -204,25 +121,3 @@ def _count(kind: Kind, value: float) -> int:
     if not float(value).is_integer() or value < fewest:
         raise SettingError(f"--value {value:g}: {kind} takes whole numbers from {fewest} on.")
     return int(value)
-
-
-def _names(rows: pd.DataFrame) -> list[str]:
-    """Name each curve, with its backbone only if there are several."""
-    several = rows.loc[rows["method"] == "ddad", "backbone"].nunique() > 1
-    names = []
-    for method, backbone, score in zip(rows["method"], rows["backbone"], rows["score"], strict=True):
-        title = Contender(method, backbone, score).title
-        names.append(title if several or method != "ddad" else title.partition(") ")[2])
-    return names
-
-
-def _table(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
-    texts = [
-        f"{auc:.1f}" if pd.isna(spread) else f"{auc:.1f} ± {spread:.1f}"
-        for auc, spread in zip(rows["auc"], rows["auc_sd"], strict=True)
-    ]
-    table = rows.assign(text=texts).pivot_table(index="value", columns="name", values="text", aggfunc="first")
-    table = table[list(dict.fromkeys(rows["name"]))].fillna("–")
-    head = [f"{value:.0%}" if kind == "anomaly-rate" else f"{value:g}" for value in table.index]
-    table.insert(0, SWEEPS[kind].title, head)
-    return table

@@ -71,9 +71,9 @@ def methods_table(rows: pd.DataFrame) -> pd.DataFrame:
             "Unlabeled images": ["yes" if one.sees_unlabeled else "no" for one in contenders],
             "Method": [_method_title(one) for one in contenders],
             "Score": [SCORE_TITLES[one.score] if one.method == "ddad" else "" for one in contenders],
-            "AUC": _spreads(rows, "auc"),
+            "AUC": spreads(rows, "auc"),
             "AUC (paper)": rows["auc_paper"].map(_figure),
-            "AP": _spreads(rows, "ap"),
+            "AP": spreads(rows, "ap"),
             "AP (paper)": rows["ap_paper"].map(_figure),
             "Seeds": rows["seeds"],
             "Time a run": rows["seconds"].map(_duration),
@@ -103,7 +103,7 @@ def scores_table(rows: pd.DataFrame) -> pd.DataFrame:
         chosen.index = pd.Index(chosen["score"].map(SCORE_TITLES))
         chosen = chosen.reindex(table["Score"])
         title = backbone_title(backbone)
-        marked = pd.DataFrame({title: _spreads(chosen, "auc")}, index=chosen.index)
+        marked = pd.DataFrame({title: spreads(chosen, "auc")}, index=chosen.index)
         everyone = chosen["auc"].notna()
         _mark(marked, title, chosen["auc"], everyone, lambda text: _bold(_underlined(text)), _bold)
         table[title] = marked[title].to_numpy()
@@ -151,6 +151,24 @@ def evaluation_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def spreads(rows: pd.DataFrame, measure: str) -> list[str]:
+    """Write the mean of each row with standard deviation and interval, as far as it has them.
+
+    Args:
+        rows: from `summary`.
+        measure: `auc` or `ap`.
+    """
+    texts = []
+    for _, row in rows.iterrows():
+        text = _figure(row[measure])
+        if not pd.isna(row[f"{measure}_sd"]):
+            text += f" ± {row[f'{measure}_sd']:.1f}"
+        if not pd.isna(row[f"{measure}_low"]):
+            text += f" [{row[f'{measure}_low']:.1f}, {row[f'{measure}_high']:.1f}]"
+        texts.append(text)
+    return texts
+
+
 def to_markdown(table: pd.DataFrame) -> str:
     """Write a table as Markdown."""
     header = "| " + " | ".join(table.columns) + " |"
@@ -166,18 +184,6 @@ def _method_title(contender: Contender) -> str:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _spreads(rows: pd.DataFrame, measure: str) -> list[str]:
-    texts = []
-    for _, row in rows.iterrows():
-        text = _figure(row[measure])
-        if not pd.isna(row[f"{measure}_sd"]):
-            text += f" ± {row[f'{measure}_sd']:.1f}"
-        if not pd.isna(row[f"{measure}_low"]):
-            text += f" [{row[f'{measure}_low']:.1f}, {row[f'{measure}_high']:.1f}]"
-        texts.append(text)
-    return texts
 
 
 def _mark(

@@ -59,7 +59,8 @@ def sweep(
     from ddad.experiments.grid import UnfinishedGridError, run_grid
     from ddad.experiments.run import cells_of
     from ddad.experiments.setting import Setting
-    from ddad.experiments.sweep import sweep_runs, write_sweep
+    from ddad.experiments.sweep import sweep_runs
+    from ddad.experiments.sweep_results import write_sweep
 
     varied = {"anomaly-rate": anomaly_rate, "members": members}.get(kind)
     if varied is not None:

@@ -1,0 +1,180 @@
+"""What a sweep ends in: a table of the AUC over what was varied, paired tests at each value, and a plot (Fig. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ddad.experiments import drawing
+from ddad.experiments.comparisons import (
+    LEAST,
+    METHODS,
+    Contender,
+    compared,
+    not_told_apart,
+    pooled_scores,
+    resampled,
+)
+from ddad.experiments.run import cells_of
+from ddad.experiments.sweep import SWEEPS, Kind
+from ddad.experiments.tables import spreads, summary, to_markdown
+from ddad.files import write_atomically
+
+_SHOWN = ("r_dual", "r_intra", "a_inter", "a_intra", "rec")
+"""DDAD's curves in Fig. 5, in its order."""
+
+
+def write_sweep(kind: Kind, values: Sequence[float], records: Sequence[dict[str, Any]], command: str, out: Path) -> str:
+    """Write `sweep.csv`, `sweep.md` and the plot `sweep.pdf`, `.svg`, `.png`; return the table as Markdown.
+
+    Args:
+        kind: what was varied.
+        values: of each record.
+        records: from `run_grid`.
+        command: the command line that makes them again.
+        out: folder for the files.
+    """
+    by_value: dict[float, list[dict[str, Any]]] = {}
+    for value, record in zip(values, records, strict=True):
+        by_value.setdefault(value, []).append(record)
+    measured, tests = [], {}
+    for value, found in by_value.items():
+        means, tests[value] = _measured(found)
+        measured.append(means.assign(value=value))
+    rows = in_order(pd.concat(measured, ignore_index=True))
+    cells = [
+        {"value": value, **cell} for value, record in zip(values, records, strict=True) for cell in cells_of([record])
+    ]
+    table = to_markdown(sweep_table(rows, kind))
+    first = records[0]
+    unseen = f"; unseen: {first['unseen']}" if first.get("unseen") else ""
+    text = f"""# AUC over {SWEEPS[kind].title}
+
+{first["cells"][0]["dataset"]}, {first["cells"][0]["split"]}{unseen}; percent, mean ± standard deviation over seeds; in
+brackets the 95 % bootstrap interval of that mean over test images.
+
+{table}
+{_significance(rows, tests, kind)}
+- command: `{command}`
+- unlabeled images: {", ".join(f"{value:g}: {found[0]['counts']['unlabeled']}" for value, found in by_value.items())}
+"""
+    write_atomically(out / "sweep.csv", pd.DataFrame(cells).to_csv(index=False).encode())
+    write_atomically(out / "sweep.md", text.encode())
+    with drawing.style():
+        drawing.save(draw_sweep(rows, kind), out, "sweep")
+    return table
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Name the curves of a sweep in `name`, and sort them: DDAD's in the order of Fig. 5, then the others.
+
+    Args:
+        rows: from `summary`, with a `value`; the scores of DDAD that Fig. 5 does not have are left out.
+    """
+    rank = rows["score"].map({score: number for number, score in enumerate(_SHOWN)})
+    own = rows["method"] == "ddad"
+    rows = rows.assign(rank=rank.where(own, len(_SHOWN))).dropna(subset=["rank"])
+    rows = rows.sort_values(["rank", "value"], kind="stable").reset_index(drop=True)
+    several = rows.loc[rows["method"] == "ddad", "backbone"].nunique() > 1
+    return rows.assign(
+        name=[
+            # The backbone is named only if there are several.
+            title if several or method != "ddad" else title.partition(") ")[2]
+            for method, title in zip(rows["method"], _titles(rows), strict=True)
+        ]
+    )
+
+
+def sweep_table(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """Return a table with a row for each value and a column for each curve.
+
+    Args:
+        rows: from `in_order`.
+        kind: what was varied.
+    """
+    table = rows.assign(text=spreads(rows, "auc")).pivot(index="value", columns="name", values="text")
+    table = table[list(dict.fromkeys(rows["name"]))].fillna("–")
+    table.insert(0, SWEEPS[kind].title, [_value(value, kind) for value in table.index])
+    return table
+
+
+def draw_sweep(rows: pd.DataFrame, kind: Kind) -> Figure:
+    """Draw the mean AUC of each method over the swept values, with a band of one standard deviation over seeds."""
+    sweep = SWEEPS[kind]
+    figure = Figure(figsize=(drawing.COLUMN_INCHES, 2.7))
+    axes = figure.add_subplot()
+    for number, name in enumerate(dict.fromkeys(rows["name"])):
+        curve = rows[rows["name"] == name].sort_values("value")
+        x = curve["value"] * (100 if kind == "anomaly-rate" else 1)
+        look = number % len(drawing.COLOURS)
+        colour = drawing.COLOURS[look]
+        # Curves that coincide stay visible: later ones are thinner, with smaller and hollow marks.
+        axes.plot(
+            x, curve["auc"], drawing.LINES[look], marker=drawing.MARKERS[look], color=colour, label=name,
+            ms=max(3.0, 6 - 0.6 * number), lw=max(0.9, 2 - 0.25 * number), mfc="none" if number else colour,
+        )  # fmt: skip
+        spread = pd.to_numeric(curve["auc_sd"]).fillna(0)
+        axes.fill_between(x, curve["auc"] - spread, curve["auc"] + spread, color=colour, alpha=0.15, lw=0)
+    axes.set_xlabel(f"{sweep.title}{' (%)' if kind == 'anomaly-rate' else ''}")
+    axes.set_ylabel("AUC (%)")
+    axes.set_xscale(sweep.scale)
+    ticks = sorted(rows["value"].unique() * (100 if kind == "anomaly-rate" else 1))
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(axis="y", color="0.9", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    return figure
+
+
+def _measured(records: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the means of the runs at one value, with intervals, and the paired tests between what is shown.
+
+    Runs with other images are not compared: fewer normal images are drawn anew for each seed.
+    """
+    cells = cells_of(records)
+    scores = pooled_scores(records)
+    if scores.left_out:
+        return summary(cells), pd.DataFrame()
+    measures = resampled(scores)
+    shown = [one for one in scores.by_contender if one.method != "ddad" or one.score in _SHOWN]
+    tested = len(shown) > 1 and min(scores.independent()) >= LEAST
+    return summary(cells, measures), compared(METHODS, shown, scores, measures) if tested else pd.DataFrame()
+
+
+def _significance(rows: pd.DataFrame, tests: Mapping[float, pd.DataFrame], kind: Kind) -> str:
+    """Say at each value what has the highest AUC, and what cannot be told from it."""
+    rows = rows.assign(title=_titles(rows))
+    names = dict(zip(rows["title"], rows["name"], strict=True))
+    lines = []
+    for value, pairs in sorted(tests.items()):
+        if not pairs.empty:
+            there = rows[rows["value"] == value]
+            best = there.nlargest(1, "auc")["title"].item()
+            ties = not_told_apart(best, pairs)
+            also = ", ".join(name for title, name in names.items() if title in ties) or "–"
+            lines.append((_value(value, kind), names[best], also))
+    if not lines:
+        return ""
+    table = pd.DataFrame(lines, columns=[SWEEPS[kind].title, "highest AUC", "not told from it"])
+    return f"""## Which differences are significant
+
+All others are significantly lower than the highest: paired tests of DeLong et al. (1988) on the same test images, 5 %,
+each method by the mean over its seeds, with Holm's correction over the pairs of a row.
+
+{to_markdown(table)}"""
+
+
+def _titles(rows: pd.DataFrame) -> list[str]:
+    return [
+        Contender(method, backbone, score).title
+        for method, backbone, score in zip(rows["method"], rows["backbone"], rows["score"], strict=True)
+    ]
+
+
+def _value(value: float, kind: Kind) -> str:
+    return f"{100 * value:g}%" if kind == "anomaly-rate" else f"{value:g}"

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ddad.experiments.grid import run_grid
+from ddad.experiments.setting import Setting
+from ddad.experiments.sweep import sweep_runs
+from ddad.experiments.sweep_results import draw_sweep, write_sweep
+from support import tiny_recipe, write_images
+
+LABELS = [0] * 40 + [1] * 40
+
+
+def record(method: str, seed: int, strength: dict[str, float], cohort: str = "c") -> dict[str, Any]:
+    """A run as it is stored, whose scores tell abnormal images from normal ones as well as `strength` says."""
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=len(LABELS))
+    own = {"method": method, "backbone": "ae-u" if method == "ddad" else None, "seed": seed}
+    shared = {"dataset": "custom", "split": "data.json", "ap": 50.0, "auc_paper": None, "ap_paper": None}
+    return {
+        "cohort": cohort,
+        "labels": LABELS,
+        "counts": {"unlabeled": 30},
+        "scores": {name: (base + value * np.array(LABELS)).tolist() for name, value in strength.items()},
+        "cells": [
+            {**own, **shared, "score": name, "auc": 50 + 10 * value + seed, "seconds": 90.0}
+            for name, value in strength.items()
+        ],
+    }
+
+
+@pytest.fixture
+def records() -> dict[float, list[dict[str, Any]]]:
+    def runs(dual: float, classifier: float) -> list[dict[str, Any]]:
+        own = {"rec": 0.1, "a_intra": 0.3, "r_intra": 0.3, "r_dual": dual}
+        return [
+            *(record("ddad", seed, own) for seed in (0, 1)),
+            *(record("normal-vs-unlabeled", seed, {"image": classifier}) for seed in (0, 1)),
+        ]
+
+    return {0.0: runs(0.3, 0.0), 0.6: runs(1.0, 3.0)}
+
+
+def written(records: dict[float, list[dict[str, Any]]], out: Path, kind: Any = "anomaly-rate") -> str:
+    pairs = [(value, one) for value, runs in records.items() for one in runs]
+    write_sweep(kind, [value for value, _ in pairs], [one for _, one in pairs], "ddad sweep", out)
+    return (out / "sweep.md").read_text(encoding="utf-8")
+
+
+def rows_of(text: str, heading: str) -> list[list[str]]:
+    lines = text.partition(heading)[2].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|---"))
+    body = lines[start + 1 :]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in body[: next(n for n, line in enumerate([*body, ""]) if not line.startswith("|"))]
+    ]
+
+
+def test_each_value_has_means_with_spread_and_interval(
+    records: dict[float, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    text = written(records, tmp_path)
+    assert "| anomaly rate of the unlabeled images | R_dual | R_intra | A_intra | Rec. | Normal vs unlabeled |" in text
+    rows = rows_of(text, "# AUC")
+    assert [row[0] for row in rows] == ["0%", "60%"]
+    assert rows[1][1].startswith("60.5 ± 0.7 [")
+    assert rows[1][5].startswith("80.5 ± 0.7 [")
+
+
+def test_each_value_says_what_is_highest_and_what_cannot_be_told_from_it(
+    records: dict[float, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    rows = rows_of(written(records, tmp_path), "## Which differences")
+    # At 0 % three scores are the same; the others shift the same images by less, which paired tests see.
+    assert rows[0] == ["0%", "R_dual", "R_intra, A_intra"]
+    assert rows[1] == ["60%", "Normal vs unlabeled", "–"]
+
+
+def test_runs_with_other_images_are_not_compared(tmp_path: Path) -> None:
+    other = {10.0: [record("ddad", seed, {"r_dual": 1.0}, cohort=str(seed)) for seed in (0, 1)]}
+    text = written(other, tmp_path, kind="normals")
+    assert rows_of(text, "# AUC") == [["10", "60.5 ± 0.7"]]
+    assert "significant" not in text
+
+
+def test_a_rate_between_percents_is_not_rounded(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
+    assert rows_of(written({0.025: records[0.6]}, tmp_path), "# AUC")[0][0] == "2.5%"
+
+
+def test_a_sweep_ends_in_a_table_and_a_plot(tmp_path: Path) -> None:
+    names = [path.name for path in write_images(tmp_path / "benchmark" / "images", 34)]
+    split = {
+        "train": {"0": names[:12], "unlabeled": {"0": names[12:16], "1": names[16:26]}},
+        "test": {"0": names[26:30], "1": names[30:]},
+    }
+    (tmp_path / "benchmark" / "data.json").write_text(json.dumps(split))
+    setting = Setting("custom", str(tmp_path / "benchmark"))
+    recipe = tiny_recipe(reconstruction__ndm_epochs=1, reconstruction__udm_epochs=1, holdout=0)
+    planned = sweep_runs("members", setting, recipe, values=(1, 2), seeds=1)
+    records = run_grid([run for _, run in planned], tmp_path / "s", workers=0, device="cpu")
+    table = write_sweep("members", [value for value, _ in planned], records, "ddad sweep", tmp_path / "s")
+    lines = table.splitlines()
+    assert lines[0] == "| K, networks in each ensemble | R_dual | R_intra | A_inter | A_intra | Rec. |"
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["1", "2"]
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {
+        "runs", "sweep.csv", "sweep.md", "sweep.pdf", "sweep.svg", "sweep.png"
+    }  # fmt: skip
+    written = pd.read_csv(tmp_path / "s" / "sweep.csv")
+    assert written["value"].tolist() == [1] * 6 + [2] * 6
+
+
+def test_the_plot_has_a_curve_for_each_method_with_its_means() -> None:
+    rows: list[dict[str, Any]] = [
+        {"name": name, "value": value, "auc": auc + 10 * value, "auc_sd": 1.0}
+        for name, auc in (("R_dual", 80), ("Normal vs unlabeled", 70))
+        for value in (0.0, 0.5, 1.0)
+    ]
+    (axes,) = draw_sweep(pd.DataFrame(rows), "anomaly-rate").axes
+    curves = {line.get_label(): line for line in axes.lines}
+    assert list(curves) == ["R_dual", "Normal vs unlabeled"]
+    assert list(curves["R_dual"].get_xdata()) == [0, 50, 100]
+    assert list(curves["R_dual"].get_ydata()) == [80, 85, 90]
+    assert len({line.get_color() for line in axes.lines}) == 2
