@@ -23,11 +23,11 @@ from stored_runs import command
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
 from ddad.cohorts import Role, decode
-from ddad.cores import processor_cores
 from ddad.detectors import FitContext
 from ddad.detectors.ddad import DDAD, SCORES
 from ddad.evaluation import image_metrics
 from ddad.experiments.tables import to_markdown
+from ddad.machine import processor_cores
 from ddad.selecting import divide
 from ddad.training.device import Compute
 

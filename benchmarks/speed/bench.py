@@ -30,10 +30,10 @@ from speed_report import report
 from ddad import Cohort, Model, Recipe, __version__
 from ddad.cli.terminal import say
 from ddad.cohorts import Role, decode
-from ddad.cores import processor_cores
 from ddad.experiments.evaluation import evaluate
 from ddad.experiments.peak_memory import peak_memory
 from ddad.fitting import fit
+from ddad.machine import processor_cores
 from ddad.progress import SilentProgress, Task
 from ddad.training.device import Compute
 

@@ -10,8 +10,8 @@ import published_procedure as published
 import torch
 from torch import nn
 
-from ddad.cores import processor_cores
 from ddad.detectors.ddad import REFINED_AT_ONCE
+from ddad.machine import processor_cores
 from ddad.networks.factory import build_asr_net
 from ddad.recipe import Recipe
 from ddad.training.device import Compute

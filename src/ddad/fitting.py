@@ -20,11 +20,11 @@ from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.rows import described
-from ddad.cores import checked_workers, processor_cores
 from ddad.detectors import DETECTORS, Detector, FitContext
 from ddad.errors import CohortError, require
 from ddad.evaluation.calibration import Calibration
 from ddad.evaluation.prevalence import STEPS, estimate_prevalence
+from ddad.machine import checked_workers, processor_cores
 from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import MINIMUM_NORMALS, Normals, Stored, known_normals, trusted_normals

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddad.cohorts import DecodedImage, SkippedImage, find_images, iterate, prepared
-from ddad.cores import checked_workers, processor_cores
 from ddad.detectors import Detector
 from ddad.detectors.base import Scored, block_size
 from ddad.errors import CalibrationError, ImageError
 from ddad.evaluation.calibration import Calibration
 from ddad.files import sha256, whole_folder
 from ddad.images import ALL, ImageSource, Placement, Selection, take_image
+from ddad.machine import checked_workers, processor_cores
 from ddad.model_folder import read_model, write_model
 from ddad.progress import Progress, listener
 from ddad.recipe import Recipe

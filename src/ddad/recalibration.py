@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, SkippedImage, decode, seen_in_fit
 from ddad.cohorts.held_out import alike_warning, joined_with_copies
-from ddad.cores import processor_cores
 from ddad.errors import CalibrationError
 from ddad.evaluation.calibration import Calibration, check_rate
+from ddad.machine import processor_cores
 from ddad.model import Model
 from ddad.progress import Progress, listener
 from ddad.training.device import Compute, DeviceName, Precision

@@ -15,8 +15,8 @@ from ddad.audit.look import Look, look_at
 from ddad.audit.shortcuts import Memorisation, Shortcut, find_shortcuts, measure_memorisation
 from ddad.cohorts import Cohort, Role, SkippedImage
 from ddad.cohorts.near_copies import Indices, joined_groups
-from ddad.cores import processor_cores
 from ddad.errors import BlankSliceError, CohortError, ImageError
+from ddad.machine import processor_cores
 from ddad.progress import Progress, listener
 
 PARTS = ("normal", "unlabeled", "abnormal", "test normal", "test abnormal", "test of unknown label")

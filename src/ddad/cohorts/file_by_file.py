@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ddad.cores import processor_cores
+from ddad.machine import processor_cores
 from ddad.progress import Progress, listener
 
 File = TypeVar("File")

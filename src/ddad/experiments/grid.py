@@ -16,7 +16,6 @@ from typing_extensions import override
 
 from ddad import __version__
 from ddad.cohorts import Cohort
-from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS
 from ddad.errors import DdadError, SettingError, writing_to
 from ddad.experiments.evaluation import labelled_test_paths
@@ -24,6 +23,7 @@ from ddad.experiments.published import Benchmark
 from ddad.experiments.run import own_settings, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import write_atomically
+from ddad.machine import processor_cores
 from ddad.planning import check_plan, settings_read
 from ddad.progress import Progress, Task, listener
 from ddad.recipe import Recipe

@@ -18,12 +18,12 @@ from PIL import Image
 
 from ddad.cohorts import SkippedImage
 from ddad.cohorts.rows import listed
-from ddad.cores import processor_cores
 from ddad.errors import CohortError, ImageError, SettingError, writing_to
 from ddad.experiments.downloads import DOWNLOADS, NORMAL, Source
 from ddad.experiments.published import BENCHMARKS, OTHER_NAMES, Benchmark
 from ddad.files import output_folder, write_atomically
 from ddad.images import read_image
+from ddad.machine import processor_cores
 from ddad.progress import Progress, listener
 from ddad.workspace import Workspace, publish
 

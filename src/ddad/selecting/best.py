@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, decode
 from ddad.cohorts.pixels import save_parts, save_rows
-from ddad.cores import processor_cores
 from ddad.detectors import DETECTORS, FitContext
 from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
 from ddad.files import write_atomically
 from ddad.fitting import plan_of, train
+from ddad.machine import processor_cores
 from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import Stored, known_normals

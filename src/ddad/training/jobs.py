@@ -20,8 +20,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from ddad.cores import free_memory
 from ddad.errors import DdadError, DivergenceError, OutputError
+from ddad.machine import free_memory
 from ddad.progress import Progress, Task
 
 

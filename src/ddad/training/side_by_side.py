@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from ddad.cores import processor_cores
+from ddad.machine import processor_cores
 from ddad.training.device import Compute
 
 Item = TypeVar("Item")

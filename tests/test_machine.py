@@ -10,15 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ddad import cores
-from ddad.cores import free_memory
+from ddad import machine
+from ddad.machine import free_memory
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a core")
 def test_cores_that_a_process_may_not_use_do_not_count() -> None:
     code = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-        "from ddad.cores import processor_cores; print(processor_cores())"
+        "from ddad.machine import processor_cores; print(processor_cores())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
@@ -31,7 +31,7 @@ def test_cores_count_where_no_semaphore_can_be_made() -> None:
         "    def __new__(cls, *args, **settings): raise OSError('no /dev/shm')\n"
         "_multiprocessing.SemLock = Refused\n"
         "from joblib.externals.loky import cpu_count\n"
-        "from ddad.cores import processor_cores; print(processor_cores() == cpu_count())"
+        "from ddad.machine import processor_cores; print(processor_cores() == cpu_count())"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
@@ -40,7 +40,7 @@ def test_cores_count_where_no_semaphore_can_be_made() -> None:
 @pytest.mark.parametrize("folder", ["", "memory"])
 def test_memory_is_that_of_the_container(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files in the cache count as used, but are dropped when memory is asked for."""
-    monkeypatch.setattr(cores, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
     names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "cache") if folder else (
         "memory.max", "memory.current", "file"
     )  # fmt: skip
