@@ -27,6 +27,9 @@ def record(method: str, seed: int, strength: dict[str, float], cohort: str = "c"
         "cohort": cohort,
         "labels": LABELS,
         "counts": {"unlabeled": 30},
+        "recipe": {"preset_name": "fast"},
+        "compute": {"device": "cpu", "precision": "bf16", "workers": 1, "jobs": 2},
+        "versions": {"ddad": "0.1.0"},
         "scores": {name: (base + value * np.array(LABELS)).tolist() for name, value in strength.items()},
         "cells": [
             {**own, **shared, "score": name, "auc": 50 + 10 * value + seed, "seconds": 90.0}
@@ -81,6 +84,13 @@ def test_each_value_says_what_is_highest_and_what_cannot_be_told_from_it(
     # At 0 % three scores are the same; the others shift the same images by less, which paired tests see.
     assert rows[0] == ["0%", "R_dual", "R_intra, A_intra"]
     assert rows[1] == ["60%", "Normal vs unlabeled", "–"]
+
+
+def test_the_table_says_where_it_comes_from(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
+    text = written(records, tmp_path)
+    assert "- command: `ddad sweep`\n- recipe fast;" in text
+    assert "- data fingerprints: 0: `c`, 0.6: `c`\n" in text
+    assert text.endswith("- computed on cpu in bf16, 1 networks side by side, 2 runs at once\n- versions: ddad 0.1.0\n")
 
 
 def test_runs_with_other_images_are_not_compared(tmp_path: Path) -> None:

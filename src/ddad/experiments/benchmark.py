@@ -12,6 +12,7 @@ import pandas as pd
 from ddad.detectors import DETECTORS
 from ddad.errors import SettingError
 from ddad.experiments.comparisons import LEAST, Scores, comparisons, pooled_scores, resampled
+from ddad.experiments.origin import computed_by
 from ddad.experiments.published import METHOD_TITLES, Benchmark
 from ddad.experiments.run import cells_of, differs_from_published, own_settings
 from ddad.experiments.tables import methods_table, scores_table, significance_table, summary, to_markdown
@@ -134,14 +135,9 @@ def _origin(records: Sequence[dict[str, Any]], benchmark: Benchmark | None, comm
     first = records[0]
     reasons = differs_from_published(first, benchmark, first["cells"][0]["split"]) if benchmark else []
     differs = "".join(f"- no figure of the paper stands here, because of the {reason}\n" for reason in reasons)
-    compute, counts = first["compute"], first["counts"]
+    counts = first["counts"]
     seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
-    jobs = compute.get("jobs", 1)  # records of earlier versions do not have it
-    beside = f", {jobs} runs at once" if jobs > 1 else ""
     return f"""- command: `{command}`
 {differs}- images: {seen}; {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
 - data fingerprint: `{first["cohort"]}`
-- computed on {compute["device"]} in {compute["precision"]}, {compute["workers"]} networks side by side{beside}
-- versions: {versions}
-"""
+{computed_by(first)}"""

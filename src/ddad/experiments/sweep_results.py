@@ -19,6 +19,7 @@ from ddad.experiments.comparisons import (
     pooled_scores,
     resampled,
 )
+from ddad.experiments.origin import computed_by
 from ddad.experiments.run import cells_of
 from ddad.experiments.sweep import SWEEPS, Kind
 from ddad.experiments.tables import spreads, summary, to_markdown
@@ -60,8 +61,10 @@ brackets the 95 % bootstrap interval of that mean over test images.
 {table}
 {_significance(rows, tests, kind)}
 - command: `{command}`
+- recipe {first["recipe"]["preset_name"]}; the whole of it, and the score of each image, is in `runs/`
 - unlabeled images: {", ".join(f"{value:g}: {found[0]['counts']['unlabeled']}" for value, found in by_value.items())}
-"""
+- data fingerprints: {", ".join(f"{value:g}: {_fingerprints(found)}" for value, found in by_value.items())}
+{computed_by(first)}"""
     write_atomically(out / "sweep.csv", pd.DataFrame(cells).to_csv(index=False).encode())
     write_atomically(out / "sweep.md", text.encode())
     with drawing.style():
@@ -167,6 +170,10 @@ All others are significantly lower than the highest: paired tests of DeLong et a
 each method by the mean over its seeds, with Holm's correction over the pairs of a row.
 
 {to_markdown(table)}"""
+
+
+def _fingerprints(records: Sequence[dict[str, Any]]) -> str:
+    return " ".join(f"`{cohort}`" for cohort in dict.fromkeys(record["cohort"] for record in records))
 
 
 def _titles(rows: pd.DataFrame) -> list[str]:
