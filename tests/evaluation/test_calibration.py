@@ -112,19 +112,22 @@ def test_the_file_comes_back_and_may_be_edited(tmp_path: Path) -> None:
     assert Calibration.read(file, weights="abc") == written
     file.write_text(file.read_text().replace('"false_alarm_rate": 0.05', '"false_alarm_rate": 0.4'))
     assert Calibration.read(file, weights="abc") == written.at(0.4)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # as some editors save it
+    assert Calibration.read(file, weights="abc") == written.at(0.4)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"false_alarm_rate": 2}, "false_alarm_rate: Input should be less than 1"),
-        ({"groups": []}, "groups: "),
-        ({"groups": [[1.0], []]}, "groups: a group without a score"),
-        ({"groups": [["high"]]}, r"groups\.0\.0: "),
+        ({"false_alarm_rate": 2}, "false_alarm_rate = 2: Input should be less than 1"),
+        ({"threshold": True}, "threshold = True: is no number"),
+        ({"groups": []}, r"groups = \[\]: "),
+        ({"groups": [[1.0], []]}, r"groups = \[\[1.0\], \[\]\]: a group without a score"),
+        ({"groups": [["high"]]}, r"groups\.0\.0 = 'high': "),
         ({"format": "other"}, "not a calibration"),
         ({"format_version": 2}, "format_version = 2"),
         ({"weights": "other"}, "belongs to another model"),
-        ({"treshold": 3}, "treshold: Extra inputs"),
+        ({"treshold": 3}, "treshold = 3: Extra inputs"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -70,5 +70,6 @@ def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, content: str, message: 
 def test_a_wrong_field_names_the_candidate() -> None:
     with pytest.raises(SettingError, match=r"candidate 'a': unknown field 'refinement.epoch'"):
         distinct_recipes([Candidate("a", {"refinement.epoch": 2})], Recipe())
-    with pytest.raises(SettingError, match="factor above 0"):
-        distinct_recipes([Candidate("a", epochs=0)], Recipe())
+    for epochs in (0, float("inf"), float("nan")):
+        with pytest.raises(SettingError, match="factor above 0"):
+            distinct_recipes([Candidate("a", epochs=epochs)], Recipe())

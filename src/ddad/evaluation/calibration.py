@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -57,6 +58,13 @@ class Calibration(BaseModel):
     false_alarm_rate: float = Field(FALSE_ALARM_RATE, gt=0, lt=1)
     threshold: float | None = None
     groups: tuple[tuple[float, ...], ...] = Field(min_length=1)
+
+    @field_validator("false_alarm_rate", "threshold", mode="before")
+    @classmethod
+    def _no_yes_or_no(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("is no number")
+        return value
 
     @field_validator("groups")
     @classmethod
@@ -187,7 +195,7 @@ class Calibration(BaseModel):
         """
         remedy = "Correct it, or make it anew: ddad calibrate MODEL --normal DIR."
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise CalibrationError(f"{path}: damaged ({error}). {remedy}") from error
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
@@ -203,7 +211,7 @@ class Calibration(BaseModel):
             problem = error.errors()[0]
             field = ".".join(str(part) for part in problem["loc"])
             reason = str(problem["msg"]).removeprefix("Value error, ")
-            raise CalibrationError(f"{path}: {field}: {reason}. {remedy}") from error
+            raise CalibrationError(f"{path}: {field} = {reprlib.repr(problem['input'])}: {reason}. {remedy}") from error
 
     @cached_property
     def _from_above(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

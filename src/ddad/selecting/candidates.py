@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,7 @@ class Candidate:
                     f"{source}: {name} cannot be changed, for all candidates are judged on the same images. "
                     "Set it for all of them, by --set or --recipe."
                 )
-        if not self.epochs > 0:
+        if not 0 < self.epochs < math.inf:
             raise SettingError(f"{source}: epochs is {self.epochs}; it is a factor above 0, such as 0.5.")
         content = given.changed(self.changes, source=source)
         if self.epochs == 1:
