@@ -83,6 +83,9 @@ def test_stored_runs_become_a_figure_a_backbone_and_one_for_the_rivals(tmp_path:
     assert {path: path.read_bytes() for path in written} == before
     with pytest.raises(OutputError, match="no stored run"):
         write_histograms(tmp_path, out)
+    (tmp_path / "official" / "runs" / "other.json").write_text("[1]")
+    with pytest.raises(OutputError, match=r"other\.json: is no stored run"):
+        write_histograms(tmp_path / "official", out)
 
 
 def test_runs_of_several_settings_become_figures_that_say_which(tmp_path: Path) -> None:

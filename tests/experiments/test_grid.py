@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ddad.errors import CohortError, DdadError
+from ddad.errors import CohortError, DdadError, OutputError
 from ddad.experiments import grid as grid_module
 from ddad.experiments import run as run_module
 from ddad.experiments.grid import Run, UnfinishedGridError, run_grid
@@ -107,6 +107,16 @@ def test_a_setting_that_the_detector_does_not_read_makes_no_other_run(setting: S
     # As it was before a rival got another default.
     file.write_text(json.dumps(record | {"recipe": record["recipe"] | {"igd": {"epochs": 3}}}))
     run_grid([Run(setting, tiny_recipe(**QUICK))], tmp_path / "b", workers=0)
+    assert stored(tmp_path / "b") == [file]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "{}"])
+def test_a_damaged_run_is_named_before_anything_is_done(setting: Setting, tmp_path: Path, content: str) -> None:
+    run_grid([Run(setting, tiny_recipe(**QUICK))], tmp_path / "b", workers=0)
+    (file,) = stored(tmp_path / "b")
+    file.write_text(content)
+    with pytest.raises(OutputError, match=rf"{file.name}: .*the run is done again"):
+        run_grid([Run(setting, tiny_recipe(**QUICK, seed=seed)) for seed in (1, 0)], tmp_path / "b", workers=0)
     assert stored(tmp_path / "b") == [file]
 
 

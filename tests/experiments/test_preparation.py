@@ -132,6 +132,8 @@ def test_rsna_is_read_as_kaggle_ships_it(tmp_path: Path) -> None:
     (tmp_path / "rsna" / "stage_2_train_images" / "0a03-patient.dcm").unlink()
     with pytest.raises(CohortError, match="0a03-patient"):
         DOWNLOADS["rsna"][1](tmp_path / "rsna")
+    with pytest.raises(CohortError, match=r"there is no such file\. Name the folder"):
+        DOWNLOADS["rsna"][1](tmp_path / "rsna" / "stage_2_train_labels.csv")
     with pytest.raises(CohortError, match=r"stage_2_detailed_class_info\.csv: there is no such file"):
         DOWNLOADS["rsna"][1](tmp_path)
 

@@ -113,7 +113,7 @@ def _table(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
     file = folder / name
     try:
         table = pd.read_csv(file, dtype=str)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CohortError(f"{file}: there is no such file. Name the folder of the unpacked download.") from error
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise CohortError(f"{file}: is not a CSV file ({error}). Download it again.") from error

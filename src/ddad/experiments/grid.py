@@ -20,7 +20,7 @@ from ddad.detectors import DETECTORS
 from ddad.errors import DdadError, SettingError, writing_to
 from ddad.experiments.evaluation import labelled_test_paths
 from ddad.experiments.published import Benchmark
-from ddad.experiments.run import own_settings, run_cells, run_once
+from ddad.experiments.run import own_settings, read_run, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import write_atomically
 from ddad.machine import processor_cores
@@ -75,6 +75,7 @@ def run_grid(
     Raises:
         SettingError: `jobs` is less than 1, or a detector does not take the images that are there.
         CohortError: images cannot be assembled, there are no normal or no abnormal test images, or too few to fit.
+        OutputError: a stored run is damaged; nothing is done.
         UnfinishedGridError: a run failed. Finished ones are kept, unfinished ones go on when the grid is run again.
     """
     if jobs < 1:
@@ -88,6 +89,8 @@ def run_grid(
         folder.mkdir(parents=True, exist_ok=True)
     planned = [_Planned(run.recipe, images[run.setting], folder) for run in runs]
     store = _Store(folder)
+    for one in planned:
+        store.find(one)  # a damaged one is named before hours of work
     try:
         if jobs == 1:
             _one_after_another(planned, store, device, workers, progress)
@@ -191,12 +194,15 @@ class _Store:
 
         Recipes are compared as they are understood now, and by what the detector reads: a field that was added since,
         with a default that changes nothing, or another default of a rival, does not repeat hours of work.
+
+        Raises:
+            OutputError: a stored run is damaged.
         """
         images = planned.images
         wanted = (images.fingerprint, __version__, images.name, images.setting.split)
         for file in sorted(self._folder.glob(f"*-seed{planned.recipe.seed}-*.json")):
             if file not in self._read:
-                self._read[file] = json.loads(file.read_text(encoding="utf-8"))
+                self._read[file] = read_run(file)
             record = self._read[file]
             cell = record["cells"][0]
             if (record["cohort"], record["ddad"], cell["dataset"], cell["split"]) != wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from ddad.errors import OutputError
 from ddad.experiments import drawing
 from ddad.experiments.comparisons import Contender
 from ddad.experiments.published import METHOD_TITLES, SCORE_TITLES
-from ddad.experiments.run import told_apart
+from ddad.experiments.run import read_run, told_apart
 
 BINS = 40
 _LIMITS = (0.5, 99.5)
@@ -112,12 +111,12 @@ def write_histograms(results: Path, out: Path, name: str | None = None) -> list[
         name: of the results in the files' names; by default the folder's own.
 
     Raises:
-        OutputError: the folder holds no stored run.
+        OutputError: the folder holds no stored run, or a damaged one.
     """
     files = sorted((results / "runs").glob("*.json"))
     if not files:
         raise OutputError(f"{results}: holds no stored run (runs/*.json). Give the --out folder of ddad benchmark.")
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    records = [read_run(file) for file in files]
     stem = f"histograms-{name or results.resolve().name}"
     written = []
     for own_stem, own in _by_setting(records, stem).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddad.cohorts import Cohort, Role
-from ddad.errors import DdadError
+from ddad.errors import DdadError, OutputError
 from ddad.experiments.evaluation import evaluate
 from ddad.experiments.peak_memory import peak_memory
 from ddad.experiments.published import Benchmark
@@ -104,6 +105,21 @@ def run_cells(
             "ap_paper": ap_paper,
             "seconds": round(seconds, 1),
         }
+
+
+def read_run(file: Path) -> dict[str, Any]:
+    """Read a run as a grid stored it.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{file}: damaged ({error}). Remove it, and the run is done again.") from error
+    if not isinstance(record, dict) or not record.get("cells"):
+        raise OutputError(f"{file}: is no stored run. Remove it, and the run is done again.")
+    return record
 
 
 def told_apart(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
