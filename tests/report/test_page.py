@@ -266,6 +266,19 @@ def test_runs_of_a_sweep_can_be_told_apart(tmp_path: Path) -> None:
         "brain-tumor · data.json · fpi · anomaly rate 20% · seed 0",
     ]
     assert found.primary == "r_dual"  # of DDAD, whatever runs come last
+    assert found.cells is None  # a mean over rates would pass for one over seeds
+    assert "no results.csv or sweep.csv yet" in write_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(("other", "there"), [({"seed": 1}, True), ({"seed": 1, "split": "data.leakfree.json"}, False)])
+def test_an_unfinished_grid_has_a_table_if_its_runs_differ_by_seeds_alone(
+    tmp_path: Path, other: dict[str, object], there: bool
+) -> None:
+    (tmp_path / "runs").mkdir()
+    for number, cell in enumerate((CELL, CELL | other)):
+        record = {"recipe": {"seed": number}, "cells": [cell], "scores": {"r_dual": [0.1, 0.2]}, "labels": [0, 1]}
+        (tmp_path / "runs" / f"{number}.json").write_text(json.dumps(record))
+    assert (read_results(tmp_path).cells is not None) is there
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,8 @@ def _benchmark(folder: Path) -> Results:
     table = next((file for name in ("results.csv", "sweep.csv") if (file := folder / name).is_file()), None)
     found = Results(folder, "sweep" if table and table.name == "sweep.csv" else "benchmark")
     found.records = [_json(file) for file in sorted((folder / "runs").glob("*.json"))]
-    for record, apart in zip(found.records, told_apart(found.records), strict=True):
+    settings = told_apart(found.records)
+    for record, apart in zip(found.records, settings, strict=True):
         if record.get("scores") and record.get("labels"):
             images = record.get("evaluation", {}).get("images", {})
             title = _run_title(record, apart)
@@ -193,7 +194,14 @@ def _benchmark(folder: Path) -> Results:
         found.cells = _table(table, ("dataset", "score", "auc"))
     else:
         found.cells = pd.DataFrame([cell for record in found.records for cell in record.get("cells", ())])
-    if not found.runs and found.cells.empty:
+        # A mean over settings would pass for one over seeds.
+        if any(settings) or len(found.cells.reindex(columns=["dataset", "split"]).drop_duplicates()) > 1:
+            found.cells = None
+            found.missing.append(
+                "Table: runs/ has several settings or data sets, and no results.csv or sweep.csv yet. Run the same "
+                "command again: it goes on, and ends with the table."
+            )
+    if not found.runs and (found.cells is None or found.cells.empty):
         raise OutputError(f"{folder}: holds no finished run. Run the same ddad benchmark again to finish it.")
     if found.runs:
         found.score_names = list(dict.fromkeys(name for run in found.runs for name in run.scores))
