@@ -116,3 +116,18 @@ def test_a_rare_kind_that_one_kind_of_evidence_sees_clearly_outweighs_the_prior(
     fusion = Fusion(2)
     fusion.fit(normal, unlabeled, suspicion, 0.05)
     assert fusion.weights[1] > 2 * fusion.weights[0]
+
+
+def test_kinds_that_weigh_alike_are_summed_in_deviations_of_normal_images() -> None:
+    normal = np.array([[0.0, 100.0], [2.0, 300.0], [4.0, 200.0]])
+    fusion = Fusion(2)
+    fusion.weigh_alike(normal)
+    # Standardised: (-1, -1), (0, 1), (1, 0); the sums -2, 1, 1 have a deviation of √2.
+    found = fusion(torch.tensor([[2.0, 200.0], [4.0, 200.0], [2.0, 300.0]]))
+    torch.testing.assert_close(found, torch.tensor([0.0, 1.0, 1.0]) / 2**0.5)
+
+
+def test_normal_images_that_are_all_the_same_leave_a_score() -> None:
+    fusion = Fusion(2)
+    fusion.weigh_alike(np.full((5, 2), 0.25))
+    assert torch.isfinite(fusion(torch.tensor([[0.5, 0.25]]))).all()

@@ -30,9 +30,10 @@ from ddad.training.jobs import run_jobs
 from ddad.training.pixels import ImagePool
 from ddad.training.side_by_side import side_by_side
 
-_EVIDENCE = ("r_dual", "r_intra", "rec_ensemble")
-_KINDS = len(_EVIDENCE) + 1  # with the classifiers
-_IMAGES_FOR_LOCATION = 256
+_BESIDE_CLASSIFIERS = ("r_dual", "r_intra", "rec_ensemble")
+_WITHOUT_CLASSIFIERS = ("r_dual", "r_intra")
+_WITHOUT_UNLABELED = ("r_intra",)
+_IMAGES_TO_COMPARE_WITH = 256
 
 
 class DDADPlus(Detector):
@@ -45,7 +46,8 @@ class DDADPlus(Detector):
     DDAD is fitted without a part of the images; on that part, what all say of unseen images gives the weights
     (`Fusion`). Groups (patients) and near copies stay together in both divisions. Where the classifiers find nothing in
     the unlabeled images and no abnormal one is known, or where there are too few images to divide, it is DDAD fitted on
-    all of them: R_dual, or R_intra without unlabeled images.
+    all of them: R_dual, which is better where the pile holds a few abnormal images after all, and R_intra, which is
+    better where it holds none, weigh alike. Without unlabeled images it is R_intra.
 
     A first classifier knows nothing of the image that it judges. A second one knows a little: its labels come from
     first ones that have seen the image. So the weights are found with first classifiers' logits, and scores have the
@@ -69,7 +71,7 @@ class DDADPlus(Detector):
         super().__init__(recipe)
         self.ddad = DDAD(recipe)
         self.classifiers: list[Classifier] = []
-        self.fusion = Fusion(_KINDS)
+        self.fusion = self._fusion()
         self.location = self._location()
 
     @property
@@ -90,7 +92,7 @@ class DDADPlus(Detector):
             unused = "" if context.abnormal is None else ", and the known abnormal images are not used"
             context.progress.message(
                 "too few images, patients and near copies counted once, to train classifiers on some and judge them "
-                f"on others: the score is R_dual{unused}"
+                f"on others: in the score R_dual and R_intra weigh alike{unused}"
             )
             return self._fit_ddad_alone(normal, unlabeled, context)
         curves = self._fit_classifiers(division, "classifier", context)
@@ -99,7 +101,8 @@ class DDADPlus(Detector):
         found = suspicion(logits[known], division.source[known] == 1, division.groups[known], division.folds[known])
         if not found.found and context.abnormal is None:
             context.progress.message(
-                "classifiers find nothing in the unlabeled images that the normal ones have not: the score is R_dual"
+                "classifiers find nothing in the unlabeled images that the normal ones have not: in the score R_dual "
+                "and R_intra weigh alike"
             )
             self.classifiers = []
             return curves | self._fit_ddad_alone(normal, unlabeled, context)
@@ -130,7 +133,7 @@ class DDADPlus(Detector):
         score = self.ddad.block_scorer(context.compute, maps=False)
         blocks = self._blocks(unseen)
         scored = list(side_by_side(lambda places: score(division.images.batch(places)).scores, blocks, context.compute))
-        scores = [torch.cat([block[name] for block in scored]).numpy() for name in _EVIDENCE]
+        scores = [torch.cat([block[name] for block in scored]).numpy() for name in _BESIDE_CLASSIFIERS]
         normal_held = division.held[source[division.held] == 0]
         second_logits = self._unseen_logits(division, context.compute)[normal_held]
         logits = _rescaled(first_logits[unseen], first_logits[normal_held], second_logits)
@@ -138,6 +141,7 @@ class DDADPlus(Detector):
         suspected = (source > 0).astype(np.float64)
         suspected[source == 1] = found.of_each
         is_normal = source[unseen] == 0
+        self.fusion = self._fusion()
         self.fusion.fit(
             evidence[is_normal], evidence[~is_normal], suspected[unseen][~is_normal], 1 - found.normal_share
         )
@@ -146,7 +150,10 @@ class DDADPlus(Detector):
 
     def _fit_ddad_alone(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         curves = self.ddad.fit(normal, unlabeled, context)
-        self._fit_location(ImagePool.open([normal]), context.compute)
+        self.fusion = self._fusion()
+        evidence = self._fit_location(ImagePool.open([normal]), context.compute)
+        if unlabeled is not None:
+            self.fusion.weigh_alike(evidence.double().cpu().numpy())
         return curves
 
     def _fit_classifiers(
@@ -199,38 +206,42 @@ class DDADPlus(Detector):
         size = block_size(self.recipe.images.image_size)
         return [places[start : start + size] for start in range(0, len(places), size)]
 
-    def _fit_location(self, normal: ImagePool, compute: Compute) -> None:
+    def _fit_location(self, normal: ImagePool, compute: Compute) -> Tensor:
+        """Take what is usual from some normal images; return their evidence, (N, kinds)."""
         self.location = compute.place(self._location())
         for network in self.modules().values():
             compute.place(network.eval())
-        some = np.linspace(0, len(normal) - 1, min(len(normal), _IMAGES_FOR_LOCATION)).round().astype(int)
-        size = block_size(self.recipe.images.image_size)
+        some = np.linspace(0, len(normal) - 1, min(len(normal), _IMAGES_TO_COMPARE_WITH)).round().astype(int)
+        evidence = []
+
+        def maps(places: Places) -> Tensor:
+            local, own = self._local_evidence(compute.send(normal.batch(places)), compute)
+            evidence.append(own)
+            return local
+
         with compute.inference():
-            self.location.fit(
-                self._local_evidence(compute.send(normal.batch(some[start : start + size])), compute)[0]
-                for start in range(0, len(some), size)
-            )
+            self.location.fit(maps(places) for places in self._blocks(some))
+        return torch.cat(evidence)
 
     def _local_evidence(self, images: Tensor, compute: Compute) -> tuple[Tensor, Tensor]:
-        """Return the maps that `Location` reads, (N, kinds, S, S), and the evidence, or the score alone, (N, kinds)."""
+        """Return the maps that `Location` reads, (N, kinds, S, S), and the evidence that is joined, (N, kinds)."""
         maps = discrepancy_maps(self.ddad.ndm, self.ddad.udm, images)
         scores = self.ddad.scores_of(maps, compute)
         # The error itself: of its square, a sharp edge of a few pixels would outweigh a lesion.
         error = maps["rec_ensemble"].sqrt()
         if not self.classifiers:
-            return error[:, None], scores[self.ddad.primary_score][:, None]
+            return error[:, None], torch.stack([scores[name] for name in self._evidence_of_ddad()], dim=1)
         with compute.autocast():
             grid = torch.stack([classifier.activation(images) for classifier in self.classifiers]).mean(dim=0)
         local = torch.stack([error, enlarge(grid, self.recipe.images.image_size)], dim=1)
-        return local, torch.stack([*(scores[name] for name in _EVIDENCE), grid.mean(dim=(1, 2))], dim=1)
+        return local, torch.stack([*(scores[name] for name in self._evidence_of_ddad()), grid.mean(dim=(1, 2))], dim=1)
 
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         local, evidence = self._local_evidence(images, compute)
         parts = self.location(local)
         # Less error than normal images show is nothing unusual.
-        score, where = evidence[:, 0], parts[:, 0].clamp_min(0)
+        score, where = self.fusion(evidence), parts[:, 0].clamp_min(0)
         if self.classifiers:
-            score = self.fusion(evidence)
             # Where the classifiers see an anomaly the error counts twice, where they see none not at all.
             where = 2 * where * torch.sigmoid(parts[:, 1])
         where = where - where.mean(dim=(1, 2), keepdim=True)
@@ -238,7 +249,15 @@ class DDADPlus(Detector):
 
     def _block_scores(self, images: Tensor, compute: Compute) -> dict[str, Tensor]:
         _, evidence = self._local_evidence(images, compute)
-        return {"image": self.fusion(evidence) if self.classifiers else evidence[:, 0]}
+        return {"image": self.fusion(evidence)}
+
+    def _evidence_of_ddad(self) -> tuple[str, ...]:
+        if self.classifiers:
+            return _BESIDE_CLASSIFIERS
+        return _WITHOUT_UNLABELED if self.ddad.udm is None else _WITHOUT_CLASSIFIERS
+
+    def _fusion(self) -> Fusion:
+        return Fusion(len(self._evidence_of_ddad()) + bool(self.classifiers))
 
     def _location(self) -> Location:
         return Location(2 if self.classifiers else 1, self.recipe.images.image_size)
@@ -266,6 +285,7 @@ class DDADPlus(Detector):
             )
         except ModelError as error:
             raise ModelError(foreign) from error
+        self.fusion = self._fusion()
         if present != set(self.modules()) or (self.classifiers and "ddad_udm" not in present):
             raise ModelError(foreign)
         self._load_modules(tensors)

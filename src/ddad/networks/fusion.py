@@ -66,7 +66,7 @@ class Fusion(nn.Module):
         """
         if min(len(normal), len(unlabeled)) < LEAST_TO_WEIGH:
             return
-        mean, deviation = normal.mean(axis=0), np.maximum(normal.std(axis=0, ddof=1), 1e-6)
+        mean, deviation = _scale(normal)
         features = (np.concatenate([normal, unlabeled]) - mean) / deviation
         share = max(abnormal_share, _LEAST_SHARE)
         sides = _Sides(
@@ -77,12 +77,25 @@ class Fusion(nn.Module):
         agreeing.append(True)
         weight = _weights(features, sides, np.array(agreeing))
         weight /= max((features @ weight).std(), 1e-6)
-        for own, found in ((self.mean, mean), (self.deviation, deviation), (self.weights, weight)):
-            own.copy_(torch.from_numpy(found))
+        self._take(mean, deviation, weight)
+
+    def weigh_alike(self, normal: NDArray[np.float64]) -> None:
+        """Give every kind of evidence the same weight, and the sum a deviation of 1 over normal images, (N, kinds)."""
+        mean, deviation = _scale(normal)
+        total = ((normal - mean) / deviation).sum(axis=1).std()
+        self._take(mean, deviation, np.full(len(mean), 1 / total if total > 0 else 1.0))
 
     def forward(self, evidence: Tensor) -> Tensor:
         """Join evidence (N, kinds) into one score for each image, (N,)."""
         return (self.weights * (evidence - self.mean) / self.deviation).sum(dim=1)
+
+    def _take(self, mean: NDArray[np.float64], deviation: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        for own, found in ((self.mean, mean), (self.deviation, deviation), (self.weights, weights)):
+            own.copy_(torch.from_numpy(found))
+
+
+def _scale(normal: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return normal.mean(axis=0), np.maximum(normal.std(axis=0, ddof=1), 1e-6)
 
 
 def _agrees(evidence: NDArray[np.float64], suspicion: NDArray[np.float64], *, first: bool) -> bool:
