@@ -302,6 +302,9 @@ def test_a_model_is_calibrated_with_other_normals_and_flags_by_them(
     batch = pd.read_csv(tmp_path / "s" / "discoveries.csv")
     assert batch["path"].tolist() == [row["path"] for row in rows]
     assert batch["discovered"].sum() == done.json["discovered"] == (batch["q_value"] <= 0.9).sum()
+    done = run("score", own, phantom / "test_abnormal" / "00001.png", "--out", tmp_path / "t",
+               "--false-discovery-rate", "0.001")  # fmt: skip
+    assert flat("no image can be taken at a false discovery rate of 0.1 %") in flat(done.err)
     assert run("calibrate", own, "--false-alarm-rate", "0.3").code == 0
     assert Model.load(own).calibration.false_alarm_rate == 0.3  # type: ignore[union-attr]
     done = run("calibrate", own, "--normal", phantom / "test_normal", "--json")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image, ImageOps
 
 from ddad import Cohort, fit, recalibration
 from ddad.errors import CalibrationError
@@ -77,3 +78,29 @@ def test_normals_that_are_all_alike_are_a_warning(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(recalibration, "joined_with_copies", lambda _, groups: (groups, False))
     *_, warnings = recalibrate(tmp_path / "m", Cohort.from_folders(normal=volumes(tmp_path / "other", 2, 1)))
     assert [warning[:36] for warning in warnings] == ["normal images are so alike that near"]
+
+
+def test_images_of_the_fit_in_other_files_are_left_out(tmp_path: Path) -> None:
+    """The same pixels in another format are another file; the mirror image of one that was seen is not new either."""
+    images = write_images(tmp_path / "normal", 24)
+    fit(Cohort.from_folders(normal=tmp_path / "normal"), tiny_recipe(detector="ae", holdout=0), out=tmp_path / "m",
+        workers=0)  # fmt: skip
+    (tmp_path / "anew").mkdir()
+    for number, image in enumerate(images[:6]):
+        with Image.open(image) as opened:
+            anew = ImageOps.mirror(opened) if number % 2 else opened
+            anew.save(tmp_path / "anew" / f"{number}.tif")
+    with pytest.raises(CalibrationError, match="no normal image is left to calibrate by: 6 of 6 were in the fit"):
+        recalibrate(tmp_path / "m", Cohort.from_folders(normal=tmp_path / "anew"))
+    write_images(tmp_path / "anew", 3, seed=9)
+    calibration, _, warnings = recalibrate(tmp_path / "m", Cohort.from_folders(normal=tmp_path / "anew"))
+    assert calibration.images == 3
+    assert warnings[0].endswith("6 pixel for pixel like images of the fit, mirrored or not.")
+
+
+def test_a_calibration_that_was_removed_is_not_said_to_have_never_been(tmp_path: Path) -> None:
+    fit(Cohort.from_folders(normal=volumes(tmp_path / "normal", 10, 0)), tiny_recipe(detector="ae"),
+        out=tmp_path / "m", workers=0)  # fmt: skip
+    (tmp_path / "m" / "calibration.json").unlink()
+    with pytest.raises(CalibrationError, match="it has no scores of unseen normals, so there is nothing"):
+        recalibrate(tmp_path / "m", false_alarm_rate=0.1)

@@ -154,6 +154,19 @@ def test_a_fit_without_known_normals_says_whom_it_trusts(tmp_path: Path) -> None
     assert same_tensors(again.detector.state_dict(), model.detector.state_dict())
 
 
+def test_a_detector_that_learns_how_trusted_and_other_images_differ_is_doubted(tmp_path: Path) -> None:
+    write_images(tmp_path / "pile", 40)
+    recipe = tiny_recipe(
+        detector="normal-vs-unlabeled", trimming__rounds=1, trimming__folds=2, classification__epochs=1
+    )
+    model = fit(Cohort.from_folders(unlabeled=tmp_path / "pile"), recipe, workers=0, progress=RecordedProgress())
+    assert any(
+        "normal-vs-unlabeled learns how the other images differ from the trusted ones: they do by construction"
+        in warning
+        for warning in model.card["cohort"]["warnings"]
+    )
+
+
 def test_too_small_a_pile_stops_before_any_work(tmp_path: Path) -> None:
     write_images(tmp_path / "pile", 12)
     with pytest.raises(CohortError, match="of 12 unlabeled images only about 5 would be trusted"):
@@ -172,6 +185,7 @@ def test_the_command_line_fits_without_known_normals(
     assert "30 of 40 unlabeled images are trusted" in said
     assert "fitted on 24 trusted and 10 unlabeled images" in said
     assert "no image was known to be normal" in said
+    assert "The share of abnormal images is not estimated: that takes known normal images" in said
     assert len(pd.read_csv(tmp_path / "m" / "trusted.csv")) == 40
 
 

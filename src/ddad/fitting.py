@@ -20,6 +20,7 @@ from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.rows import described
+from ddad.cohorts.seen import pixel_digests
 from ddad.detectors import DETECTORS, Detector, FitContext
 from ddad.errors import CohortError, require
 from ddad.evaluation.calibration import Calibration
@@ -263,6 +264,7 @@ def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals)
             "name": cohort.name,
             "fingerprint": cohort.fingerprint(),
             "digests": cohort.digests(*_LEARNED_FROM),
+            "pixel_digests": pixel_digests(images.pixels.values()),
             "normal": normals.count,
             "held_out_normal": len(normals.held_out),
             **{str(role): 0 for role in (Role.UNLABELED, Role.ABNORMAL)},
@@ -272,7 +274,7 @@ def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals)
             "warnings": [
                 *cohort.warnings,
                 *images.colour_notes(),
-                *([NOT_KNOWN_NORMAL] if _PILE in images.pixels else []),
+                *(_doubts_of_trust(detector) if _PILE in images.pixels else []),
                 *normals.warnings,
                 *(f"{warning.path}: {warning.text}" for warning in images.warnings),
             ],
@@ -282,6 +284,17 @@ def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals)
             **{name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")},
         },
     }
+
+
+def _doubts_of_trust(detector: Detector) -> list[str]:
+    """Say what to know of a model that was fitted without known normal images."""
+    if not detector.sees_unlabeled:
+        return [NOT_KNOWN_NORMAL]
+    by_construction = (
+        f"no image was known to be normal, and {detector.name} learns how the other images differ from the trusted "
+        "ones: they do by construction, also where both are normal. Take --detector ddad."
+    )
+    return [NOT_KNOWN_NORMAL, by_construction]
 
 
 def _calibrate(model: Model, normals: Normals, context: FitContext) -> None:

@@ -32,7 +32,9 @@ from ddad.training.device import Compute, DeviceName, Precision
 from ddad.training.side_by_side import side_by_side
 
 _CALIBRATION = "calibration.json"  # not among the checksums: a person may edit it
-_NAMES_FILES = ("digests", "skipped", "blank", "warnings")
+DIGESTS = ("digests", "pixel_digests")
+"""What a card keeps of its cohort to recognise images by, too long to read."""
+_NAMES_FILES = ("skipped", "blank", "warnings")
 _SUMMARISED = (
     "ddad",
     "created",
@@ -129,8 +131,8 @@ class Model:
     def summary(self) -> dict[str, Any]:
         """Return what a report says of the model: recipe, counts, curves, scales; no name or digest of a file."""
         card = self.card
-        cohort = {key: value for key, value in card["cohort"].items() if key not in _NAMES_FILES}
-        counts = {f"{key}_count": len(card["cohort"].get(key, ())) for key in _NAMES_FILES[1:]}
+        cohort = {key: value for key, value in card["cohort"].items() if key not in DIGESTS + _NAMES_FILES}
+        counts = {f"{key}_count": len(card["cohort"].get(key, ())) for key in _NAMES_FILES}
         kept = {key: card[key] for key in _SUMMARISED if key in card}
         if "unsupervised" in kept:
             kept["unsupervised"] = {key: value for key, value in kept["unsupervised"].items() if key != "images"}

@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from ddad.cohorts import Cohort, Role, SkippedImage, decode, seen_in_fit
+from ddad.cohorts import Cohort, Role, SkippedImage, decode
 from ddad.cohorts.held_out import alike_warning, joined_with_copies
+from ddad.cohorts.pixels import save_rows
+from ddad.cohorts.seen import pixel_digest, seen_in_fit
 from ddad.errors import CalibrationError
 from ddad.evaluation.calibration import Calibration, check_rate
 from ddad.machine import processor_cores
@@ -31,9 +33,9 @@ def recalibrate(
 
     Args:
         folder: of the model.
-        cohort: its normal images give the scores, but for those that the fit has seen: copies of its images, other
-            slices of its files, and what is in one group with these. None keeps the scores that are there, and changes
-            the rate alone.
+        cohort: its normal images give the scores, but for those that the fit has seen: copies of its images, or the
+            same pixels in other files, other slices of its files, and what is in one group with these. None keeps the
+            scores that are there, and changes the rate alone.
         false_alarm_rate: to promise; by default the one that was promised, or 5 %.
         device: `auto`, `cpu` or `cuda`.
         precision: of matrix products; the one that the model will score with, by default its recipe's.
@@ -54,7 +56,7 @@ def recalibrate(
         model = Model.load(folder)
         if model.calibration is None:
             raise CalibrationError(
-                f"{folder}: no normals were held out of its fit, so there is nothing to calibrate by. Give normal "
+                f"{folder}: it has no scores of unseen normals, so there is nothing to calibrate by. Give normal "
                 "images that it was not fitted on: --normal DIR."
             )
         before = model.calibration
@@ -71,35 +73,40 @@ def recalibrate(
         false_alarm_rate = previous.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     warnings += cohort.notes
     table = cohort.of(Role.NORMAL)
-    seen = seen_in_fit(cohort, table, model.card["cohort"].get("digests", ()), progress)
-    unseen = table[~seen.any]
-    if len(unseen) < len(table):
-        warnings.append(
-            f"{len(table) - len(unseen)} of {len(table)} normal images are left out, because what a model has seen "
-            f"scores too low: {seen.counted()}."
-        )
     # Decoded images of a large cohort do not fit in memory.
     with TemporaryDirectory(prefix="ddad-", ignore_cleanup_errors=True) as temporary:
         decoded = decode(
-            unseen["path"].tolist(),
+            table["path"].tolist(),
             model.recipe.images,
             into=Path(temporary) / "normal.npy",
             workers=processor_cores(),
             progress=progress,
             title="reading normal images",
         )
-        if not decoded.kept:
+        table, pixels = table.iloc[decoded.kept], decoded.pixels
+        digests = dict(zip(table["path"], map(pixel_digest, pixels), strict=True))
+        seen = seen_in_fit(cohort, table, model.card["cohort"], digests, progress)
+        count, unseen = len(table), np.flatnonzero(~seen.any)
+        if not len(unseen):
             raise CalibrationError(
-                f"{folder}: no normal image is left to calibrate by: {len(table) - len(unseen)} of {len(table)} were "
+                f"{folder}: no normal image is left to calibrate by: {count} of {count + len(decoded.skipped)} were "
                 f"in the fit, held out or not, {len(decoded.skipped)} cannot be read. Give normal images that were not "
                 "(--normal DIR)."
             )
-        groups, can_be_told = joined_with_copies(decoded.pixels, unseen["group"].iloc[decoded.kept].tolist())
+        if len(unseen) < count:
+            warnings.append(
+                f"{count - len(unseen)} of {count} normal images are left out, because what a model has seen "
+                f"scores too low: {seen.counted()}."
+            )
+            new = Path(temporary) / "new.npy"
+            save_rows(pixels, unseen, new)
+            table, pixels = table.iloc[unseen], np.load(new, mmap_mode="r", allow_pickle=False)
+        groups, can_be_told = joined_with_copies(pixels, table["group"].tolist())
         if not can_be_told:
             warnings.append(alike_warning(["normal"]))
         compute = Compute.choose(device, precision or model.recipe.precision)
         model.calibration = Calibration.from_scores(
-            _scores(model, decoded.pixels, compute, listener(progress)),
+            _scores(model, pixels, compute, listener(progress)),
             groups,
             of="normals given to ddad calibrate",
             score=model.primary_score,

@@ -11,7 +11,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ddad.cohorts import Cohort, Role, read_mask, seen_in_fit
+from ddad.cohorts import Cohort, Role, read_mask
+from ddad.cohorts.seen import seen_in_fit
 from ddad.errors import CohortError, ImageError
 from support import RecordedProgress
 
@@ -232,4 +233,4 @@ def test_copies_in_an_archive_are_exact_copies(tmp_path: Path) -> None:
     (warning,) = cohort.warnings
     assert "4 test images have an exact copy among the normal images" in warning
     known = cohort.digests(Role.NORMAL)
-    assert seen_in_fit(cohort, cohort.of(Role.TEST), known).copies.tolist() == [True] * 4 + [False] * 2
+    assert seen_in_fit(cohort, cohort.of(Role.TEST), {"digests": known}).copies.tolist() == [True] * 4 + [False] * 2

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddad.cohorts import Cohort, Role, seen_in_fit
+from ddad.cohorts import Cohort, Role
+from ddad.cohorts.seen import pixel_digest, pixel_digests, seen_in_fit
 from ddad.images import Selection
 from support import RecordedProgress, write_images
 
@@ -21,7 +22,7 @@ def write_stack(path: Path, seed: int, pages: int = 6) -> Path:
 
 
 def counted(fit: Cohort, others: Cohort) -> tuple[int, int, int]:
-    seen = seen_in_fit(others, others.of(Role.NORMAL), fit.digests(Role.NORMAL, Role.UNLABELED))
+    seen = seen_in_fit(others, others.of(Role.NORMAL), {"digests": fit.digests(Role.NORMAL, Role.UNLABELED)})
     assert not (seen.copies & seen.slices).any()
     assert not (seen.related & (seen.copies | seen.slices)).any()
     return int(seen.copies.sum()), int(seen.slices.sum()), int(seen.related.sum())
@@ -37,7 +38,7 @@ def test_other_slices_of_a_file_are_seen(tmp_path: Path) -> None:
     assert counted(few, Cohort.from_folders(normal=elsewhere.parent)) == (2, 4, 0)
     by_an_earlier_version = [few.digest(str(path))[:16] for path in few.paths(Role.NORMAL)]
     cohort = Cohort.from_folders(normal=elsewhere.parent)
-    seen = seen_in_fit(cohort, cohort.of(Role.NORMAL), by_an_earlier_version)
+    seen = seen_in_fit(cohort, cohort.of(Role.NORMAL), {"digests": by_an_earlier_version})
     assert (seen.copies.sum(), seen.slices.sum(), seen.related.sum()) == (2, 0, 4)  # their group tells
 
 
@@ -64,7 +65,7 @@ def test_what_shares_a_group_with_a_seen_image_is_seen(tmp_path: Path) -> None:
     assert counted(fit, given) == (2, 0, 0)  # of one seed: both images of patient a
     shutil.copy(fit.paths(Role.NORMAL)[0], images[3])
     fresh = Cohort.from_manifest(manifest)
-    seen = seen_in_fit(fresh, fresh.of(Role.NORMAL), fit.digests(Role.NORMAL))
+    seen = seen_in_fit(fresh, fresh.of(Role.NORMAL), {"digests": fit.digests(Role.NORMAL)})
     assert seen.any.tolist() == [True, True, True, True, False, False]
     assert seen.counted() == (
         "3 exact copies of images that the model was fitted on, 1 in a group (patient) with such images"
@@ -74,7 +75,7 @@ def test_what_shares_a_group_with_a_seen_image_is_seen(tmp_path: Path) -> None:
 def test_all_files_are_read_in_one_go_with_a_bar(tmp_path: Path) -> None:
     cohort = Cohort.from_folders(normal=write_images(tmp_path, 6)[0].parent)
     progress = RecordedProgress()
-    seen_in_fit(cohort, cohort.of(Role.NORMAL), (), progress)
+    seen_in_fit(cohort, cohort.of(Role.NORMAL), {}, progress=progress)
     assert [(task.total, task.done) for task in progress.tasks] == [(6, 6)]
 
 
@@ -87,4 +88,21 @@ def test_a_file_that_cannot_be_read_is_no_copy_of_another(tmp_path: Path, role: 
         images[0].unlink()
     fit, others = cohorts
     assert len(fit.digests(role)) == 2
-    assert not seen_in_fit(others, others.of(role), fit.digests(role)).any.any()
+    assert not seen_in_fit(others, others.of(role), {"digests": fit.digests(role)}).any.any()
+
+
+def test_an_image_saved_anew_or_mirrored_is_seen_and_what_belongs_to_it(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).uniform(-1, 1, (4, 1, 8, 8)).astype(np.float32)
+    given = Cohort.from_folders(normal=write_images(tmp_path, 5)[0].parent)
+    table = given.of(Role.NORMAL).assign(group=["p", "q", "r", "r", "s"])
+    in_eight_bits = np.rint((pixels[0] + 1) * 127.5) / 127.5 - 1
+    changed = pixels[3].copy()
+    changed[0, 0, 0] -= np.sign(changed[0, 0, 0]) * 0.1
+    looks = [in_eight_bits.astype(np.float32), pixels[1][..., ::-1], pixels[2], changed, pixels[3][:, ::-1]]
+    digests = dict(zip(table["path"], map(pixel_digest, looks), strict=True))
+    seen = seen_in_fit(given, table, {"pixel_digests": pixel_digests([pixels[:2], pixels[2:]])}, digests)
+    assert seen.resaved.tolist() == [True, True, True, False, False]
+    assert seen.related.tolist() == [False, False, False, True, False]
+    assert seen.counted() == (
+        "3 pixel for pixel like images of the fit, mirrored or not, 1 in a group (patient) with such images"
+    )

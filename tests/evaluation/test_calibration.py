@@ -74,6 +74,8 @@ def test_with_too_few_normals_nothing_is_flagged_and_that_is_said() -> None:
     assert few.flagged_above is None
     assert not few.flags(1e9)
     assert "at least 19 groups" in str(few.caution())
+    assert "false discovery rate of 1 %: that takes at least 99 groups" in str(few.caution_of_discoveries(0.01))
+    assert few.caution_of_discoveries(few.lowest_p_value) is None
     enough = calibration([float(i) for i in range(19)])
     assert enough.caution() is None
     assert (enough.flagged_above, enough.flags(18.5), enough.flags(18)) == (18, True, False)
@@ -142,6 +144,21 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "calibration.json"
     file.write_text('{"format": "ddad-cal')
     with pytest.raises(CalibrationError, match="damaged"):
+        Calibration.read(file, weights="abc")
+
+
+def test_what_is_promised_is_never_guessed(tmp_path: Path) -> None:
+    file = tmp_path / "calibration.json"
+    calibration([1, 2]).write(file, weights="abc")
+    text = file.read_text()
+    file.write_text(text.replace('"false_alarm_rate": 0.05,', ""))
+    with pytest.raises(CalibrationError, match="false_alarm_rate is missing"):
+        Calibration.read(file, weights="abc")
+    file.write_text(text.replace('"false_alarm_rate"', '"false_alarm_rate": 0.5, "false_alarm_rate"'))
+    with pytest.raises(CalibrationError, match="false_alarm_rate stands there 2 times"):
+        Calibration.read(file, weights="abc")
+    file.write_bytes(text.encode("utf-16"))
+    with pytest.raises(CalibrationError, match="not in UTF-8"):
         Calibration.read(file, weights="abc")
 
 

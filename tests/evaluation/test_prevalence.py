@@ -84,6 +84,16 @@ def test_images_with_a_bright_square_are_counted() -> None:
     assert len(steps) == STEPS
 
 
+def test_an_interval_is_never_narrower_than_if_the_labels_were_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing found among 80 images, 3 of 100 might still be abnormal; with all found, 3 normal."""
+    images = np.random.default_rng(0).normal(0, 0.2, (160, 1, 16, 16)).astype(np.float32)
+    for share, expected in ((1.3, (0, 1 - 0.025 ** (1 / 80))), (0.0, (0.025 ** (1 / 80), 1))):
+        monkeypatch.setattr("ddad.evaluation.prevalence.normal_share", lambda *_, found=share: (found, found, found))
+        found = estimate_prevalence(images[:80], images[80:], np.arange(160), seed=0)
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx(expected)
+
+
 def test_too_few_images_or_groups_give_no_estimate() -> None:
     few, enough = pictures(LEAST - 1, 0), pictures(LEAST, 1)
     assert estimate_prevalence(few, enough, np.arange(2 * LEAST - 1), seed=0) is None

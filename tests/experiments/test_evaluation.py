@@ -14,13 +14,14 @@ from PIL import Image
 
 import ddad
 from ddad.cohorts import Cohort, Role
+from ddad.cohorts.seen import pixel_digest
 from ddad.evaluation import image_metrics
 from ddad.experiments.evaluation import evaluate, write_evaluation
 from ddad.experiments.score_maps import write_score_maps
 from support import tiny_recipe, write_images
 
 
-def stand_in(digests: list[str] | None = None, **changes: Any) -> Any:
+def stand_in(digests: list[str] | None = None, looks: list[str] | None = None, **changes: Any) -> Any:
     """Return what `evaluate` needs of a model: it scores an image, and the rows of its map, by their place."""
 
     def score_listed(paths: list[Path], *, maps: bool, **_: object) -> Any:
@@ -30,9 +31,10 @@ def stand_in(digests: list[str] | None = None, **changes: Any) -> Any:
             with Image.open(path) as image:
                 size = (image.height, image.width)
             found = {"image": score_map} if maps else {}
-            yield SimpleNamespace(path=str(path), scores=scores, maps=found, source_size=size)
+            pixels = np.full((1, 16, 16), place / 64, np.float32)
+            yield SimpleNamespace(path=str(path), scores=scores, maps=found, pixels=pixels, source_size=size)
 
-    card = {"cohort": {"digests": digests or []}}
+    card = {"cohort": {"digests": digests or [], "pixel_digests": looks or []}}
     return SimpleNamespace(card=card, recipe=tiny_recipe(**changes), score_listed=score_listed, summary=dict)
 
 
@@ -95,6 +97,11 @@ def test_test_images_that_the_model_has_seen_are_counted_by_how(tmp_path: Path) 
     assert found.warnings == [
         "2 test images are not new to the model, so that memory is measured on them: 1 exact copies of images that the "
         "model was fitted on, 1 in a group (patient) with such images."
+    ]
+    saved_anew = [pixel_digest(np.full((1, 16, 16), 30 / 64, np.float32))]
+    assert evaluate(stand_in(looks=saved_anew), cohort).warnings == [
+        "1 test images are not new to the model, so that memory is measured on them: 1 pixel for pixel like images of "
+        "the fit, mirrored or not."
     ]
     assert evaluate(stand_in(), cohort).warnings == []
 

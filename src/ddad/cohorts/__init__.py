@@ -6,7 +6,6 @@ from ddad.cohorts.listing import Listing, find_images
 from ddad.cohorts.masks import read_mask
 from ddad.cohorts.pixels import DecodedImage, DecodedImages, ImageWarning, decode, iterate, prepared
 from ddad.cohorts.rows import Role, SkippedImage
-from ddad.cohorts.seen import seen_in_fit
 from ddad.cohorts.split import hold_out
 
 __all__ = [
@@ -24,5 +23,4 @@ __all__ = [
     "iterate",
     "prepared",
     "read_mask",
-    "seen_in_fit",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,24 +21,27 @@ class Seen:
     """Which of some images are not new to a model; an image counts in the first that holds.
 
     Attributes:
-        copies: (N,), exact copies of images of the fit.
+        copies: (N,), exact copies of files of the fit.
+        resaved: (N,), other files that look the same to the network, pixel for pixel, mirrored or not.
         slices: (N,), other slices of files of the fit.
         related: (N,), others in a group (patient) of which an image is one of these.
     """
 
     copies: NDArray[np.bool_]
+    resaved: NDArray[np.bool_]
     slices: NDArray[np.bool_]
     related: NDArray[np.bool_]
 
     @property
     def any(self) -> NDArray[np.bool_]:
         """Whether an image is not new, for whatever reason."""
-        return self.copies | self.slices | self.related
+        return self.copies | self.resaved | self.slices | self.related
 
     def counted(self) -> str:
         """Count each kind that there is, in words."""
         kinds = {
             "exact copies of images that the model was fitted on": self.copies,
+            "pixel for pixel like images of the fit, mirrored or not": self.resaved,
             "other slices of files that it was fitted on": self.slices,
             "in a group (patient) with such images": self.related,
         }
@@ -44,7 +49,11 @@ class Seen:
 
 
 def seen_in_fit(
-    cohort: Cohort, table: pd.DataFrame, digests: Collection[str], progress: Progress | None = None
+    cohort: Cohort,
+    table: pd.DataFrame,
+    learned: Mapping[str, Any],
+    pixel_digests: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> Seen:
     """Tell which rows of a cohort's table a model has learned from.
 
@@ -54,17 +63,35 @@ def seen_in_fit(
     Args:
         cohort: the images' cohort.
         table: some of its rows.
-        digests: `cohort.digests` of a model card. Cards of earlier versions have none of files with several images:
-            other slices of these are not recognised.
+        learned: `cohort` of a model card. Cards of earlier versions have no digests of files with several images, whose
+            other slices are then not recognised, or none of pixels.
+        pixel_digests: what `pixel_digest` says of images, by path; of others the files are compared alone.
         progress: told of each file that is read.
     """
-    known, paths = set(digests), table["path"].tolist()
-    files = [Address.parse(path).container for path in paths]
+    files, looks = set(learned.get("digests", ())), set(learned.get("pixel_digests", ()))
+    paths = table["path"].tolist()
+    containers = [Address.parse(path).container for path in paths]
     copies, slices = (
-        np.array([digest in known for digest in cohort.short_digests(named, progress)], bool)
-        for named in (paths, files)
+        np.array([digest in files for digest in cohort.short_digests(named, progress)], bool)
+        for named in (paths, containers)
     )
-    slices &= ~copies
-    torn = set(table["group"][copies | slices])
-    related = table["group"].isin(torn).to_numpy(bool) & ~copies & ~slices
-    return Seen(copies, slices, related)
+    look_of = pixel_digests or {}
+    resaved = np.array([look_of.get(path) in looks for path in paths], bool) & ~copies
+    slices &= ~copies & ~resaved
+    torn = set(table["group"][copies | resaved | slices])
+    related = table["group"].isin(torn).to_numpy(bool) & ~copies & ~resaved & ~slices
+    return Seen(copies, resaved, slices, related)
+
+
+def pixel_digest(image: NDArray[np.float32]) -> str:
+    """Return 16 hexadecimal digits for what a network sees of an image, (C, S, S) in [-1, 1], to 8 bits.
+
+    An image and its mirror image have the same.
+    """
+    levels = np.rint((image + 1) * 127.5).astype(np.uint8)
+    return min(hashlib.sha256(side.tobytes()).hexdigest() for side in (levels, levels[..., ::-1]))[:16]
+
+
+def pixel_digests(arrays: Iterable[NDArray[np.float32]]) -> list[str]:
+    """Return the digests of all images of several arrays, (N, C, S, S), sorted, each once."""
+    return sorted({pixel_digest(image) for array in arrays for image in array})

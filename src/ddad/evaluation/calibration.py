@@ -31,8 +31,8 @@ FALSE_ALARM_RATE = 0.05
 """The false-alarm rate that is promised unless another is asked for."""
 
 NOT_CALIBRATED = (
-    "this model is not calibrated, because no normals were held out of its fit. Calibrate it with normal images that "
-    "it was not fitted on: ddad calibrate MODEL --normal DIR."
+    "this model is not calibrated: it has no scores of known normals that it was not fitted on. Calibrate it with such "
+    "images: ddad calibrate MODEL --normal DIR."
 )
 """Why a model gives neither p-values nor flags."""
 
@@ -154,14 +154,23 @@ class Calibration(BaseModel):
 
     def caution(self) -> str | None:
         """Say why nothing can be flagged, if so."""
-        if self.threshold is not None or self.lowest_p_value <= self.false_alarm_rate:
+        if self.threshold is not None:
             return None
-        needed = math.ceil(round(1 / self.false_alarm_rate - 1, 9))
+        return self._too_few("no image can be flagged at a false-alarm rate", self.false_alarm_rate)
+
+    def caution_of_discoveries(self, false_discovery_rate: float) -> str | None:
+        """Say why no batch can have a discovery at this rate, if so: its q-values are no lower than its p-values."""
+        return self._too_few("no image can be taken at a false discovery rate", false_discovery_rate)
+
+    def _too_few(self, consequence: str, rate: float) -> str | None:
+        if self.lowest_p_value <= rate:
+            return None
+        needed = math.ceil(round(1 / rate - 1, 9))
         return (
-            f"no image can be flagged at a false-alarm rate of {_percent(self.false_alarm_rate)}: that takes at least "
-            f"{needed} groups of unseen normals (patients, or images without a near copy), and there are "
-            f"{len(self.groups)}. Hold out more (ddad fit --set holdout=SHARE), calibrate with other normals "
-            f"(ddad calibrate MODEL --normal DIR), or allow {_percent(self.lowest_p_value)} or more."
+            f"{consequence} of {_percent(rate)}: that takes at least {needed} groups of unseen normals (patients, or "
+            f"images without a near copy), and there are {len(self.groups)}. Hold out more (ddad fit --set "
+            "holdout=SHARE), calibrate with other normals (ddad calibrate MODEL --normal DIR), or allow "
+            f"{_percent(self.lowest_p_value)} or more."
         )
 
     def summary(self) -> dict[str, Any]:
@@ -195,7 +204,9 @@ class Calibration(BaseModel):
         """
         remedy = "Correct it, or make it anew: ddad calibrate MODEL --normal DIR."
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_key_once)
+        except UnicodeDecodeError as error:
+            raise CalibrationError(f"{path}: not in UTF-8, in which it was written. {remedy}") from error
         except (OSError, ValueError) as error:
             raise CalibrationError(f"{path}: damaged ({error}). {remedy}") from error
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
@@ -205,6 +216,8 @@ class Calibration(BaseModel):
             raise CalibrationError(f"{path}: format_version = {version!r}: this version of ddad reads 1. {remedy}")
         if content.pop("weights", None) != weights:
             raise CalibrationError(f"{path}: belongs to another model: its scores are those of other weights. {remedy}")
+        if "false_alarm_rate" not in content:  # what is promised is never guessed
+            raise CalibrationError(f"{path}: false_alarm_rate is missing. {remedy}")
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -242,6 +255,15 @@ def check_rate(false_alarm_rate: float) -> None:
         raise SettingError(
             f"--false-alarm-rate {false_alarm_rate:g}: it is a share of normal images, above 0 and below 1."
         )
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a JSON object that says two things of one key: of these, the last would count without a word."""
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"{key} stands there {keys.count(key)} times")
+    return dict(pairs)
 
 
 def q_values(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from ddad.evaluation.cross_fitting import appearance, cross_fitted_scores
 
@@ -105,6 +106,8 @@ def estimate_prevalence(
     scores a normal one among them as it scores a held-out normal.
 
     The interval is a percentile bootstrap over groups. Estimate and interval are medians over divisions into folds.
+    An interval is never narrower than if the labels were known: where nothing unlike normal images is found, every
+    resample may say 0, and the truth may not be 0 for all that.
 
     Args:
         normal: (N, C, S, S) in [-1, 1], known normal images.
@@ -133,11 +136,13 @@ def estimate_prevalence(
             folds.append((sides[0], sides[1]))
             advance()
         found.append(normal_share(folds, chances_of_few(folds, random), random))
-    share, low, high = np.median(found, axis=0)
+    share, lowest, highest = np.median(found, axis=0)
+    estimate = float(np.clip(1 - share, 0, 1))
+    low, high = _with_known_labels(estimate, len(np.unique(own_groups[is_unlabeled])))
     return Prevalence(
-        estimate=float(np.clip(1 - share, 0, 1)),
-        low=float(np.clip(1 - high, 0, 1)),
-        high=float(np.clip(1 - low, 0, 1)),
+        estimate=estimate,
+        low=min(low, float(np.clip(1 - highest, 0, 1))),
+        high=max(high, float(np.clip(1 - lowest, 0, 1))),
         level=LEVEL,
         normal_count=int((~is_unlabeled).sum()),
         unlabeled_count=int(is_unlabeled.sum()),
@@ -198,6 +203,12 @@ def normal_share(
         spread += drawn[own, :, chosen] / sizes.sum()
     low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(share), float(low), float(high)
+
+
+def _with_known_labels(share: float, groups: int) -> tuple[float, float]:
+    """Return the interval (Clopper and Pearson 1934) if this share of the unlabeled groups were seen to be abnormal."""
+    interval = binomtest(round(share * groups), groups).proportion_ci(LEVEL)
+    return float(interval.low), float(interval.high)
 
 
 def _below(normal: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

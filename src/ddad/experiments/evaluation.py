@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ddad.cohorts import Cohort, Role, SkippedImage, read_mask, seen_in_fit
+from ddad.cohorts import Cohort, Role, SkippedImage, read_mask
 from ddad.cohorts.masks import misfit
 from ddad.cohorts.rows import described
+from ddad.cohorts.seen import pixel_digest, seen_in_fit
 from ddad.errors import CohortError, DdadError, writing_to
 from ddad.evaluation import ImageMetrics, PixelMetrics, image_metrics, mask_on_grid, pixel_metrics
 from ddad.files import whole_folder
@@ -90,12 +91,13 @@ def evaluate(
     paths = labelled_test_paths(cohort)
     label_of = {str(path): label for label in paths for path in paths[label]}
     skipped: list[SkippedImage] = list(cohort.skipped)
-    warnings = [*cohort.warnings, *_seen_in_training(model, cohort, progress)]
+    warnings = list(cohort.warnings)
     masks = _masks_on_grid(cohort, model.recipe.images, warnings)
     scored_paths: list[str] = []
     scores: dict[str, list[float]] = {}
     maps: dict[str, list[NDArray[np.float32]]] = {}
     grids: list[NDArray[np.bool_]] = []
+    digests: dict[str, str] = {}
     # As listed: of a file with several slices, the cohort takes the one that a fit on it takes.
     for finding in model.score_listed(
         [*paths[0], *paths[1]],
@@ -106,6 +108,7 @@ def evaluate(
         maps=bool(masks),
     ):
         scored_paths.append(finding.path)
+        digests[finding.path] = pixel_digest(finding.pixels)
         for name, score in finding.scores.items():
             scores.setdefault(name, []).append(score)
         mask = masks.get(finding.path)
@@ -119,6 +122,7 @@ def evaluate(
             grids.append(np.zeros((size, size), dtype=bool) if mask is None else mask.grid)
             for name, score_map in finding.maps.items():
                 maps.setdefault(name, []).append(score_map)
+    warnings += _seen_in_training(model, cohort, digests, progress)
     labels = [label_of[path] for path in scored_paths]
     groups = _shared_groups(cohort, scored_paths)
     return Evaluation(
@@ -215,8 +219,8 @@ def _few_groups(labels: list[int], groups: list[int] | None) -> list[str]:
     return warnings
 
 
-def _seen_in_training(model: Model, cohort: Cohort, progress: Progress | None) -> list[str]:
-    seen = seen_in_fit(cohort, cohort.of(Role.TEST), model.card["cohort"].get("digests", ()), progress)
+def _seen_in_training(model: Model, cohort: Cohort, digests: dict[str, str], progress: Progress | None) -> list[str]:
+    seen = seen_in_fit(cohort, cohort.of(Role.TEST), model.card["cohort"], digests, progress)
     if not seen.any.any():
         return []
     return [

@@ -54,6 +54,7 @@ def fit(
     from ddad.evaluation.prevalence import NOT_ESTIMATED
     from ddad.files import spare
     from ddad.fitting import fit as fit_model
+    from ddad.model import DIGESTS
     from ddad.selecting import fit_best, read_candidates
 
     if budget is not None and select is None:
@@ -97,15 +98,16 @@ def fit(
             )  # fmt: skip
     card = model.card
     if as_json:
-        seen = {key: value for key, value in card["cohort"].items() if key != "digests"}
+        seen = {key: value for key, value in card["cohort"].items() if key not in DIGESTS}
         brief = {key: value for key, value in card.items() if key != "training_curves"}
         print_json({"model": str(out), **brief, "cohort": seen})
     else:
         if "selection" in card:
             print_selection(card["selection"])
         seen, normal_ones = card["cohort"], "trusted" if "unsupervised" in card else "normal"
+        known = f", with {seen['abnormal']} known abnormal ones" if seen["abnormal"] else ""
         say(
-            f"{out}: fitted on {seen['normal']} {normal_ones} and {seen['unlabeled']} unlabeled images in "
+            f"{out}: fitted on {seen['normal']} {normal_ones} and {seen['unlabeled']} unlabeled images{known} in "
             f"{card['seconds']:.0f} s; {seen['held_out_normal']} {normal_ones} ones were held out. "
             f"Main score: {card['primary_score']}."
         )
@@ -116,6 +118,8 @@ def fit(
                 f"About {found['estimate']:.0%} ({found['low']:.0%} to {found['high']:.0%}) of the unlabeled images "
                 "are unlike the normal ones in brightness or texture; finer findings are not counted."
             )
+        elif seen["unlabeled"]:
+            say("The share of abnormal images is not estimated: that takes known normal images (--normal).")
         if model.calibration is not None:
             say(f"Calibrated. {model.calibration.promise()}")
         say(f"Next: ddad score {shlex.quote(str(out))} IMAGES --out SCORES --heatmaps")

@@ -122,5 +122,8 @@ def score(
         if summary.passed_over:
             say(f"{out / 'skipped.csv'}: {passed_over(len(summary.passed_over))}.")
     doubt = NOT_CALIBRATED if calibration is None else calibration.caution()
-    warn([f"p_value and flagged are empty: {doubt}" if calibration is None else doubt] if doubt else [])
+    doubts = [f"p_value and flagged are empty: {doubt}" if calibration is None else doubt]
+    if calibration is not None and false_discovery_rate is not None:
+        doubts.append(calibration.caution_of_discoveries(false_discovery_rate))
+    warn(list(filter(None, doubts)))
     exit_if_skipped([(str(image.path), image.reason) for image in summary.skipped])
