@@ -37,19 +37,34 @@ def test_cores_count_where_no_semaphore_can_be_made() -> None:
     assert done.stdout.strip() == "True"
 
 
-@pytest.mark.parametrize("folder", ["", "memory"])
-def test_memory_is_that_of_the_container(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hierarchy", ["", "memory"], ids=["version 2", "version 1"])
+@pytest.mark.parametrize(
+    "limited", ["", "batch.slice/job 7", "batch.slice"], ids=["container", "job", "slice of a job"]
+)
+def test_memory_is_that_of_the_groups_of_this_process(
+    hierarchy: str, limited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Files in the cache count as used, but are dropped when memory is asked for."""
+    own = "" if not limited else "batch.slice/job 7"
+    (tmp_path / "cgroup").write_text(f"4:cpu,memory:/{own}\n0::/{own}\n")
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "cache") if folder else (
-        "memory.max", "memory.current", "file"
-    )  # fmt: skip
-    (tmp_path / folder).mkdir(exist_ok=True)
-    for name, content in (
-        *zip(names, ("1000000", "700000"), strict=False),
-        ("memory.stat", f"anon 9\n{names[2]} 200000\n"),
-    ):
-        (tmp_path / folder / name).write_text(content)
+    monkeypatch.setattr(machine, "_OWN_CGROUPS", tmp_path / "cgroup")
+    (tmp_path / hierarchy / own).mkdir(exist_ok=True, parents=True)
+    group = tmp_path / hierarchy / limited
+    limit, used, droppable = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache")
+        if hierarchy
+        else ("memory.max", "memory.current", "file")
+    )
+    (group / limit).write_text("1000000")
+    (group / used).write_text("700000")
+    (group / "memory.stat").write_text(f"anon 9\n{droppable} 200000\n")
     assert free_memory() == 500_000
-    (tmp_path / folder / names[0]).write_text("max")
+    (group / limit).write_text("max")
+    assert free_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+def test_a_system_without_control_groups_has_all_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path / "none")
+    monkeypatch.setattr(machine, "_OWN_CGROUPS", tmp_path / "none")
     assert free_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.2)

@@ -10,11 +10,13 @@ import psutil
 from ddad.errors import SettingError
 
 _CGROUP = Path("/sys/fs/cgroup")
-_LIMITS = (
-    ("memory.max", "memory.current", "file"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "cache"),
-)
-"""Of a container, in both versions: its limit, what it uses, and the name in `memory.stat` of what may be dropped."""
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_LIMITS = {
+    "": ("memory.max", "memory.current", "file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
+}
+"""By the folder of a hierarchy of control groups, in both versions: a group's limit, what it uses, and the name in
+`memory.stat` of what may be dropped."""
 
 
 def checked_workers(workers: int) -> int:
@@ -37,13 +39,32 @@ def processor_cores() -> int:
 
 
 def free_memory() -> int:
-    """Return how many bytes of memory this process may still take, by the machine and by the limits of a container."""
+    """Return how many bytes of memory this process may still take.
+
+    The machine has a say, and every control group that the process is in: those of a container, or of a job of a batch
+    system and the slices that it lies in.
+    """
     free = int(psutil.virtual_memory().available)
-    for limit, used, droppable in _LIMITS:
-        # A limit may be `max`, and any of the files may be missing.
-        with suppress(OSError, ValueError, KeyError):
-            stat = (_CGROUP / limit).with_name("memory.stat").read_text().splitlines()
-            cached = int(dict(line.split() for line in stat)[droppable])
-            left = int((_CGROUP / limit).read_text()) - int((_CGROUP / used).read_text()) + cached
-            free = min(free, left)
+    for hierarchy, (limit, used, droppable) in _LIMITS.items():
+        for group in _control_groups(hierarchy):
+            # A limit may be `max`, and any of the files may be missing.
+            with suppress(OSError, ValueError, KeyError):
+                stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                left = int((group / limit).read_text()) - int((group / used).read_text()) + int(stat[droppable])
+                free = min(free, left)
     return max(0, free)
+
+
+def _control_groups(hierarchy: str) -> list[Path]:
+    """Return the folders of the groups that this process is in, the innermost first; "" is the one of version 2."""
+    try:
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        lines = []
+    root = _CGROUP / hierarchy
+    for line in lines:
+        _, controllers, path = line.split(":", maxsplit=2)
+        if hierarchy in controllers.split(","):
+            own = root / path.lstrip("/")
+            return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
+    return [root]
