@@ -50,12 +50,12 @@ def test_a_rare_kind_is_found() -> None:
 
 
 def test_where_nothing_is_there_nothing_is_found() -> None:
-    """The test errs in 5 % of draws."""
+    """The test errs in 1 of 1000 draws."""
     found = 0
-    for seed in range(20):
+    for seed in range(40):
         scores, is_unlabeled, folds, _ = mixture(0.0, 300, seed)
         found += suspicion(scores, is_unlabeled, alone(600), folds).found
-    assert found <= 3
+    assert found == 0
 
 
 def test_copies_count_once() -> None:
@@ -66,7 +66,7 @@ def test_copies_count_once() -> None:
         scores = np.repeat(scores, 5) + 0.01 * np.random.default_rng(seed).normal(size=600)
         groups = np.repeat(np.arange(120), 5)
         found += suspicion(scores, np.repeat(is_unlabeled, 5), groups, groups % 2).found
-    assert found <= 3
+    assert found == 0
 
 
 def test_the_highest_of_all_is_not_beyond_doubt() -> None:

@@ -20,7 +20,8 @@ from ddad.evaluation.prevalence import CHANCES_OF_MANY, Side, normal_share
 
 LEAST_GROUPS = 5
 """Fewest groups of normal and of unlabeled images in a fold of which anything is said."""
-_LEVEL = 0.05
+# Where nothing is there, classifiers that were believed all the same cost more than they give where little is there.
+_LEVEL = 0.001
 _RESAMPLES = 200
 # Whether a few images stand out shows above the highest scores of normal ones; how many they are, further down.
 _TAILS = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
@@ -98,7 +99,7 @@ def _stand_out(folds: Sequence[tuple[Side, Side]], random: np.random.Generator) 
     """Return whether more unlabeled images than chance allows score above the highest 1 %, 2 %, … of the normal ones.
 
     A few abnormal images among many change means and ranks hardly, and the tail much. A group counts once, by its mean.
-    The spread of the number is that of a bootstrap; 5 % are shared among the tails.
+    The spread of the number is that of a bootstrap; `_LEVEL` is shared among the tails.
     """
     alone = [(_one_a_group(normal), _one_a_group(others)) for normal, others in folds]
     # A quantile of few images lies lower than that of all: the chance to be above it is that of an order statistic.
