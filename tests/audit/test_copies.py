@@ -24,6 +24,13 @@ def save(levels: np.ndarray, path: Path, **options: object) -> None:
     Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8)).save(path, **options)
 
 
+def boxed(levels: np.ndarray) -> np.ndarray:
+    """The picture with a white box in a corner."""
+    covered = levels.copy()
+    covered[10:40, 10:80] = 255
+    return covered
+
+
 CHANGES = {
     "mirrored": lambda p: p[:, ::-1],
     "upside down": lambda p: p[::-1],
@@ -36,6 +43,17 @@ CHANGES = {
     "smaller": lambda p: p[::2, ::2],
     "noise": lambda p: p + np.random.default_rng(9).normal(0, 6, p.shape),
     "black margin": lambda p: np.pad(p, 30),
+    "white frame": lambda p: np.pad(p[8:-8, 8:-8], 8, constant_values=255),
+    "burnt-in box": boxed,
+}
+
+
+OVERLAYS = {
+    "white frame": lambda p: np.pad(p[4:-4, 4:-4], 4, constant_values=255),
+    "broad grey frame": lambda p: np.pad(p[16:-16, 16:-16], 16, constant_values=240),
+    "black frame": lambda p: np.pad(p[8:-8, 8:-8], 8),
+    "box": boxed,
+    "letterbox": lambda p: np.pad(p[24:-24], ((24, 24), (0, 0)), constant_values=255),
 }
 
 
@@ -54,6 +72,21 @@ def test_a_changed_copy_is_found_and_no_other(tmp_path: Path, change) -> None:
     }
     assert pairs == {("3.png", "changed.png")}
     assert not found.pairs.exact.any()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS.values(), ids=OVERLAYS)
+def test_what_is_drawn_into_all_images_makes_no_copies_and_hides_none(tmp_path: Path, overlay) -> None:
+    for seed in range(12):
+        dim = 127 + 0.4 * (picture(seed) - 127)
+        save(overlay(dim), tmp_path / f"normal/{seed}.png")
+    save(overlay(120 + 0.3 * (picture(3) - 127)), tmp_path / "unlabeled/contrast.png")
+
+    found = audit_cohort(Cohort.from_folders(normal=tmp_path / "normal", unlabeled=tmp_path / "unlabeled"))
+
+    pairs = zip(found.pairs.first, found.pairs.second, strict=True)
+    assert [(Path(found.paths[one]).name, Path(found.paths[other]).name) for one, other in pairs] == [
+        ("3.png", "contrast.png")
+    ]
 
 
 def test_the_same_pixels_in_another_file_format_are_exact_and_leaks_are_named(tmp_path: Path) -> None:
