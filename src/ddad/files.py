@@ -8,6 +8,7 @@ import mmap
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +164,23 @@ def output_file(file: Path, option: str) -> None:
             raise OutputError(f"{file}: is a folder. Give {option} the name of a file.")
         if not file.parent.is_dir():
             raise OutputError(f"{file}: there is no folder {file.parent}. Make it, or choose another {option}.")
+
+
+def new_file(file: Path, option: str, *, overwrite: bool) -> None:
+    """Check, before any work, that a file can be written and takes no other's place.
+
+    Args:
+        file: the file to write.
+        option: of the command line that names it, for messages.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        OutputError: a file is there, or the place is none that a file can be written to.
+    """
+    output_file(file, option)
+    with writing_to(file), tempfile.TemporaryFile(dir=file.parent):  # only an attempt tells
+        if file.exists() and not overwrite:
+            raise OutputError(f"{file}: exists already. Choose another {option}, or pass --overwrite to replace it.")
 
 
 def keep_others_file(file: Path, option: str, *, ours: bytes, kind: str, overwrite: bool) -> None:

@@ -147,8 +147,37 @@ def test_the_page_shows_pairs_and_runs_nothing(folder, monkeypatch, capsys) -> N
     assert content.count('src="data:image/webp;base64,') == 2 * (6 + 2)
     assert "<script" not in content
     assert "AUC 1.000" in content
-    page.write_text("mine")
-    assert run_cli(monkeypatch, capsys, "audit", "--data", folder, "--out", page).code == 1
+
+
+def test_a_page_that_is_there_stays_without_overwrite(folder, monkeypatch, capsys) -> None:
+    few = ("audit", "--normal", folder / "few", "--out", folder / "audit.html")
+    write_images(folder / "few", 2, size=32)
+    assert run_cli(monkeypatch, capsys, *few).code == 0
+
+    refused = run_cli(monkeypatch, capsys, *few)
+
+    assert refused.code == 1
+    assert "--out, or pass --overwrite" in refused.err
+    assert run_cli(monkeypatch, capsys, *few, "--overwrite").code == 0
+
+
+def test_images_that_are_all_alike_are_named_so_and_make_no_split(tmp_path: Path, monkeypatch, capsys) -> None:
+    for part, count in (("n", 12), ("t", 4)):
+        for number in range(count):
+            noise = np.random.default_rng([count, number]).normal(0, 4, (160, 160))
+            save(picture(0) + noise, tmp_path / part / f"{part}{number}.png")
+    file = tmp_path / "fresh.json"
+
+    outcome = run_cli(
+        monkeypatch, capsys, "audit", "--normal", tmp_path / "n", "--test-normal", tmp_path / "t",
+        "--write-split", file,
+    )  # fmt: skip
+
+    assert outcome.code == 1
+    assert "Groups of copies in both training and test: 1" in outcome.out
+    assert "16 of 16 different ones chain into one group" in outcome.err
+    assert "test.0 with 0 of 4 images" in outcome.err
+    assert not file.exists()
 
 
 def test_every_pair_of_the_page_is_a_step(folder: Path) -> None:
@@ -174,7 +203,7 @@ def test_patients_in_training_and_test_are_found_and_dealt_to_one_side(tmp_path:
     assert outcome.json["groups"]["patients_in_training_and_test"] == 1
     assert outcome.json["groups"]["copies_in_training_and_test"] == 0
     assert outcome.json["found"]["copies"]
-    assert "<div><dd>1</dd><dt>groups (patients) in both training and test</dt></div>" in page.read_text()
+    assert "<div><dd>1</dd><dt>group (patient) in both training and test</dt></div>" in page.read_text()
     written = json.loads(file.read_text())
     sides = [{places[f"{Path(name).parent.name}/{Path(name).stem}"] for name in written[key]["0"]} for key in written]
     assert not sides[0] & sides[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ PARTS = ("normal", "unlabeled", "abnormal", "test normal", "test abnormal", "tes
 """Parts of a cohort, in the order in which they are reported."""
 
 _EXAMPLES = 10
+_ALIKE = 0.5
+_FEWEST_ALIKE = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Audit:
         mixed_groups: how many groups of the cohort, such as patients, are in both the normal and the unlabeled images.
         shortcuts: trivial features and how well they separate.
         memorisation: what remembering the training normals is worth.
-        notes: what was noted while the cohort was read.
+        notes: what was noted while the cohort was read; and whether its images are too alike to tell copies.
     """
 
     name: str
@@ -147,7 +150,7 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
         mixed_groups=_shared(own_groups, names == "normal", names == "unlabeled"),
         shortcuts=shortcuts,
         memorisation=memorisation,
-        notes=cohort.notes,
+        notes=(*cohort.notes, *_alike(looks, copy_groups)),
     )
 
 
@@ -158,6 +161,18 @@ def part_of(role: str, label: Any) -> str:
     if pd.isna(label):
         return PARTS[-1]
     return "test abnormal" if label == 1 else "test normal"
+
+
+def _alike(looks: Sequence[Look], copy_groups: Indices) -> list[str]:
+    """Note if copies chain through more than half of the pictures that differ."""
+    _, different = np.unique([look.pixel_digest for look in looks], return_index=True)
+    largest = int(np.bincount(copy_groups[different]).max())
+    if largest < _FEWEST_ALIKE or largest <= _ALIKE * len(different):
+        return []
+    return [
+        f"the images are so alike that near copies cannot be told from others: {largest} of {len(different)} different "
+        "ones chain into one group. Look at pairs on the page of --out before you believe how many copies there are."
+    ]
 
 
 def _shared(groups: Indices, one: np.typing.NDArray[np.bool_], other: np.typing.NDArray[np.bool_]) -> int:

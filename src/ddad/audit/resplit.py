@@ -11,6 +11,7 @@ import numpy as np
 
 from ddad.audit.audit import Audit
 from ddad.cohorts.benchmark_folder import LISTS, read_split
+from ddad.errors import CohortError
 from ddad.files import write_atomically
 
 _UNKNOWN = "train.unlabeled"
@@ -21,6 +22,8 @@ _FROM_PART = {
     "test normal": "test.0",
     "test abnormal": "test.1",
 }
+_LEFT = 0.5
+"""Share of its images that a list must at least keep."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,16 @@ class Resplit:
         """Write the JSON file.
 
         Raises:
+            CohortError: a list lost more than half of its images, because too many belong together.
             OutputError: the disk is full or the place may not be written to.
         """
+        lost = [key for key, names in self.lists.items() if len(names) < _LEFT * self.before[key]]
+        if lost:
+            counts = ", ".join(f"{key} with {len(self.lists[key])} of {self.before[key]} images" for key in lost)
+            raise CohortError(
+                f"{file}: not written, because too many images belong together: a split without leaks would leave "
+                f"{counts}. Look at the copies on the page of --out, and remove copies or add other images."
+            )
         content = {
             "train": {
                 "0": self.lists["train.0"],

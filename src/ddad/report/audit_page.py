@@ -13,12 +13,12 @@ from ddad import __version__
 from ddad.audit import DATE, Audit, CopyCount, Shortcut
 from ddad.audit.shortcuts import JOINT
 from ddad.errors import ImageError
-from ddad.files import write_atomically
+from ddad.files import new_file, write_atomically
 from ddad.images import read_image
 from ddad.progress import Progress, listener
 from ddad.report.charts import histogram
 from ddad.report.gallery import webp
-from ddad.report.page import check_target, own_template
+from ddad.report.page import own_template
 from ddad.report.source_image import visible_levels
 
 _PAIRS = 6
@@ -49,13 +49,13 @@ def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progr
     Args:
         audit: what was found.
         file: HTML file to write.
-        overwrite: whether a file that is there, and is no page of ours, may be replaced.
+        overwrite: whether a file that is there may be replaced.
         progress: told of every example.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file is there, or cannot be written.
     """
-    check_target(file, overwrite=overwrite)
+    new_file(file, "--out", overwrite=overwrite)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     examples, conflicts = _examples(audit, listener(progress))
     content = environment.from_string(own_template("audit.html.j2")).render(

@@ -51,10 +51,8 @@ def audit(
     """Find what would fool a detector: copies across roles, and shortcuts. Takes the same images as fit."""
     from ddad.audit import audit_cohort, leak_free_split, source_lists
     from ddad.cli.terminal import say, terminal_progress
-    from ddad.errors import OutputError
-    from ddad.files import output_file
+    from ddad.files import new_file
     from ddad.report.audit_page import write_audit_page
-    from ddad.report.page import check_target
 
     with terminal_progress() as progress:
         cohort = options.build_cohort(
@@ -72,12 +70,9 @@ def audit(
             allow_torn=True,
             progress=progress,
         )
-        if out is not None:
-            check_target(out, overwrite=overwrite)
-        if write_split is not None:
-            output_file(write_split, "--write-split")
-            if write_split.exists() and not overwrite:
-                raise OutputError(f"{write_split}: exists already. Choose another --write-split, or pass --overwrite.")
+        for file, option in ((out, "--out"), (write_split, "--write-split")):
+            if file is not None:
+                new_file(file, option, overwrite=overwrite)
         found = audit_cohort(cohort, workers=workers, progress=progress)
         if out is not None:
             write_audit_page(found, out, overwrite=overwrite, progress=progress)
@@ -85,10 +80,8 @@ def audit(
     if write_split is not None:
         images = None if data is None else data / "images"
         dealt = leak_free_split(found, source_lists(found, data, split), images)
-        dealt.write(write_split)
         after = {key: len(names) for key, names in dealt.lists.items()}
         content["split"] = {"file": str(write_split), "before": dealt.before, "after": after}
-        say(f"{write_split}: {', '.join(f'{key} {after[key]} (was {dealt.before[key]})' for key in after)}")
     if as_json:
         print_json(content)
     else:
@@ -96,6 +89,9 @@ def audit(
     if out is not None:
         say(f"{out}: open it in a browser. It holds pictures and paths of the images: pass it on with the same care.")
     warn(found.notes)
+    if write_split is not None:
+        dealt.write(write_split)
+        say(f"{write_split}: {', '.join(f'{key} {after[key]} (was {dealt.before[key]})' for key in after)}")
     met = {"copies": found.leaks, "shortcuts": found.has_shortcuts}
     failed = [name for name in fail_on or [] if met[name]]
     if failed:
