@@ -16,7 +16,8 @@ from support import RecordedProgress
 RNG = np.random.default_rng(0)
 BASE = {
     **dict.fromkeys(("width", "height"), 100.0),
-    **{"aspect": 1.0, "file size": 5000.0, "bit depth": 8.0, "border brightness": 0.0, "DICOM date": np.nan},
+    **{"aspect": 1.0, "file size": 5000.0, "bit depth": 8.0, "border brightness": 0.0},
+    **{"DICOM date": np.nan, "DICOM date given": 0.0},
     **{"file type": "png", "colour mode": "grey", "DICOM maker": "", "DICOM model": ""},
 }
 
@@ -150,3 +151,38 @@ def test_each_feature_is_a_step_and_classifiers_have_one_thread(monkeypatch: pyt
     (task,) = progress.tasks
     assert task.done == task.total == len(NUMBERS) + len(CATEGORIES) + 1
     assert set(threads) == {1}
+
+
+def test_a_perfect_shortcut_of_a_part_of_the_pile_is_noted() -> None:
+    looks = [
+        look(seed, **{"file type": "png" if seed >= 170 else "jpeg", "width": 99.0 if seed >= 170 else 100.0})
+        for seed in range(200)
+    ]
+
+    found = {s.feature: s for s in find_shortcuts(looks, ["normal"] * 100 + ["unlabeled"] * 100, np.arange(200))}
+
+    for feature in ("file type", "width"):
+        assert not found[feature].strong
+        assert found[feature].note == "weak, 30% of unlabeled set apart"
+        assert found[feature].to_json()["apart"] == pytest.approx(0.3)
+        assert found[feature].to_json()["apart_in"] == "unlabeled"
+    assert found["brightness"].apart == 0
+    assert found["brightness"].apart_in == ""
+
+
+def test_few_images_and_words_of_their_own_are_not_set_apart() -> None:
+    looks = [look(seed, **{"DICOM model": f"serial number {seed}", "width": 100.0 + (seed < 5)}) for seed in range(40)]
+
+    found = {s.feature: s for s in find_shortcuts(looks, ["normal", "unlabeled"] * 20, np.arange(40))}
+
+    assert found["DICOM model"].apart == 0
+    assert found["width"].apart == 0
+
+
+@pytest.mark.parametrize("given", [{"DICOM date given": 1.0, "DICOM date": 730000.0}, {"DICOM maker": "one"}])
+def test_what_only_one_side_has_in_its_header_is_a_shortcut(given: dict[str, float | str]) -> None:
+    looks = [look(seed, **given if seed < 40 else {}) for seed in range(80)]
+
+    found = {s.feature: s for s in find_shortcuts(looks, ["normal"] * 40 + ["unlabeled"] * 40, np.arange(80))}
+
+    assert found[next(iter(given))].strong

@@ -14,6 +14,7 @@ import pytest
 from test_copies import picture, save
 
 from ddad.audit import DATE, audit_cohort
+from ddad.audit.look import DATE_GIVEN
 from ddad.cohorts import Cohort, SkippedImage
 from ddad.report.audit_page import write_audit_page
 from support import RecordedProgress, run_cli, write_images, write_slice
@@ -255,6 +256,20 @@ def test_the_day_of_an_image_is_used_and_not_shown(tmp_path: Path) -> None:
     assert DATE in page
     for year in (2020, 2023):
         assert str(date(year, 1, 1).toordinal())[:4] not in page
+
+
+def test_a_day_that_only_one_side_has_is_a_shortcut(tmp_path: Path) -> None:
+    for part in "nu":
+        for number in range(1, 25):
+            data = pydicom.dcmread(write_slice(tmp_path / part / f"{part}{number}.dcm", f"{part}{number}", None))
+            if part == "n":
+                data.AcquisitionDate = f"202001{number:02}"
+            data.save_as(data.filename)
+
+    audit = audit_cohort(Cohort.from_folders(normal=tmp_path / "n", unlabeled=tmp_path / "u"))
+
+    (found,) = [one for one in audit.shortcuts if one.feature == DATE_GIVEN]
+    assert (found.auc, found.higher_in, found.note) == (1.0, "normal", "strong, 100% of unlabeled set apart")
 
 
 def test_an_anomaly_rate_takes_the_first_unlabeled_names(folder, monkeypatch, capsys) -> None:

@@ -255,7 +255,7 @@ def _fine(pictures: NDArray[np.uint8], crop: tuple[float, float, float], side: i
 
 
 def _evened(fine: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take away from pictures (N, H, W) what a frame has: the same along rows and columns, or stronger than the rest."""
+    """Take away from pictures (N, H, W) what frames have: what rows and columns share, and strength."""
     fine = fine - np.median(fine, axis=2, keepdims=True)
     fine = fine - np.median(fine, axis=1, keepdims=True)
     squashed: NDArray[np.float32] = np.tanh(fine / _STRONG)

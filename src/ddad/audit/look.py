@@ -18,10 +18,14 @@ THUMBNAIL = 64
 DATE = "DICOM date"
 """The day of the acquisition, which may be used and not shown."""
 
+DATE_GIVEN = "DICOM date given"
+"""1 for an image with a day of the acquisition, else 0."""
+
 NUMBERS = (
     *("width", "height", "aspect", "file size", "bit depth"),
     *("brightness", "contrast", "sharpness", "border brightness", "dark share"),
     DATE,
+    DATE_GIVEN,
 )
 """Features that are numbers."""
 
@@ -90,6 +94,7 @@ def _features(image: MedicalImage, grey: NDArray[np.float32], size: int, taken: 
         "border brightness": around,
         "dark share": float((grey <= _DARK).mean()),
         DATE: taken.day,
+        DATE_GIVEN: float(not np.isnan(taken.day)),
         "file type": image.file_format,
         "colour mode": _colour_mode(image),
         "DICOM maker": taken.maker,

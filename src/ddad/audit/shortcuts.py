@@ -23,7 +23,10 @@ from ddad.evaluation.intervals import Interval
 from ddad.progress import Progress, Task, listener
 
 SHORTCUT_AUC = 0.7
-"""A feature is a shortcut if the lower end of its AUC's interval reaches this."""
+"""A feature is a strong shortcut if the lower end of its AUC's interval reaches this."""
+
+APART = 0.1
+"""Share of a group that a feature must set apart from all of the other to be noted."""
 
 COMPARED = (("normal", "unlabeled"), ("normal", "abnormal"), ("test normal", "test abnormal"))
 """Parts of a cohort that are compared."""
@@ -34,6 +37,7 @@ JOINT = "all of them"
 _FOLDS = 5
 _FEWEST = 10
 _SIDE = 32
+_CHANCE = 0.001
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Shortcut:
         low: lower end of the 95 % interval: DeLong's, between groups of images that belong together.
         high: upper end.
         higher_in: the group where the feature is larger; empty for features of words and `all of them`.
+        apart: share of a group that has a word, or values beyond all values, that no image of the other has; 0 where
+            that is less than `APART`, or may be by chance. However few images it is, they give themselves away.
+        apart_in: that group; empty if there is none.
     """
 
     comparison: str
@@ -55,11 +62,25 @@ class Shortcut:
     low: float
     high: float
     higher_in: str
+    apart: float = 0.0
+    apart_in: str = ""
 
     @property
     def strong(self) -> bool:
         """Whether the feature alone would pass for a detector."""
         return self.low >= SHORTCUT_AUC
+
+    @property
+    def weak(self) -> bool:
+        """Whether it separates better than chance, and is not strong."""
+        return 0.5 < self.low < SHORTCUT_AUC
+
+    @property
+    def note(self) -> str:
+        """What a user is told of it, in a few words; empty if there is nothing to tell."""
+        level = "strong" if self.strong else "weak" if self.weak else ""
+        told = f"{self.apart:.0%} of {self.apart_in} set apart" if self.apart else ""
+        return ", ".join(filter(None, (level, told)))
 
     def to_json(self) -> dict[str, Any]:
         """Return all, the interval as a list."""
@@ -70,6 +91,9 @@ class Shortcut:
             "interval": [self.low, self.high],
             "higher_in": self.higher_in,
             "strong": self.strong,
+            "weak": self.weak,
+            "apart": self.apart,
+            "apart_in": self.apart_in,
         }
 
 
@@ -176,24 +200,30 @@ def _measured(
 ) -> list[Shortcut]:
     first, second = sides
     comparison = f"{first} against {second}"
+
+    def shortcut(feature: str, interval: Interval, values: NDArray[Any], higher_in: str = "") -> Shortcut:
+        apart, side = _set_apart(values, labels, groups, words=feature in CATEGORIES)
+        apart_in = sides[side] if apart else ""
+        return Shortcut(comparison, feature, interval.estimate, interval.low, interval.high, higher_in, apart, apart_in)
+
     found = []
     for feature in (*NUMBERS, *CATEGORIES):
         task.advance(note=feature)
         values = table[feature]
-        if feature.startswith("DICOM") and (values.isna() | (values == "")).all():
+        if feature.startswith("DICOM") and (values.isna() | values.isin(["", 0.0])).all():
             continue
         higher_in = ""
         if values.nunique(dropna=False) < 2:
             interval = Interval(0.5, 0.5, 0.5)
         elif feature in CATEGORIES:
             words = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
-            interval = _cross_validated(words, values.to_frame(), labels, groups)
+            interval = delong_interval(labels, _cross_validated(words, values.to_frame(), labels, groups), groups)
         else:
             interval = delong_interval(labels, values.fillna(values.median()).to_numpy(float), groups)
             higher_in = second if interval.estimate >= 0.5 else first
             if interval.estimate < 0.5:
                 interval = Interval(1 - interval.estimate, 1 - interval.high, 1 - interval.low)
-        found.append(Shortcut(comparison, feature, interval.estimate, interval.low, interval.high, higher_in))
+        found.append(shortcut(feature, interval, values.to_numpy(), higher_in))
     found.sort(key=lambda shortcut: -shortcut.auc)
     task.advance(note=JOINT)
     columns = table.loc[:, table.nunique() > 1].copy()
@@ -204,12 +234,38 @@ def _measured(
     # A leaf of the usual 20 images would leave few images undivided.
     leaf = int(np.clip(len(columns) // 20, 2, 20))
     small = HistGradientBoostingClassifier(max_depth=3, max_iter=100, min_samples_leaf=leaf, random_state=0)
-    joint = _cross_validated(small, columns.astype(float), labels, groups)
-    return [Shortcut(comparison, JOINT, joint.estimate, joint.low, joint.high, ""), *found]
+    scores = _cross_validated(small, columns.astype(float), labels, groups)
+    return [shortcut(JOINT, delong_interval(labels, scores, groups), scores), *found]
 
 
-def _cross_validated(model: Any, columns: pd.DataFrame, labels: Indices, groups: Indices) -> Interval:
-    """Return the AUC of a classifier on images that it has not seen, nor copies of them."""
+def _set_apart(values: NDArray[Any], labels: Indices, groups: Indices, *, words: bool) -> tuple[float, int]:
+    """Return the largest share of a side, and which, whose values (N,) give it away.
+
+    Numbers do beyond all numbers of the other side, words where the other side has none of them; but not so few groups
+    that it may be by chance.
+    """
+    best = 0.0, 0
+    for side in (0, 1):
+        own, other = labels == side, labels != side
+        if words:
+            alone = [values == word for word in np.setdiff1d(values[own], values[other])]
+        elif np.isnan(values[other]).all():
+            alone = []
+        else:
+            alone = [values > np.nanmax(values[other]), values < np.nanmin(values[other])]
+        expected = len(np.unique(groups[own])) / len(np.unique(groups))
+        # Drawn by chance, so many groups would seldom all be of this side.
+        shares = [mask[own].mean() for mask in alone if expected ** len(np.unique(groups[own & mask])) < _CHANCE]
+        # Of numbers, the high end or the low one; of words, all together.
+        share = float(sum(shares)) if words else float(max(shares, default=0.0))
+        best = max(best, (share, side))
+    return best if best[0] >= APART else (0.0, 0)
+
+
+def _cross_validated(model: Any, columns: pd.DataFrame, labels: Indices, groups: Indices) -> NDArray[np.float64]:
+    """Return the scores of a classifier of images that it has not seen, nor copies of them."""
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
-    scores = cross_val_predict(model, columns, labels, groups=groups, cv=folds, method="decision_function")
-    return delong_interval(labels, scores, groups)
+    scores: NDArray[np.float64] = cross_val_predict(
+        model, columns, labels, groups=groups, cv=folds, method="decision_function"
+    )
+    return scores

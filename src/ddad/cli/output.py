@@ -93,11 +93,13 @@ def print_audit(audit: Audit) -> None:
         table.add_column("AUC", justify="right")
         table.add_column("95 % interval", justify="right")
         table.add_column("higher in")
+        table.add_column("note")
         for shortcut in audit.shortcuts:
             if shortcut.comparison == comparison:
                 interval = f"{shortcut.low:.3f} – {shortcut.high:.3f}"
                 style = "bold" if shortcut.strong else None
-                table.add_row(shortcut.feature, f"{shortcut.auc:.3f}", interval, shortcut.higher_in, style=style)
+                words = shortcut.feature, f"{shortcut.auc:.3f}", interval, shortcut.higher_in, shortcut.note
+                table.add_row(*words, style=style)
         console.print(table)
     if audit.memorisation is not None:
         probe, rest = audit.memorisation.everything, audit.memorisation.without_copies
