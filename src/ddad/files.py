@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -127,6 +127,25 @@ def output_folder(folder: str | Path, *, overwrite: bool, apart_from: Iterable[s
                     f"{folder}: was not written by ddad, so --overwrite does not replace it. Choose another name."
                 )
     return resolved
+
+
+@contextmanager
+def folder_for(folder: Path) -> Iterator[None]:
+    """Make a folder, if it is not there, for files that the block writes; a block that fails leaves no empty one.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    new = [place for place in (folder, *folder.parents) if not is_there(place)]
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # one that holds something stays
+            for place in new:
+                place.rmdir()
+        raise
 
 
 def spare(folders: Iterable[Path], outputs: Iterable[Path | None]) -> None:

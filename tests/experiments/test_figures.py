@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 import ddad
 from ddad import Cohort, Recipe
 from ddad.cohorts.phantom_cohort import write_phantom
-from ddad.errors import CohortError, OutputError
+from ddad.errors import OutputError
 from ddad.experiments import score_maps
 from ddad.experiments.histograms import Histogram, distinct_names, draw_histograms, histogram, write_histograms
-from ddad.experiments.score_maps import Shown, choose_images, write_score_maps
+from ddad.experiments.score_maps import Shown, images_to_draw, write_score_maps
 from ddad.experiments.score_maps import draw_score_maps as draw
 from support import random_images, run_cli, tiny_recipe
 
@@ -119,35 +122,102 @@ def test_runs_of_several_settings_become_figures_that_say_which(tmp_path: Path) 
     ]
 
 
-def test_score_maps_of_a_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    phantom = tmp_path / "phantom"
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("figures") / "phantom"
     write_phantom(
-        phantom, normals=10, unlabeled_normals=2, unlabeled_abnormals=2, test_normals=2, test_abnormals=3, size=48
+        folder, normals=10, unlabeled_normals=2, unlabeled_abnormals=2, test_normals=2, test_abnormals=4, size=48
     )
-    cohort = Cohort.from_manifest(phantom / "manifest.csv")
-    model = ddad.fit(cohort, tiny_recipe(), workers=0, out=tmp_path / "model", device="cpu")
-    written = write_score_maps(model, cohort, tmp_path, count=4, seed=1)
-    assert [path.name for path in written] == ["score-maps.pdf", "score-maps.svg", "score-maps.png"]
-    text = written[1].read_text()
-    assert all(title in text for title in ("Rec.", "A_intra", "A_inter", "R_dual", "abnormal"))
-    with Image.open(written[2]) as picture:
-        assert picture.size[0] > 1500
-    chosen = choose_images(cohort, 4, seed=1)
-    assert chosen == choose_images(cohort, 4, seed=1)
-    labels = [path in cohort.paths("test", 1) for path in chosen]
-    assert labels == [True, True, True, False]
-    with pytest.raises(CohortError, match="6 test images with label 1"):
-        choose_images(cohort, 8)
+    return folder
 
+
+@pytest.fixture(scope="module")
+def model(phantom: Path) -> Path:
+    cohort = Cohort.from_manifest(phantom / "manifest.csv")
+    ddad.fit(cohort, tiny_recipe(), workers=0, out=phantom.parent / "model", device="cpu")
+    return phantom.parent / "model"
+
+
+def test_score_maps_of_a_model(model: Path, phantom: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     done = run_cli(
-        monkeypatch, capsys, "figures", "--model", tmp_path / "model", "--manifest", phantom / "manifest.csv",
-        "--images", 2, "--out", tmp_path / "figures", "--json",
+        monkeypatch, capsys, "figures", "--model", model, "--manifest", phantom / "manifest.csv", "--out", tmp_path,
+        "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert [Path(path).name for path in done.json["figures"]] == [path.name for path in written]
+    assert done.json["skipped"] == []
+    assert [Path(path).name for path in done.json["figures"]] == [
+        "score-maps.pdf", "score-maps.svg", "score-maps.png"
+    ]  # fmt: skip
+    text = (tmp_path / "score-maps.svg").read_text()
+    assert all(title in text for title in ("Rec.", "A_intra", "A_inter", "R_dual"))
+    assert (text.count(">abnormal<"), text.count(">normal<")) == (3, 1)
+    with Image.open(tmp_path / "score-maps.png") as picture:
+        assert picture.size[0] > 1500
     assert run_cli(monkeypatch, capsys, "figures").code == 1
+
+
+def test_in_place_of_an_image_that_cannot_be_drawn_another_one_is(
+    model: Path, phantom: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    shutil.copytree(phantom, tmp_path / "phantom")
+    table = pd.read_csv(tmp_path / "phantom" / "manifest.csv")
+    damaged, *_ = table.loc[(table["role"] == "test") & (table["label"] == 1), "path"]
+    (tmp_path / "phantom" / damaged).write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    drawn: list[str] = []
+    monkeypatch.setattr(
+        score_maps, "draw_score_maps", lambda shown, _: drawn.extend(one.finding.path for one in shown) or Figure()
+    )
+    figures = ["figures", "--model", model, "--manifest", tmp_path / "phantom" / "manifest.csv", "--json"]
+    seeds_that_drew_it = 0
+    for seed in range(4):
+        done = run_cli(monkeypatch, capsys, *figures, "--seed", seed, "--out", tmp_path / "f")
+        assert done.code in (0, 3), done.err
+        assert len(drawn) == len(set(drawn)) == 4
+        drawn.clear()
+        assert [Path(path).name for path, _ in done.json["skipped"]] == [Path(damaged).name] * (done.code == 3)
+        seeds_that_drew_it += done.code == 3
+    assert seeds_that_drew_it
+
+    mask, *_ = table.loc[(table["role"] == "test") & (table["label"] == 1), "mask"][1:]
+    (tmp_path / "phantom" / mask).write_bytes(b"")
+    done = run_cli(monkeypatch, capsys, *figures, "--images", 5, "--out", tmp_path / "f")
+    assert done.code == 3
+    assert "Files skipped: 2\n" in done.err
+    assert f"its mask {tmp_path / 'phantom' / mask}" in done.err
+    assert len(drawn) == 3  # what is left of four abnormal images and one normal
+
+
+def test_too_many_images_are_told_and_leave_nothing(
+    model: Path, phantom: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    cohort = Cohort.from_manifest(phantom / "manifest.csv")
+    assert images_to_draw(cohort, 5) == {1: 4, 0: 1}
+    (tmp_path / "there").mkdir()
+    for out in ("there", "new/figures"):
+        done = run_cli(
+            monkeypatch, capsys, "figures", "--model", model, "--manifest", phantom / "manifest.csv",
+            "--images", 39, "--out", tmp_path / out,
+        )  # fmt: skip
+        assert done.code == 1
+        assert "--images 39: takes 30 abnormal and 9 normal test images, and there are 4 and 2" in done.err
+        assert "Give 5 or fewer." in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_many_images_take_several_figures_that_each_fit_on_a_page(
+    model: Path, phantom: Path, tmp_path: Path, monkeypatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(
+        score_maps, "draw_score_maps", lambda shown, scales: drawn.append(draw(shown, scales)) or Figure()
+    )
+    cohort = Cohort.from_manifest(phantom / "manifest.csv")
+    written = write_score_maps(ddad.Model.load(model), cohort, tmp_path, count=5, on_skipped=[].append)
+    assert [path.name for path in written if path.suffix == ".png"] == ["score-maps-1.png", "score-maps-2.png"]
+    assert [axes.get_ylabel() for figure in drawn for axes in figure.axes if "normal" in axes.get_ylabel()] == [
+        *["abnormal"] * 4, "normal"
+    ]  # fmt: skip
+    assert all(figure.get_size_inches()[1] < 10.5 for figure in drawn)
 
 
 def test_folders_of_one_name_are_told_apart_by_their_parents(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -175,7 +245,7 @@ def test_a_model_without_unlabeled_images_shows_its_main_score_and_the_intensiti
     drawn: list[Shown] = []
     monkeypatch.setattr(score_maps, "draw_score_maps", lambda shown, scales: drawn.extend(shown) or draw(shown, scales))
 
-    (_, text, _) = write_score_maps(model, cohort, tmp_path, count=3)
+    (_, text, _) = write_score_maps(model, cohort, tmp_path, count=3, on_skipped=[].append)
 
     assert "R_intra" in text.read_text()
     assert all(shown.picture.max() == 1 for shown in drawn)

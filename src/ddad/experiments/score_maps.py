@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
-from ddad.cohorts import Cohort, Role, read_mask
+from ddad.cohorts import Cohort, Role, SkippedImage, read_mask
 from ddad.errors import CohortError, ImageError
 from ddad.experiments import drawing
 from ddad.experiments.published import SCORE_TITLES
@@ -23,7 +23,9 @@ from ddad.model import Finding, Model
 from ddad.training.device import DeviceName
 
 _MAPS = ("rec", "a_intra", "a_inter", "r_dual")  # those of Fig. 7; the main score is drawn, too
-_ROW_INCHES = 1.3
+_ROW_INCHES = 1.2
+_MOST_IMAGES = 4
+"""In one figure, so that it fits on a page of A4."""
 
 
 @dataclass(frozen=True)
@@ -43,29 +45,40 @@ class Shown:
     label: int
 
 
-def choose_images(cohort: Cohort, count: int, seed: int = 0) -> list[Path]:
-    """Draw test images by chance, three abnormal ones for each normal one, abnormal ones first.
+def images_to_draw(cohort: Cohort, count: int) -> dict[int, int]:
+    """Say how many test images of each label are drawn, abnormal ones first: three of them for each normal one.
 
     Raises:
         CohortError: there are not so many test images.
     """
-    chosen: list[Path] = []
-    normal = count // 4
-    for label, number in ((1, count - normal), (0, normal)):
-        paths = cohort.paths(Role.TEST, label)
-        if len(paths) < number:
-            raise CohortError(
-                f"{cohort.name}: {number} test images with label {label} to be drawn, {len(paths)} are there."
-            )
-        order = np.random.default_rng([seed, label]).permutation(len(paths))[:number]
-        chosen += [paths[index] for index in order]
-    return chosen
+    there = {label: len(cohort.paths(Role.TEST, label)) for label in (1, 0)}
+    wanted = _shares(count)
+    if any(wanted[label] > there[label] for label in wanted):
+        most = max((n for n in range(1, count) if all(_shares(n)[label] <= there[label] for label in there)), default=0)
+        raise CohortError(
+            f"--images {count}: takes {wanted[1]} abnormal and {wanted[0]} normal test images, and there are "
+            f"{there[1]} and {there[0]}. {f'Give {most} or fewer.' if most else 'Give abnormal test images.'}"
+        )
+    return wanted
+
+
+def _shares(count: int) -> dict[int, int]:
+    return {1: count - count // 4, 0: count // 4}
 
 
 def write_score_maps(
-    model: Model, cohort: Cohort, out: Path, *, count: int = 4, seed: int = 0, device: DeviceName = "auto"
+    model: Model,
+    cohort: Cohort,
+    out: Path,
+    *,
+    count: int = 4,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    on_skipped: Callable[[SkippedImage], None],
 ) -> list[Path]:
-    """Score some test images, draw their maps, and write the figure `score-maps`.
+    """Score some test images, drawn by chance, and write the figure `score-maps` of them, or several.
+
+    In place of an image that cannot be read, or whose mask cannot, another one is drawn, as long as there are any.
 
     Args:
         model: with the scales of its maps.
@@ -74,33 +87,63 @@ def write_score_maps(
         count: how many images.
         seed: draws them.
         device: `auto`, `cpu` or `cuda`.
+        on_skipped: told of each image that could not be drawn.
 
     Raises:
-        CohortError: there are too few test images.
-        ImageError: a chosen image or its mask cannot be read, or the mask is of another shape.
+        CohortError: there are too few test images, or none can be used.
     """
-    paths = choose_images(cohort, count, seed)
-    labels = dict(zip(cohort.table["path"], cohort.table["label"], strict=True))
-    masks = dict(zip(cohort.table["path"], cohort.table["mask"], strict=True))
-
-    def refuse(skipped: object) -> None:
-        raise ImageError(getattr(skipped, "path", ""), getattr(skipped, "reason", ""))
-
-    shown = []
-    for finding in model.score_listed(paths, device=device, on_skipped=refuse):
-        mask = masks[finding.path]
-        shown.append(
-            Shown(
-                picture=normalise(read_image(finding.path), finding.preprocessing),
-                finding=finding,
-                mask=None if pd.isna(mask) else read_mask(mask, finding.source_size),
-                label=int(labels[finding.path]),
-            )
-        )
+    shown: list[Shown] = []
+    for label, number in images_to_draw(cohort, count).items():
+        shown += _usable(model, cohort, label, number, seed, device, on_skipped)
+    if not shown:
+        raise CohortError(f"{cohort.name}: none of the test images can be used. ddad inspect says what is wrong.")
     names = [name for name in (*_MAPS, model.detector.primary_score) if name in shown[0].finding.maps]
     names = list(dict.fromkeys(names)) or list(shown[0].finding.maps)
+    scales = {name: model.map_scale(name) for name in names}
+    count = -(-len(shown) // _MOST_IMAGES)
+    written = []
     with drawing.style():
-        return drawing.save(draw_score_maps(shown, {name: model.map_scale(name) for name in names}), out, "score-maps")
+        for number, places in enumerate(np.array_split(range(len(shown)), count), start=1):
+            stem = "score-maps" if count == 1 else f"score-maps-{number}"
+            written += drawing.save(draw_score_maps([shown[place] for place in places], scales), out, stem)
+    return written
+
+
+def _usable(
+    model: Model,
+    cohort: Cohort,
+    label: int,
+    number: int,
+    seed: int,
+    device: DeviceName,
+    on_skipped: Callable[[SkippedImage], None],
+) -> list[Shown]:
+    """Score test images of a label in an order drawn by the seed, until so many can be shown or none are left."""
+    there = cohort.of(Role.TEST, label)
+    mask_of = dict(zip(there["path"], there["mask"], strict=True))
+    left = [Path(there["path"].iloc[index]) for index in np.random.default_rng([seed, label]).permutation(len(there))]
+    shown: list[Shown] = []
+    while left and len(shown) < number:
+        taken, left = left[: number - len(shown)], left[number - len(shown) :]
+        for finding in model.score_listed(taken, device=device, on_skipped=on_skipped):
+            try:
+                shown.append(_shown(finding, mask_of[finding.path], label))
+            except ImageError as error:
+                on_skipped(SkippedImage(Path(finding.path), error.reason))
+    return shown
+
+
+def _shown(finding: Finding, mask: str | float | None, label: int) -> Shown:
+    """Read an image and its mask, if it has one.
+
+    Raises:
+        ImageError: one of them cannot be read, or the mask is of another shape.
+    """
+    try:
+        marked = None if pd.isna(mask) else read_mask(str(mask), finding.source_size)
+    except ImageError as error:
+        raise ImageError(finding.path, f"its mask {error}") from error
+    return Shown(normalise(read_image(finding.path), finding.preprocessing), finding, marked, label)
 
 
 def draw_score_maps(shown: Sequence[Shown], scales: dict[str, tuple[float, float]]) -> Figure:

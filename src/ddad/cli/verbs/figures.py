@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import print_json
+from ddad.cli.output import exit_if_skipped, print_json, say_blank
 from ddad.errors import SettingError
 
 
@@ -33,9 +33,11 @@ def figures(
 ) -> None:
     """Draw the paper's Fig. 6 from stored runs, and its Fig. 7 from a model and test images: PDF, SVG and PNG."""
     from ddad.cli.terminal import say
-    from ddad.errors import writing_to
+    from ddad.cohorts import SkippedImage
+    from ddad.cohorts.rows import described
     from ddad.experiments.histograms import distinct_names, write_histograms
     from ddad.experiments.score_maps import write_score_maps
+    from ddad.files import folder_for
     from ddad.model import Model
 
     if not results and model is None:
@@ -56,15 +58,20 @@ def figures(
             data=data,
             split=split,
         )
-    with writing_to(out):
-        out.mkdir(parents=True, exist_ok=True)
     folders = results or []
-    named = zip(folders, distinct_names(folders), strict=True)
-    written = [path for folder, name in named for path in write_histograms(folder, out, name)]
-    if model is not None and cohort is not None:
-        written += write_score_maps(Model.load(model), cohort, out, count=images, seed=seed, device=device)
+    skipped: list[SkippedImage] = []
+    with folder_for(out):
+        named = zip(folders, distinct_names(folders), strict=True)
+        written = [path for folder, name in named for path in write_histograms(folder, out, name)]
+        if model is not None and cohort is not None:
+            written += write_score_maps(
+                Model.load(model), cohort, out, count=images, seed=seed, device=device, on_skipped=skipped.append
+            )
+    lost = described(skipped)
     if as_json:
-        print_json({"figures": [str(path) for path in written]})
+        print_json({"figures": [str(path) for path in written], "skipped": lost["skipped"]})
     else:
         for path in written:
             say(str(path))
+    say_blank(len(lost["blank"]))
+    exit_if_skipped(lost["skipped"])
