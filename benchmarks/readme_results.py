@@ -49,7 +49,7 @@ def main() -> None:
         if file.exists():
             by_rate = pd.DataFrame(cells_in(file)).groupby("value")
             rows = pd.concat([summary(cells.to_dict("records")).assign(value=rate) for rate, cells in by_rate])
-            parts.append(f"**{title}**\n\n{to_markdown(sweep_table(in_order(rows), 'anomaly-rate'))}")
+            parts.append(f"**{title}**\n\n{to_markdown(sweep_table(in_order(rows, 'anomaly-rate'), 'anomaly-rate'))}")
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
     note = (

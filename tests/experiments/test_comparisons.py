@@ -10,7 +10,7 @@ from ddad.evaluation import delong_test
 from ddad.experiments.benchmark import write_results
 from ddad.experiments.comparisons import comparisons, pooled_scores, resampled
 from ddad.experiments.run import cells_of
-from ddad.experiments.tables import methods_table, scores_table, significance_table, summary
+from ddad.experiments.tables import constant_note, methods_table, scores_table, significance_table, summary
 from support import tiny_recipe
 
 LABELS = [0] * 60 + [1] * 60
@@ -151,6 +151,19 @@ def test_tables_are_marked_as_in_the_paper(records: list[dict[str, Any]]) -> Non
         ["R_intra", "60.5 ± 0.7"],
         ["R_dual", "**<ins>80.5 ± 0.7</ins>**"],
     ]
+
+
+def test_a_constant_score_has_a_dash_and_no_test(records: list[dict[str, Any]]) -> None:
+    for one in records[:2]:
+        one["scores"] |= dict.fromkeys(("a_intra", "r_intra"), [0.25] * len(LABELS))
+        for cell in one["cells"]:
+            cell["auc"] = 50.0 if cell["score"] in ("a_intra", "r_intra") else cell["auc"]
+    scores = pooled_scores(records)
+    rows = summary(cells_of(records), resampled(scores))
+    assert methods_table(rows).set_index("Score").loc["R_intra", ["AUC", "AP"]].tolist() == ["–", "–"]
+    assert [text for _, text in scores_table(rows).to_numpy().tolist()].count("–") == 2
+    assert not (comparisons(scores, resampled(scores))[["first", "second"]] == "R_intra").any(axis=None)
+    assert constant_note(rows).startswith("\n–: constant, the same for every image: DDAD (AE-U) A_intra, DDAD (AE-U)")
 
 
 def test_figures_that_print_the_same_are_marked_alike(records: list[dict[str, Any]]) -> None:

@@ -16,8 +16,9 @@ import ddad
 from ddad.cohorts import Cohort, Role
 from ddad.cohorts.seen import pixel_digest
 from ddad.evaluation import image_metrics
-from ddad.experiments.evaluation import evaluate, write_evaluation
+from ddad.experiments.evaluation import Evaluation, evaluate, write_evaluation
 from ddad.experiments.score_maps import write_score_maps
+from ddad.experiments.tables import evaluation_table
 from support import tiny_recipe, write_images
 
 
@@ -163,3 +164,11 @@ def test_masks_of_another_shape_leave_out_pixel_metrics_alone(tmp_path: Path) ->
     )
     Image.fromarray(marked).save(tmp_path / "second.png")
     assert set(evaluate(stand_in(), Cohort.from_manifest(manifest)).pixels) == {"image"}
+
+
+def test_a_constant_score_has_dashes_in_the_table() -> None:
+    labels, scores = [0, 0, 1, 1], {"rec": [0.1, 0.4, 0.3, 0.9], "a_intra": [0.0] * 4}
+    metrics = {name: image_metrics(labels, values) for name, values in scores.items()}
+    table = evaluation_table(Evaluation(metrics, {}, list("abcd"), labels, scores)).set_index("score")
+    assert table.loc["a_intra"].tolist() == ["–", "–"]
+    assert table.loc["rec", "AUC"].startswith("75.0 [")

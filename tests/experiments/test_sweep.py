@@ -81,6 +81,9 @@ def test_a_method_that_does_not_read_what_is_varied_is_refused(tmp_path: Path) -
     for method in ("igd", "ganomaly", "normal-vs-unlabeled"):
         with pytest.raises(SettingError, match=rf"--methods {method}: .* reconstruction\.latent_size"):
             sweep_runs("latent-size", nowhere, tiny_recipe(), methods=["ae", method])
+    for method in ("ae", "fpi", "all"):
+        with pytest.raises(SettingError, match=r"not see unlabeled images.* Take .*ddad or normal-vs-unlabeled"):
+            sweep_runs("anomaly-rate", nowhere, tiny_recipe(), methods=["ddad", method])
     assert len(sweep_runs("latent-size", nowhere, tiny_recipe(), methods=["ddad+", "ae"], values=(4,), seeds=1)) == 2
 
 

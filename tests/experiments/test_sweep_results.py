@@ -117,22 +117,77 @@ def test_a_sweep_ends_in_a_table_and_a_plot(tmp_path: Path) -> None:
     records = run_grid([run for _, run in planned], tmp_path / "s", workers=0, device="cpu")
     table = write_sweep("members", [value for value, _ in planned], records, "ddad sweep", tmp_path / "s")
     lines = table.splitlines()
-    assert lines[0] == "| K, networks in each ensemble | R_dual | R_intra | A_inter | A_intra | Rec. |"
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["1", "2"]
+    assert (
+        lines[0] == "| K, networks in each ensemble | R_dual | R_intra | A_inter | A_intra | Rec. (ensemble) | Rec. |"
+    )
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [row[0] for row in cells] == ["1", "2"]
+    # Of one network the discrepancies within are 0; one network is what Rec. always is.
+    assert [column for column, cell in enumerate(cells[0]) if cell == "–"] == [2, 4]
+    assert cells[0][5] == cells[0][6] == cells[1][6]
+    assert "–" not in cells[1]
+    text = (tmp_path / "s" / "sweep.md").read_text(encoding="utf-8")
+    assert (
+        "–: constant, the same for every image: DDAD (AE-U) R_intra, DDAD (AE-U) A_intra. One network (K = 1)" in text
+    )
+    assert "a_intra, r_intra: constant, the same for every image; one network" in " ".join(records[0]["warnings"])
+    assert not any("constant" in warning for warning in records[1]["warnings"])
     assert {path.name for path in (tmp_path / "s").iterdir()} == {
         "runs", "sweep.csv", "sweep.md", "sweep.pdf", "sweep.svg", "sweep.png"
     }  # fmt: skip
     written = pd.read_csv(tmp_path / "s" / "sweep.csv")
     assert written["value"].tolist() == [1] * 6 + [2] * 6
+    assert written["score"][written["auc"].isna() & written["ap_low"].isna()].tolist() == ["a_intra", "r_intra"]
+
+
+def curves_of(names: dict[str, tuple[str, str | None]], auc: float = 80) -> pd.DataFrame:
+    """Rows as `in_order` returns them: by name of the curve, its method and backbone."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name, "curve": name.split(": ")[-1], "method": method, "backbone": backbone, "value": value,
+            "auc": auc + 10 * value, "auc_sd": 4.0,
+        }
+        for name, (method, backbone) in names.items()
+        for value in (0.0, 0.5, 1.0)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_each_backbone_has_a_panel_in_which_no_colour_repeats() -> None:
+    own: dict[str, tuple[str, str | None]] = {
+        f"{backbone}: {score}": ("ddad", backbone)
+        for backbone in ("ae", "ae-u")
+        for score in ("R_dual", "R_intra", "A_inter", "A_intra", "Rec.")
+    }
+    few: dict[str, tuple[str, str | None]] = {"DDAD+": ("ddad+", None)}
+    many: dict[str, tuple[str, str | None]] = {f"rival {number}": ("ae", None) for number in range(13)}
+    panels = draw_sweep(curves_of(own | few), "anomaly-rate").axes
+    assert [axes.get_title() for axes in panels] == ["DDAD (AE)", "DDAD (AE-U)"]
+    assert [len(axes.lines) for axes in panels] == [6, 6]
+    assert [line.get_label() for line in panels[1].lines][-2:] == ["Rec.", "DDAD+"]
+    several = draw_sweep(curves_of(own | many), "anomaly-rate").axes
+    assert [axes.get_title() for axes in several] == [
+        "DDAD (AE)", "DDAD (AE-U)", "other methods", "other methods, 2"
+    ]  # fmt: skip
+    assert [len(axes.lines) for axes in several] == [5, 5, 8, 5]
+    for axes in (*panels, *several):
+        assert len({line.get_color() for line in axes.lines}) == len(axes.lines)
+        assert axes.get_ylim() == axes.figure.axes[0].get_ylim()
+    (alone,) = draw_sweep(curves_of(few), "members").axes
+    assert alone.get_title() == ""
+
+
+def test_bands_stay_within_what_an_auc_can_be() -> None:
+    (axes,) = draw_sweep(curves_of({"DDAD+": ("ddad+", None)}, auc=89), "anomaly-rate").axes
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (85, 100)
 
 
 def test_the_plot_has_a_curve_for_each_method_with_its_means() -> None:
-    rows: list[dict[str, Any]] = [
-        {"name": name, "value": value, "auc": auc + 10 * value, "auc_sd": 1.0}
-        for name, auc in (("R_dual", 80), ("Normal vs unlabeled", 70))
-        for value in (0.0, 0.5, 1.0)
-    ]
-    (axes,) = draw_sweep(pd.DataFrame(rows), "anomaly-rate").axes
+    rows = curves_of({"R_dual": ("ddad", "ae"), "Normal vs unlabeled": ("normal-vs-unlabeled", None)})
+    rows.loc[rows["method"] != "ddad", "auc"] -= 10
+    (axes,) = draw_sweep(rows, "anomaly-rate").axes
     curves = {line.get_label(): line for line in axes.lines}
     assert list(curves) == ["R_dual", "Normal vs unlabeled"]
     assert list(curves["R_dual"].get_xdata()) == [0, 50, 100]

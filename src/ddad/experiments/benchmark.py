@@ -15,7 +15,14 @@ from ddad.experiments.comparisons import LEAST, Scores, comparisons, pooled_scor
 from ddad.experiments.origin import computed_by
 from ddad.experiments.published import METHOD_TITLES, Benchmark
 from ddad.experiments.run import cells_of, differs_from_published, own_settings
-from ddad.experiments.tables import methods_table, scores_table, significance_table, summary, to_markdown
+from ddad.experiments.tables import (
+    constant_note,
+    methods_table,
+    scores_table,
+    significance_table,
+    summary,
+    to_markdown,
+)
 from ddad.files import write_atomically
 from ddad.recipe import Recipe
 
@@ -79,7 +86,7 @@ Percent, mean ± standard deviation over seeds, of the model that training ends 
 interval of that mean over test images. Those of each run are in `results.csv`, the score of each image and the
 whole recipe in `runs/`.
 
-{tables}
+{tables}{constant_note(rows)}
 {_significance(scores, pairs)}
 {_origin(records, benchmark, command)}"""
     write_atomically(out / "results.csv", pd.DataFrame(cells).to_csv(index=False).encode())

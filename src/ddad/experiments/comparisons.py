@@ -85,7 +85,10 @@ class Scores(NamedTuple):
 
 
 def pooled_scores(records: Sequence[dict[str, Any]]) -> Scores:
-    """Collect the scores of stored runs, as far as they are of the same images as the first run's."""
+    """Collect the scores of stored runs, as far as they are of the same images as the first run's.
+
+    What gives every image the same score is left out.
+    """
     first = records[0]
     fits: dict[Contender, list[list[float]]] = defaultdict(list)
     left_out, groups = [], None
@@ -98,7 +101,9 @@ def pooled_scores(records: Sequence[dict[str, Any]]) -> Scores:
         groups = groups or record.get("groups")
         for score, values in record["scores"].items():
             fits[Contender(cell["method"], cell["backbone"], score)].append(values)
-    return Scores(first["labels"], {one: np.array(fits[one]) for one in in_order(fits)}, left_out, groups)
+    pooled = {one: np.array(fits[one]) for one in in_order(fits)}
+    varied = {one: values for one, values in pooled.items() if np.ptp(values, axis=1).any()}
+    return Scores(first["labels"], varied, left_out, groups)
 
 
 def resampled(scores: Scores) -> dict[Contender, dict[str, Resampled]]:

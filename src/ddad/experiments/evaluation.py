@@ -56,6 +56,10 @@ class Evaluation:
     model: dict[str, Any] = field(default_factory=dict)
     scoring: Compute | None = None
 
+    def constant(self) -> list[str]:
+        """Name the scores that are the same for every image: what is measured of them says nothing."""
+        return [name for name, values in self.scores.items() if len(set(values)) == 1]
+
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as plain numbers, without the single images."""
         return {
@@ -125,7 +129,7 @@ def evaluate(
     warnings += _seen_in_training(model, cohort, digests, progress)
     labels = [label_of[path] for path in scored_paths]
     groups = _shared_groups(cohort, scored_paths)
-    return Evaluation(
+    evaluation = Evaluation(
         images={name: image_metrics(labels, values, groups) for name, values in scores.items()},
         pixels={name: pixel_metrics(grids, values) for name, values in maps.items()},
         paths=scored_paths,
@@ -137,6 +141,11 @@ def evaluate(
         model=model.summary(),
         scoring=compute,
     )
+    if constant := evaluation.constant():
+        single = model.recipe.detector == "ddad" and model.recipe.reconstruction.members == 1
+        why = "; one network (reconstruction.members 1) has no discrepancy" if single else ""
+        evaluation.warnings.append(f"{', '.join(constant)}: constant, the same for every image{why}.")
+    return evaluation
 
 
 def labelled_test_paths(cohort: Cohort) -> dict[int, list[Path]]:

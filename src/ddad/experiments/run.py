@@ -21,6 +21,8 @@ from ddad.progress import Progress
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 
+_MEASURED = ("auc", "auc_low", "auc_high", "ap", "ap_low", "ap_high")
+
 
 def own_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that make a run unlike others of its preset, beyond its method, backbone and seed.
@@ -156,9 +158,18 @@ def in_words(record: dict[str, Any]) -> dict[str, str]:
 
 
 def cells_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the cells of all records: one for each method, backbone, score and seed."""
+    """Return the cells of all records: one for each method, backbone, score and seed.
+
+    A score that is the same for every image measures nothing: its figures are None.
+    """
     # Records of earlier versions do not have the memory.
-    return [cell | {"memory_mb": record.get("peak_memory_mb")} for record in records for cell in record["cells"]]
+    return [
+        cell
+        | (dict.fromkeys(_MEASURED) if cell["auc"] == 50 and len(set(record["scores"][cell["score"]])) == 1 else {})
+        | {"memory_mb": record.get("peak_memory_mb")}
+        for record in records
+        for cell in record["cells"]
+    ]
 
 
 def differs_from_published(record: dict[str, Any], benchmark: Benchmark, split: str) -> list[str]:

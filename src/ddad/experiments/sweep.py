@@ -10,6 +10,7 @@ from ddad.cohorts import Role
 from ddad.detectors import DETECTORS
 from ddad.errors import CohortError, SettingError
 from ddad.experiments.benchmark import benchmark_recipes
+from ddad.experiments.comparisons import Contender
 from ddad.experiments.grid import Run
 from ddad.experiments.setting import Setting
 from ddad.normals import MINIMUM_NORMALS
@@ -77,8 +78,7 @@ def sweep_runs(
     """
     sweep = SWEEPS[kind]
     recipes = benchmark_recipes(recipe, methods or sweep.methods, backbones, seeds)
-    if sweep.field is not None:
-        _check_read(kind, sweep.field, [each.detector for each in recipes])
+    _check_read(kind, [each.detector for each in recipes])
     chosen = list(dict.fromkeys(values or sweep.values))
     if kind == "anomaly-rate":
         rated = [replace(setting, anomaly_rate=rate) for rate in chosen]
@@ -102,17 +102,30 @@ def sweep_runs(
     return [(count, Run(setting, each.changed({sweep.field: count}))) for count in counts for each in recipes]
 
 
-def _check_read(kind: Kind, field: str, methods: Sequence[str]) -> None:
+def _check_read(kind: Kind, methods: Sequence[str]) -> None:
+    """Make sure that what is varied makes a difference to every method; normal images do to all.
+
+    Raises:
+        SettingError: it makes none.
+    """
+    field = SWEEPS[kind].field
+    if kind == "normals":
+        return
     readers = [
         name
         for name, detector in DETECTORS.items()
-        if field.partition(".")[0] in detector.sections and field not in detector.unread
+        if (
+            Contender(name, None, "r_dual").sees_unlabeled
+            if field is None
+            else field.partition(".")[0] in detector.sections and field not in detector.unread
+        )
     ]
+    what = "see unlabeled images, whose anomaly rate" if field is None else f"read {field}, which"
     for method in methods:
         if method not in readers:
             raise SettingError(
-                f"--methods {method}: it does not read {field}, which sweep {kind} varies, and would give the same at "
-                f"every value. Take {' or '.join(readers)}."
+                f"--methods {method}: it does not {what} sweep {kind} varies, and would give the same at every value. "
+                f"Take {' or '.join(readers)}."
             )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddad.experiments import drawing
@@ -14,6 +15,7 @@ from ddad.experiments.comparisons import (
     LEAST,
     METHODS,
     Contender,
+    backbone_title,
     compared,
     not_told_apart,
     pooled_scores,
@@ -22,11 +24,14 @@ from ddad.experiments.comparisons import (
 from ddad.experiments.origin import computed_by
 from ddad.experiments.run import cells_of
 from ddad.experiments.sweep import SWEEPS, Kind
-from ddad.experiments.tables import spreads, summary, to_markdown
+from ddad.experiments.tables import constant_note, spreads, summary, to_markdown
 from ddad.files import write_atomically
 
 _SHOWN = ("r_dual", "r_intra", "a_inter", "a_intra", "rec")
 """DDAD's curves in Fig. 5, in its order."""
+_SHOWN_OVER_K = (*_SHOWN[:-1], "rec_ensemble", "rec")
+"""Rec. is of one network whatever K is."""
+_COLUMNS = 2
 
 
 def write_sweep(kind: Kind, values: Sequence[float], records: Sequence[dict[str, Any]], command: str, out: Path) -> str:
@@ -44,9 +49,9 @@ def write_sweep(kind: Kind, values: Sequence[float], records: Sequence[dict[str,
         by_value.setdefault(value, []).append(record)
     measured, tests = [], {}
     for value, found in by_value.items():
-        means, tests[value] = _measured(found)
+        means, tests[value] = _measured(found, kind)
         measured.append(means.assign(value=value))
-    rows = in_order(pd.concat(measured, ignore_index=True))
+    rows = in_order(pd.concat(measured, ignore_index=True), kind)
     cells = [
         {"value": value, **cell} for value, record in zip(values, records, strict=True) for cell in cells_of([record])
     ]
@@ -58,7 +63,7 @@ def write_sweep(kind: Kind, values: Sequence[float], records: Sequence[dict[str,
 {first["cells"][0]["dataset"]}, {first["cells"][0]["split"]}{unseen}; percent, mean ± standard deviation over seeds; in
 brackets the 95 % bootstrap interval of that mean over test images.
 
-{table}
+{table}{constant_note(rows)}
 {_significance(rows, tests, kind)}
 - command: `{command}`
 - recipe {first["recipe"]["preset_name"]}; the whole of it, and the score of each image, is in `runs/`
@@ -72,24 +77,29 @@ brackets the 95 % bootstrap interval of that mean over test images.
     return table
 
 
-def in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Name the curves of a sweep in `name`, and sort them: DDAD's in the order of Fig. 5, then the others.
+def in_order(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """Name the curves of a sweep, and sort them: DDAD's in the order of Fig. 5, then the others.
 
     Args:
-        rows: from `summary`, with a `value`; the scores of DDAD that Fig. 5 does not have are left out.
+        rows: from `summary`, with a `value`; the scores of DDAD that Fig. 5 does not have are left out, but for Rec.
+            (ensemble) over K.
+        kind: what was varied.
+
+    Returns:
+        The rows with `name`, and `curve`, the name among those of one backbone; they are the same if there is only one.
     """
-    rank = rows["score"].map({score: number for number, score in enumerate(_SHOWN)})
+    shown = _shown(kind)
+    rank = rows["score"].map({score: number for number, score in enumerate(shown)})
     own = rows["method"] == "ddad"
-    rows = rows.assign(rank=rank.where(own, len(_SHOWN))).dropna(subset=["rank"])
+    rows = rows.assign(rank=rank.where(own, len(shown))).dropna(subset=["rank"])
     rows = rows.sort_values(["rank", "value"], kind="stable").reset_index(drop=True)
+    titles = _titles(rows)
+    curves = [
+        title.partition(") ")[2] if method == "ddad" else title
+        for method, title in zip(rows["method"], titles, strict=True)
+    ]
     several = rows.loc[rows["method"] == "ddad", "backbone"].nunique() > 1
-    return rows.assign(
-        name=[
-            # The backbone is named only if there are several.
-            title if several or method != "ddad" else title.partition(") ")[2]
-            for method, title in zip(rows["method"], _titles(rows), strict=True)
-        ]
-    )
+    return rows.assign(name=titles if several else curves, curve=curves)
 
 
 def sweep_table(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
@@ -106,35 +116,79 @@ def sweep_table(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
 
 
 def draw_sweep(rows: pd.DataFrame, kind: Kind) -> Figure:
-    """Draw the mean AUC of each method over the swept values, with a band of one standard deviation over seeds."""
+    """Draw the mean AUC of each method over the swept values, with a band of one standard deviation over seeds.
+
+    Each backbone of DDAD has a panel, with the other methods in it if there is a colour for each, else beside it.
+
+    Args:
+        rows: from `in_order`.
+        kind: what was varied.
+    """
+    panels = _panels(rows)
+    columns = min(_COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    legend = -(-max(shown["curve"].nunique() for shown in panels.values()) // 2)
+    size = (drawing.COLUMN_INCHES * columns, (2.7 + 0.17 * legend) * lines)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, (title, shown) in zip(grid.flat, panels.items(), strict=False):
+        _draw_panel(axes, shown, kind)
+        if len(panels) > 1:
+            axes.set_title(title)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _panels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Divide the curves into panels, by title, none of them with more than there are colours."""
+    own = rows["method"] == "ddad"
+    panels = {
+        f"DDAD ({backbone_title(backbone)})": rows[own & (rows["backbone"] == backbone)]
+        for backbone in dict.fromkeys(rows.loc[own, "backbone"])
+    }
+    others = rows[~own]
+    names = list(dict.fromkeys(others["curve"]))
+    most = max((shown["curve"].nunique() for shown in panels.values()), default=0)
+    if panels and most + len(names) <= len(drawing.COLOURS):
+        return {title: pd.concat([shown, others]) for title, shown in panels.items()}
+    for number, first in enumerate(range(0, len(names), len(drawing.COLOURS)), start=1):
+        title = "other methods" if number == 1 else f"other methods, {number}"
+        panels[title] = others[others["curve"].isin(names[first : first + len(drawing.COLOURS)])]
+    return panels
+
+
+def _draw_panel(axes: Axes, rows: pd.DataFrame, kind: Kind) -> None:
     sweep = SWEEPS[kind]
-    figure = Figure(figsize=(drawing.COLUMN_INCHES, 2.7))
-    axes = figure.add_subplot()
-    for number, name in enumerate(dict.fromkeys(rows["name"])):
-        curve = rows[rows["name"] == name].sort_values("value")
+    for number, name in enumerate(dict.fromkeys(rows["curve"])):
+        curve = rows[rows["curve"] == name].sort_values("value")
         x = curve["value"] * (100 if kind == "anomaly-rate" else 1)
-        look = number % len(drawing.COLOURS)
-        colour = drawing.COLOURS[look]
+        colour = drawing.COLOURS[number]
         # Curves that coincide stay visible: later ones are thinner, with smaller and hollow marks.
         axes.plot(
-            x, curve["auc"], drawing.LINES[look], marker=drawing.MARKERS[look], color=colour, label=name,
+            x, curve["auc"], drawing.LINES[number], marker=drawing.MARKERS[number], color=colour, label=name,
             ms=max(3.0, 6 - 0.6 * number), lw=max(0.9, 2 - 0.25 * number), mfc="none" if number else colour,
         )  # fmt: skip
         spread = pd.to_numeric(curve["auc_sd"]).fillna(0)
-        axes.fill_between(x, curve["auc"] - spread, curve["auc"] + spread, color=colour, alpha=0.15, lw=0)
+        band = ((curve["auc"] + side * spread).clip(0, 100) for side in (-1, 1))
+        axes.fill_between(x, *band, color=colour, alpha=0.15, lw=0)
     axes.set_xlabel(f"{sweep.title}{' (%)' if kind == 'anomaly-rate' else ''}")
     axes.set_ylabel("AUC (%)")
     axes.set_xscale(sweep.scale)
     ticks = sorted(rows["value"].unique() * (100 if kind == "anomaly-rate" else 1))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
+    axes.tick_params(labelbottom=True)
     axes.grid(axis="y", color="0.9", lw=0.6)
     axes.set_axisbelow(True)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-    return figure
 
 
-def _measured(records: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _shown(kind: Kind) -> tuple[str, ...]:
+    return _SHOWN_OVER_K if kind == "members" else _SHOWN
+
+
+def _measured(records: Sequence[dict[str, Any]], kind: Kind) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the means of the runs at one value, with intervals, and the paired tests between what is shown.
 
     Runs with other images are not compared: fewer normal images are drawn anew for each seed.
@@ -144,7 +198,7 @@ def _measured(records: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataF
     if scores.left_out:
         return summary(cells), pd.DataFrame()
     measures = resampled(scores)
-    shown = [one for one in scores.by_contender if one.method != "ddad" or one.score in _SHOWN]
+    shown = [one for one in scores.by_contender if one.method != "ddad" or one.score in _shown(kind)]
     tested = len(shown) > 1 and min(scores.independent()) >= LEAST
     return summary(cells, measures), compared(METHODS, shown, scores, measures) if tested else pd.DataFrame()
 

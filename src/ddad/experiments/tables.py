@@ -30,6 +30,7 @@ def summary(cells: Sequence[dict[str, Any]], measures: Measures | None = None) -
     table["backbone"] = table["backbone"].astype(object).where(table["backbone"].notna(), None)
     if "memory_mb" not in table:
         table["memory_mb"] = None
+    table[["auc", "ap"]] = table[["auc", "ap"]].apply(pd.to_numeric)  # of a constant score there are none
     rows = []
     there = zip(table["method"], table["backbone"], table["score"], strict=True)
     for contender in in_order(Contender(method, _text(backbone), score) for method, backbone, score in there):
@@ -134,11 +135,30 @@ def significance_table(pairs: pd.DataFrame, family: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["Method", "significantly better than", "not told apart from"])
 
 
+def constant_note(rows: pd.DataFrame) -> str:
+    """Say under a table what its dashes stand for: scores that are the same for every image; nothing without any.
+
+    Args:
+        rows: from `summary`.
+    """
+    constant = rows[rows["auc"].isna()]
+    if constant.empty:
+        return ""
+    titles = dict.fromkeys(
+        Contender(method, _text(backbone), score).title
+        for method, backbone, score in zip(constant["method"], constant["backbone"], constant["score"], strict=True)
+    )
+    why = " One network (K = 1) has no discrepancy." if constant["score"].isin(("a_intra", "r_intra")).any() else ""
+    return f"\n–: constant, the same for every image: {', '.join(titles)}.{why}\n"
+
+
 def evaluation_table(evaluation: Evaluation) -> pd.DataFrame:
     """Show each score's image metrics with their intervals, and its map's pixel metrics, in percent."""
     rows = []
     for name, metrics in evaluation.images.items():
         row = {"score": name, "AUC": _interval(metrics.auc), "AP": _interval(metrics.ap)}
+        if name in evaluation.constant():
+            row |= {"AUC": "–", "AP": "–"}
         if name in evaluation.pixels:
             pixels = evaluation.pixels[name]
             row |= {
