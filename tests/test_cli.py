@@ -546,9 +546,12 @@ def test_tables_of_the_finished_runs_are_written_when_a_run_fails(
     verb: list[str | Path], table: str, run: Run, benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = grid_module.run_once
+    seen: list[str] = []
+    text = tmp_path / "b" / Path(table).with_suffix(".md")
 
     def failing(cohort: Cohort, recipe: Recipe, *rest: Any) -> dict[str, Any]:
         if recipe.seed == 1:
+            seen.append(text.read_text())  # what a kill would leave
             raise CohortError("normal: only 3 usable images")
         return once(cohort, recipe, *rest)
 
@@ -558,6 +561,9 @@ def test_tables_of_the_finished_runs_are_written_when_a_run_fails(
     done = run(*verb, *methods, "--data", benchmark, "--out", tmp_path / "b", "--json", *settings)
     refused(done, "only 3 usable images", "1 of 2 runs that are finished")
     assert len(pd.read_csv(tmp_path / "b" / table)) == 1
+    assert "**1 of 2 runs are done.** Intervals over all runs, and tests, are computed when all are." in seen[0]
+    assert "**1 of 2 runs are done.**\n" in text.read_text()
+    assert "skipped" not in seen[0]
 
 
 @pytest.mark.usefixtures("in_this_process")

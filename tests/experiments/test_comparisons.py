@@ -11,6 +11,7 @@ from ddad.experiments.benchmark import write_results
 from ddad.experiments.comparisons import comparisons, pooled_scores, resampled
 from ddad.experiments.run import cells_of
 from ddad.experiments.tables import constant_note, methods_table, scores_table, significance_table, summary
+from ddad.recipe import Recipe
 from support import tiny_recipe
 
 LABELS = [0] * 60 + [1] * 60
@@ -130,8 +131,26 @@ def test_one_abnormal_image_gives_tables_without_tests(tmp_path: Path) -> None:
     write_results(few, None, "ddad benchmark", tmp_path)
     text = (tmp_path / "results.md").read_text()
     assert "Differences are not tested" in text
+    assert "skipped" not in text
     assert "there are 6 and 1" in text
     assert "AE" in text
+
+
+def test_the_results_say_what_each_method_has_unlike_its_preset_and_what_was_skipped(tmp_path: Path) -> None:
+    changes = {"ddad": {"refinement.epochs": 7}, "fpi": {"segmentation.epochs": 9}, "igd": {"segmentation.epochs": 5}}
+    runs = []
+    for number, (method, own) in enumerate(changes.items()):
+        run = record(method, 0, {"r_dual" if method == "ddad" else "image": 1.0})
+        run["recipe"] = Recipe().changed({"detector": method, **own}).model_dump(mode="json")
+        run |= {"counts": {}, "compute": {"device": "cpu", "precision": "fp32", "workers": 1}, "versions": {}}
+        run["skipped"] = [[f"d/{place}.png", "is damaged"] for place in range(number + 3)]
+        run["cells"][0] |= {"dataset": "d", "split": "data.json"}
+        runs.append(run)
+    write_results(runs, None, "ddad benchmark", tmp_path)
+    text = (tmp_path / "results.md").read_text()
+    # IGD reads no segmentation.
+    assert text.splitlines()[0] == "# d, data.json, recipe fast, refinement.epochs 7, segmentation.epochs 9"
+    assert "- skipped, because they cannot be used: 5 files: d/0.png, d/1.png, d/2.png and 2 more\n" in text
 
 
 def test_tables_are_marked_as_in_the_paper(records: list[dict[str, Any]]) -> None:

@@ -42,7 +42,9 @@ def stored(out: Path) -> list[Path]:
 def test_runs_side_by_side_end_as_one_after_another(setting: Setting, tmp_path: Path) -> None:
     runs = [Run(setting, tiny_recipe(seed=seed, **QUICK)) for seed in (0, 1)]
     beside = run_grid(runs, tmp_path / "beside", jobs=2, device="cpu")
-    after = run_grid(runs, tmp_path / "after", workers=0, device="cpu")
+    so_far: list[list[Any]] = []
+    after = run_grid(runs, tmp_path / "after", workers=0, device="cpu", on_finished=so_far.append)
+    assert so_far == [[after[0], None]]
     assert [record["scores"] for record in beside] == [record["scores"] for record in after]
     assert [record["compute"]["jobs"] for record in (*beside, *after)] == [2, 2, 1, 1]
     assert [path.name for path in stored(tmp_path / "beside")] == [path.name for path in stored(tmp_path / "after")]
@@ -108,6 +110,16 @@ def test_a_setting_that_the_detector_does_not_read_makes_no_other_run(setting: S
     file.write_text(json.dumps(record | {"recipe": record["recipe"] | {"igd": {"epochs": 3}}}))
     run_grid([Run(setting, tiny_recipe(**QUICK))], tmp_path / "b", workers=0)
     assert stored(tmp_path / "b") == [file]
+
+
+def test_progress_tells_ddad_from_the_rival_of_its_backbones_name(setting: Setting, tmp_path: Path) -> None:
+    progress = RecordedProgress()
+    runs = [Run(setting, tiny_recipe(**{**QUICK, "detector": detector})) for detector in ("ddad", "ae-u")]
+    run_grid(runs, tmp_path / "b", workers=0, progress=progress)
+    begun = [message.partition(", precision")[0] for message in progress.messages if message.startswith("run ")]
+    assert begun == [
+        "run 1 of 2: DDAD (AE-U), seed 0", "run 2 of 2: AE-U, seed 0"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "{}"])

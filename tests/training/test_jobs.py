@@ -55,6 +55,17 @@ def test_all_jobs_run_and_report_to_one_bar(job: Callable[..., Job], workers: in
     assert len(pids) == (1 if workers == 0 else 2)
 
 
+def test_each_job_that_a_process_has_done_is_told(job: Callable[..., Job]) -> None:
+    jobs = [job(name) for name in ("first", "second", "third")]
+    there: list[int] = []
+
+    def count() -> None:
+        there.append(sum(one.output.exists() for one in jobs))
+
+    run_jobs(jobs, workers=1, progress=RecordedProgress(), title="all jobs", on_done=count)
+    assert there == [1, 2, 3]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_job_whose_output_is_there_is_not_run_again(job: Callable[..., Job], workers: int) -> None:
     jobs = [job("done", steps=4), job("new", steps=1)]
@@ -73,7 +84,7 @@ def test_no_more_jobs_run_side_by_side_than_there_is_memory_for(
     """The system would end one of them, and the same command would end so again."""
     asked: list[int] = []
     monkeypatch.setattr(jobs_module, "free_memory", lambda: free * 10**9)
-    monkeypatch.setattr(jobs_module, "_run_processes", lambda _, workers, __: asked.append(workers))
+    monkeypatch.setattr(jobs_module, "_run_processes", lambda _, workers, *__: asked.append(workers))
     progress = run([replace(job(name), memory=10 * 10**9) for name in ("first", "second", "third")], workers=3)
     assert asked == [room]
     assert progress.messages == (

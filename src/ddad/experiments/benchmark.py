@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 from ddad.detectors import DETECTORS
 from ddad.errors import SettingError
 from ddad.experiments.comparisons import LEAST, Scores, comparisons, pooled_scores, resampled
-from ddad.experiments.origin import computed_by
+from ddad.experiments.origin import computed_by, skipped_files, so_far
 from ddad.experiments.published import METHOD_TITLES, Benchmark
 from ddad.experiments.run import cells_of, differs_from_published, own_settings
 from ddad.experiments.tables import (
@@ -62,7 +63,15 @@ def benchmark_recipes(recipe: Recipe, methods: Sequence[str], backbones: Sequenc
     ]
 
 
-def write_results(records: Sequence[dict[str, Any]], benchmark: Benchmark | None, command: str, out: Path) -> str:
+def write_results(
+    records: Sequence[dict[str, Any]],
+    benchmark: Benchmark | None,
+    command: str,
+    out: Path,
+    *,
+    planned: int | None = None,
+    brief: bool = False,
+) -> str:
     """Write the tables of a benchmark, and return them as Markdown.
 
     `results.csv` has the cells, `summary.csv` a row for each method and score, `comparisons.csv` the paired
@@ -73,25 +82,30 @@ def write_results(records: Sequence[dict[str, Any]], benchmark: Benchmark | None
         benchmark: the paper's figures for it, or None for other data.
         command: the command line that makes them again.
         out: folder for the files.
+        planned: how many records there will be, if not all are there.
+        brief: whether to leave out what takes long: intervals over all runs and paired tests, with their file.
     """
     cells = cells_of(records)
     scores = pooled_scores(records)
-    measures = resampled(scores)
+    measures = {} if brief else resampled(scores)
     rows = summary(cells, measures)
-    pairs = comparisons(scores, measures)
     tables = "\n".join(_tables(rows))
-    text = f"""# {_title(records[0])}
-
+    significance = ""
+    if not brief:
+        pairs = comparisons(scores, measures)
+        significance = _significance(scores, pairs)
+        write_atomically(out / "comparisons.csv", pairs.to_csv(index=False).encode())
+    text = f"""# {_title(records)}
+{so_far(len(records), planned, brief)}
 Percent, mean ± standard deviation over seeds, of the model that training ends with; in brackets the 95 % bootstrap
 interval of that mean over test images. Those of each run are in `results.csv`, the score of each image and the
 whole recipe in `runs/`.
 
 {tables}{constant_note(rows)}
-{_significance(scores, pairs)}
+{significance}
 {_origin(records, benchmark, command)}"""
     write_atomically(out / "results.csv", pd.DataFrame(cells).to_csv(index=False).encode())
     write_atomically(out / "summary.csv", rows.round(2).to_csv(index=False).encode())
-    write_atomically(out / "comparisons.csv", pairs.to_csv(index=False).encode())
     write_atomically(out / "results.md", text.encode())
     return tables
 
@@ -103,9 +117,14 @@ def _tables(rows: pd.DataFrame) -> list[str]:
     return tables
 
 
-def _title(record: dict[str, Any]) -> str:
-    shown = own_settings(Recipe.model_validate(record["recipe"]))
-    changed = "".join(f", {name} {value}" for name, value in shown.items())
+def _title(records: Sequence[dict[str, Any]]) -> str:
+    """Name the images and the recipe, with what any of the methods has unlike its preset: each reads its own part."""
+    shown: dict[str, dict[str, None]] = defaultdict(dict)
+    for each in records:
+        for name, value in own_settings(Recipe.model_validate(each["recipe"])).items():
+            shown[name][str(value)] = None
+    changed = "".join(f", {name} {' or '.join(values)}" for name, values in shown.items())
+    record = records[0]
     cell = record["cells"][0]
     unseen = f", unseen {record['unseen']}" if record.get("unseen") else ""
     return f"{cell['dataset']}, {cell['split']}{unseen}, recipe {record['recipe']['preset_name']}{changed}"
@@ -147,4 +166,4 @@ def _origin(records: Sequence[dict[str, Any]], benchmark: Benchmark | None, comm
     return f"""- command: `{command}`
 {differs}- images: {seen}; {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
 - data fingerprint: `{first["cohort"]}`
-{computed_by(first)}"""
+{skipped_files(records)}{computed_by(first)}"""

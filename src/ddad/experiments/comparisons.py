@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ddad.detectors import DETECTORS
 from ddad.evaluation import Interval, Resampled, delong_test, holm, paired_bootstrap
-from ddad.experiments.published import BACKBONE_TITLES, METHOD_TITLES, SCORE_TITLES
+from ddad.experiments.published import BACKBONE_TITLES, METHOD_TITLES, SCORE_TITLES, backbone_title, method_title
 
 METHODS = "methods"
 """The family of tests between the rows of Table 2; each backbone's six scores are a family of their own."""
@@ -32,9 +32,8 @@ class Contender(NamedTuple):
     @property
     def title(self) -> str:
         """Its name in tables."""
-        if self.method != "ddad":
-            return METHOD_TITLES.get(self.method, self.method)
-        return f"DDAD ({backbone_title(self.backbone)}) {SCORE_TITLES[self.score]}"
+        title = method_title(self.method, self.backbone)
+        return f"{title} {SCORE_TITLES[self.score]}" if self.method == "ddad" else title
 
     @property
     def sees_unlabeled(self) -> bool:
@@ -47,11 +46,6 @@ class Contender(NamedTuple):
     def in_table_2(self) -> bool:
         """Whether it is a row of Table 2, which has two of DDAD's scores."""
         return self.method != "ddad" or self.score in ("r_intra", "r_dual")
-
-
-def backbone_title(backbone: str | None) -> str:
-    """Return a backbone's name in tables."""
-    return {str(name): title for name, title in BACKBONE_TITLES.items()}.get(str(backbone), str(backbone))
 
 
 def in_order(contenders: Iterable[Contender]) -> list[Contender]:

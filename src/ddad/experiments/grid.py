@@ -19,7 +19,7 @@ from ddad.cohorts import Cohort
 from ddad.detectors import DETECTORS
 from ddad.errors import DdadError, SettingError, writing_to
 from ddad.experiments.evaluation import labelled_test_paths
-from ddad.experiments.published import Benchmark
+from ddad.experiments.published import Benchmark, method_title
 from ddad.experiments.run import own_settings, read_run, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import write_atomically
@@ -58,6 +58,7 @@ def run_grid(
     device: DeviceName = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
+    on_finished: Callable[[list[dict[str, Any] | None]], object] | None = None,
 ) -> list[dict[str, Any]]:
     """Do every run that is not stored in `out/runs` yet, and return the records of all, in the order of `runs`.
 
@@ -71,6 +72,8 @@ def run_grid(
         workers: networks trained side by side in each run; default: one for each processor core; with several
             jobs, the cores shared among them.
         progress: told what is being done.
+        on_finished: called after each run that was not the last with the records so far, in the order of the runs, None
+            for those that are not finished.
 
     Raises:
         SettingError: `jobs` is less than 1, or a detector does not take the images that are there.
@@ -91,12 +94,18 @@ def run_grid(
     store = _Store(folder)
     for one in planned:
         store.find(one)  # a damaged one is named before hours of work
+
+    def finished() -> None:
+        records = [store.find(one) for one in planned]
+        if on_finished and any(records) and not all(records):
+            on_finished(records)
+
     try:
         if jobs == 1:
-            _one_after_another(planned, store, device, workers, progress)
+            _one_after_another(planned, store, device, workers, progress, finished)
         else:
             workers = workers or max(1, processor_cores() // jobs)
-            _side_by_side(planned, store, device, workers, jobs, progress)
+            _side_by_side(planned, store, device, workers, jobs, progress, finished)
     except DdadError as error:
         raise UnfinishedGridError(str(error), [store.find(one) for one in planned]) from error
     return [store.record(one) for one in planned]
@@ -149,15 +158,16 @@ class _Planned:
             "ddad": __version__,
         }
         key = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
-        self.method = recipe.reconstruction.backbone if recipe.detector == "ddad" else recipe.detector
+        method = recipe.reconstruction.backbone if recipe.detector == "ddad" else recipe.detector
         split = Path(images.setting.split).stem
-        self.stem = f"{images.name}-{split}-{recipe.preset_name}-{self.method}-seed{recipe.seed}-{key}"
+        self.stem = f"{images.name}-{split}-{recipe.preset_name}-{method}-seed{recipe.seed}-{key}"
         self.file = folder / f"{self.stem}.json"
         self.model = folder / f"{self.stem}.model"
 
     @property
     def title(self) -> str:
-        setting, parts = self.images.setting, [self.method, f"seed {self.recipe.seed}"]
+        setting = self.images.setting
+        parts = [method_title(self.recipe.detector, self.recipe.reconstruction.backbone), f"seed {self.recipe.seed}"]
         if setting.anomaly_rate is not None:
             parts.append(f"anomaly rate {100 * setting.anomaly_rate:g}%")
         if setting.normals is not None:
@@ -221,13 +231,20 @@ class _Store:
 
 
 def _one_after_another(
-    planned: Sequence[_Planned], store: _Store, device: DeviceName, workers: int | None, progress: Progress
+    planned: Sequence[_Planned],
+    store: _Store,
+    device: DeviceName,
+    workers: int | None,
+    progress: Progress,
+    finished: Callable[[], None],
 ) -> None:
     postponed = []
     for number, one in enumerate(planned, start=1):
         if store.find(one) is None:
             progress.message(f"run {number} of {len(planned)}: {one.title}")
-            if not _do(one, store, device, workers, 1, progress, None):
+            if _do(one, store, device, workers, 1, progress, None):
+                finished()
+            else:
                 progress.message("another process is at it: left for later")
                 postponed.append(one)
     for one in postponed:
@@ -235,14 +252,20 @@ def _one_after_another(
 
 
 def _side_by_side(
-    planned: Sequence[_Planned], store: _Store, device: DeviceName, workers: int, jobs: int, progress: Progress
+    planned: Sequence[_Planned],
+    store: _Store,
+    device: DeviceName,
+    workers: int,
+    jobs: int,
+    progress: Progress,
+    finished: Callable[[], None],
 ) -> None:
     order = list(DETECTORS)
     longest_first = sorted(planned, key=lambda one: order.index(one.recipe.detector))
     for wait in (False, True):
         missing = [one.job(device, workers, jobs, wait) for one in longest_first if store.find(one) is None]
         if missing:
-            run_jobs(missing, workers=jobs, progress=progress, title="runs")
+            run_jobs(missing, workers=jobs, progress=progress, title="runs", on_done=finished)
 
 
 def _do(

@@ -1,8 +1,25 @@
-"""Where tables of stored runs come from, as lines under them."""
+"""Where tables of stored runs come from, as lines above and under them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from ddad.cohorts.rows import listed
+
+
+def so_far(done: int, planned: int | None, brief: bool) -> str:
+    """Say in a paragraph how many of the planned runs a table holds; nothing if it holds all."""
+    if planned is None or done == planned:
+        return ""
+    later = " Intervals over all runs, and tests, are computed when all are." if brief else ""
+    return f"\n**{done} of {planned} runs are done.**{later}\n"
+
+
+def skipped_files(records: Sequence[dict[str, Any]]) -> str:
+    """Name in a line of Markdown the first files that the runs could not use; nothing without any."""
+    files = list(dict.fromkeys(path for record in records for path, _ in record.get("skipped", ())))
+    return f"- skipped, because they cannot be used: {len(files)} files: {listed(files)}\n" if files else ""
 
 
 def computed_by(record: dict[str, Any]) -> str:

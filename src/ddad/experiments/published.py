@@ -36,6 +36,19 @@ METHOD_TITLES: dict[str, str] = {
 """The methods of Table 2 that are here, and what the paper does not have."""
 
 BACKBONE_TITLES: dict[Backbone, str] = {"ae": "AE", "memae": "MemAE", "ae-u": "AE-U", "vae": "VAE"}
+
+
+def method_title(method: str, backbone: str | None) -> str:
+    """Return a method's name in tables: of DDAD with its backbone."""
+    title = METHOD_TITLES.get(method, method)
+    return f"{title} ({backbone_title(backbone)})" if method == "ddad" else title
+
+
+def backbone_title(backbone: str | None) -> str:
+    """Return a backbone's name in tables."""
+    return {str(name): title for name, title in BACKBONE_TITLES.items()}.get(str(backbone), str(backbone))
+
+
 _BACKBONES: tuple[Backbone, ...] = ("ae", "memae", "ae-u")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddad.cohorts import Cohort, Role
+from ddad.detectors import DETECTORS
 from ddad.errors import DdadError, OutputError
 from ddad.experiments.evaluation import evaluate
 from ddad.experiments.peak_memory import peak_memory
@@ -27,9 +28,12 @@ _MEASURED = ("auc", "auc_low", "auc_high", "ap", "ap_low", "ap_high")
 def own_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that make a run unlike others of its preset, beyond its method, backbone and seed.
 
-    That no normal image is held out is what every run does.
+    That no normal image is held out is what every run does. What the detector does not read is left out: the defaults
+    of others may have been different when a run was stored. Without known normal images all read the last two sections.
     """
-    changes = recipe.changes_from_preset().items()
+    detector = DETECTORS[recipe.detector]
+    read = recipe.keeping({*detector.sections, "images", "reconstruction", "trimming"}, but=detector.unread)
+    changes = read.changes_from_preset().items()
     named = ("detector", "reconstruction.backbone", "seed")
     return {field: value for field, value in changes if field not in named and (field, value) != ("holdout", 0)}
 

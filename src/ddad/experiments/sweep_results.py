@@ -15,13 +15,13 @@ from ddad.experiments.comparisons import (
     LEAST,
     METHODS,
     Contender,
-    backbone_title,
     compared,
     not_told_apart,
     pooled_scores,
     resampled,
 )
-from ddad.experiments.origin import computed_by
+from ddad.experiments.origin import computed_by, skipped_files, so_far
+from ddad.experiments.published import method_title
 from ddad.experiments.run import cells_of
 from ddad.experiments.sweep import SWEEPS, Kind
 from ddad.experiments.tables import constant_note, spreads, summary, to_markdown
@@ -34,7 +34,16 @@ _SHOWN_OVER_K = (*_SHOWN[:-1], "rec_ensemble", "rec")
 _COLUMNS = 2
 
 
-def write_sweep(kind: Kind, values: Sequence[float], records: Sequence[dict[str, Any]], command: str, out: Path) -> str:
+def write_sweep(
+    kind: Kind,
+    values: Sequence[float],
+    records: Sequence[dict[str, Any]],
+    command: str,
+    out: Path,
+    *,
+    planned: int | None = None,
+    brief: bool = False,
+) -> str:
     """Write `sweep.csv`, `sweep.md` and the plot `sweep.pdf`, `.svg`, `.png`; return the table as Markdown.
 
     Args:
@@ -43,13 +52,15 @@ def write_sweep(kind: Kind, values: Sequence[float], records: Sequence[dict[str,
         records: from `run_grid`.
         command: the command line that makes them again.
         out: folder for the files.
+        planned: how many records there will be, if not all are there.
+        brief: whether to leave out what takes long: intervals, tests, and the plot.
     """
     by_value: dict[float, list[dict[str, Any]]] = {}
     for value, record in zip(values, records, strict=True):
         by_value.setdefault(value, []).append(record)
     measured, tests = [], {}
     for value, found in by_value.items():
-        means, tests[value] = _measured(found, kind)
+        means, tests[value] = _measured(found, kind, brief)
         measured.append(means.assign(value=value))
     rows = in_order(pd.concat(measured, ignore_index=True), kind)
     cells = [
@@ -59,7 +70,7 @@ def write_sweep(kind: Kind, values: Sequence[float], records: Sequence[dict[str,
     first = records[0]
     unseen = f"; unseen: {first['unseen']}" if first.get("unseen") else ""
     text = f"""# AUC over {SWEEPS[kind].title}
-
+{so_far(len(records), planned, brief)}
 {first["cells"][0]["dataset"]}, {first["cells"][0]["split"]}{unseen}; percent, mean ± standard deviation over seeds; in
 brackets the 95 % bootstrap interval of that mean over test images.
 
@@ -69,11 +80,12 @@ brackets the 95 % bootstrap interval of that mean over test images.
 - recipe {first["recipe"]["preset_name"]}; the whole of it, and the score of each image, is in `runs/`
 - unlabeled images: {", ".join(f"{value:g}: {found[0]['counts']['unlabeled']}" for value, found in by_value.items())}
 - data fingerprints: {", ".join(f"{value:g}: {_fingerprints(found)}" for value, found in by_value.items())}
-{computed_by(first)}"""
+{skipped_files(records)}{computed_by(first)}"""
     write_atomically(out / "sweep.csv", pd.DataFrame(cells).to_csv(index=False).encode())
     write_atomically(out / "sweep.md", text.encode())
-    with drawing.style():
-        drawing.save(draw_sweep(rows, kind), out, "sweep")
+    if not brief:
+        with drawing.style():
+            drawing.save(draw_sweep(rows, kind), out, "sweep")
     return table
 
 
@@ -144,7 +156,7 @@ def _panels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Divide the curves into panels, by title, none of them with more than there are colours."""
     own = rows["method"] == "ddad"
     panels = {
-        f"DDAD ({backbone_title(backbone)})": rows[own & (rows["backbone"] == backbone)]
+        method_title("ddad", backbone): rows[own & (rows["backbone"] == backbone)]
         for backbone in dict.fromkeys(rows.loc[own, "backbone"])
     }
     others = rows[~own]
@@ -188,14 +200,14 @@ def _shown(kind: Kind) -> tuple[str, ...]:
     return _SHOWN_OVER_K if kind == "members" else _SHOWN
 
 
-def _measured(records: Sequence[dict[str, Any]], kind: Kind) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the means of the runs at one value, with intervals, and the paired tests between what is shown.
+def _measured(records: Sequence[dict[str, Any]], kind: Kind, brief: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the means of the runs at one value and, unless brief, intervals and the paired tests of what is shown.
 
     Runs with other images are not compared: fewer normal images are drawn anew for each seed.
     """
     cells = cells_of(records)
     scores = pooled_scores(records)
-    if scores.left_out:
+    if scores.left_out or brief:
         return summary(cells), pd.DataFrame()
     measures = resampled(scores)
     shown = [one for one in scores.by_contender if one.method != "ddad" or one.score in _shown(kind)]

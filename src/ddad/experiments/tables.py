@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from ddad.evaluation import Interval, Resampled
-from ddad.experiments.comparisons import Contender, backbone_title, in_order
+from ddad.experiments.comparisons import Contender, in_order
 from ddad.experiments.evaluation import Evaluation
-from ddad.experiments.published import METHOD_TITLES, SCORE_TITLES
+from ddad.experiments.published import SCORE_TITLES, backbone_title, method_title
 
 Measures = dict[Contender, dict[str, Resampled]]
 
@@ -70,7 +70,7 @@ def methods_table(rows: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "Unlabeled images": ["yes" if one.sees_unlabeled else "no" for one in contenders],
-            "Method": [_method_title(one) for one in contenders],
+            "Method": [method_title(one.method, one.backbone) for one in contenders],
             "Score": [SCORE_TITLES[one.score] if one.method == "ddad" else "" for one in contenders],
             "AUC": spreads(rows, "auc"),
             "AUC (paper)": rows["auc_paper"].map(_figure),
@@ -195,11 +195,6 @@ def to_markdown(table: pd.DataFrame) -> str:
     rule = "|" + "---|" * len(table.columns)
     rows = ["| " + " | ".join(str(value) for value in row) + " |" for row in table.itertuples(index=False)]
     return "\n".join([header, rule, *rows]) + "\n"
-
-
-def _method_title(contender: Contender) -> str:
-    title = METHOD_TITLES[contender.method]
-    return f"{title} ({backbone_title(contender.backbone)})" if contender.method == "ddad" else title
 
 
 def _text(value: object) -> str | None:

@@ -60,7 +60,14 @@ def call(job: Job, report: Callable[..., None]) -> None:
     getattr(importlib.import_module(module), name)(**job.arguments, report=report)
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: str) -> None:
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    progress: Progress,
+    title: str,
+    on_done: Callable[[], None] | None = None,
+) -> None:
     """Run the jobs that are not done yet, the first ones first; all report to one bar.
 
     Args:
@@ -69,6 +76,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
             after another, as suits a GPU.
         progress: told of every step.
         title: of the bar, with what it counts: `reconstruction networks, epochs`.
+        on_done: called here after each job that another process has done.
 
     Raises:
         OutputError: the disk is full.
@@ -92,7 +100,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, progress: Progress, title: st
                 except RuntimeError as error:  # a GPU's memory, e.g.
                     raise DdadError(f"{job.title}: {error}") from error
         elif waiting:
-            _run_processes(waiting, _with_room(waiting, workers, progress), bar)
+            _run_processes(waiting, _with_room(waiting, workers, progress), bar, on_done)
 
 
 def _with_room(jobs: Sequence[Job], workers: int, progress: Progress) -> int:
@@ -128,7 +136,7 @@ def _advance(bar: Task, job: Job, value: str, steps: int = 1) -> None:
     bar.advance(steps, note=f"{job.title}  {value}")
 
 
-def _run_processes(jobs: Sequence[Job], workers: int, bar: Task) -> None:
+def _run_processes(jobs: Sequence[Job], workers: int, bar: Task, on_done: Callable[[], None] | None) -> None:
     messages: SimpleQueue[_Message] = SimpleQueue()
     running: dict[int, subprocess.Popen[str]] = {}
     waiting = list(range(len(jobs)))
@@ -144,6 +152,8 @@ def _run_processes(jobs: Sequence[Job], workers: int, bar: Task) -> None:
                 raise _error(jobs[message.job], message.value)
             else:
                 running.pop(message.job)
+                if on_done:
+                    on_done()
     finally:
         for process in running.values():
             process.terminate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,7 +67,13 @@ def benchmark(
         base, options.each_of(methods) or ["ddad"], options.each_of(backbones) or ["ae-u"], seeds
     )
     setting = Setting(dataset, str(data), split, anomaly_rate, unseen=unseen)
-    command = shlex.join(["ddad", *sys.argv[1:]])
+    known, command = benchmark_named(dataset), shlex.join(["ddad", *sys.argv[1:]])
+
+    def write_finished(records: list[dict[str, Any] | None], *, brief: bool = True) -> int:
+        if finished := [record for record in records if record is not None]:
+            write_results(finished, known, command, out, planned=len(recipes), brief=brief)
+        return len(finished)
+
     try:
         with terminal_progress() as progress:
             records = run_grid(
@@ -77,13 +83,13 @@ def benchmark(
                 device=device,
                 workers=workers,
                 progress=progress,
+                on_finished=write_finished,
             )
     except UnfinishedGridError as unfinished:
-        if finished := [record for record in unfinished.records if record is not None]:
-            write_results(finished, benchmark_named(dataset), command, out)
-            say(f"{out / 'results.md'}: tables of the {len(finished)} of {len(recipes)} runs that are finished.")
+        if finished := write_finished(unfinished.records, brief=False):
+            say(f"{out / 'results.md'}: tables of the {finished} of {len(recipes)} runs that are finished.")
         raise
-    tables = write_results(records, benchmark_named(dataset), command, out)
+    tables = write_results(records, known, command, out)
     if as_json:
         print_json({"cells": cells_of(records)})
     else:

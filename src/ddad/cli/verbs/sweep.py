@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -86,16 +86,28 @@ def sweep(
     folder = out or Path(f"sweep-{kind}")
     swept = [value for value, _ in planned]
     command = shlex.join(["ddad", *sys.argv[1:]])
+
+    def write_finished(records: list[dict[str, Any] | None], *, brief: bool = True) -> int:
+        finished = [(value, record) for value, record in zip(swept, records, strict=True) if record is not None]
+        if finished:
+            own, there = zip(*finished, strict=True)
+            write_sweep(kind, own, there, command, folder, planned=len(planned), brief=brief)
+        return len(finished)
+
     try:
         with terminal_progress() as progress:
             records = run_grid(
-                [run for _, run in planned], folder, jobs=jobs, device=device, workers=workers, progress=progress
+                [run for _, run in planned],
+                folder,
+                jobs=jobs,
+                device=device,
+                workers=workers,
+                progress=progress,
+                on_finished=write_finished,
             )
     except UnfinishedGridError as unfinished:
-        finished = [(value, record) for value, record in zip(swept, unfinished.records, strict=True) if record]
-        if finished:
-            write_sweep(kind, [value for value, _ in finished], [record for _, record in finished], command, folder)
-            say(f"{folder / 'sweep.md'}: the {len(finished)} of {len(planned)} runs that are finished.")
+        if finished := write_finished(unfinished.records, brief=False):
+            say(f"{folder / 'sweep.md'}: the {finished} of {len(planned)} runs that are finished.")
         raise
     table = write_sweep(kind, swept, records, command, folder)
     if as_json:
