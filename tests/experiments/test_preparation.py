@@ -91,6 +91,11 @@ def test_the_authors_split_is_taken_whatever_its_suffixes(brain: Path, tmp_path:
     written = json.loads((tmp_path / "out" / "data.json").read_text())
     assert written["train"]["0"] == ["Tr-no-0-000.png", "Tr-no-0-001.png"]
     assert len(list((tmp_path / "out" / "images").iterdir())) == 6
+    (warning,) = prepared.warnings
+    assert "has other counts than Brain Tumor in Table 1: train.0: 2, in the paper 4; test.0: 1, in" in warning
+    assert "train.unlabeled: 2, in the paper at least 4." in warning
+    own = replace(BENCHMARKS["brain-tumor"], normal=2, unlabeled=2, test=(1, 1))
+    assert prepare(sources, brain, tmp_path / "same", own).warnings == []
     split["test"]["0"] = ["unknown.jpg"]
     (brain / "data.json").write_text(json.dumps(split))
     with pytest.raises(CohortError, match=r"1 of its images are not in the download: unknown\.jpg"):
@@ -154,6 +159,22 @@ def test_a_bad_value_in_a_table_of_boxes_is_named(tmp_path: Path, before: str, a
         DOWNLOADS["rsna"][1](tmp_path / "rsna")
 
 
+@pytest.mark.parametrize("kind", ["normal", " NORMAL"])
+def test_a_class_is_known_however_its_letters_are_written(tmp_path: Path, kind: str) -> None:
+    table = rsna(tmp_path / "rsna") / "stage_2_detailed_class_info.csv"
+    table.write_text(table.read_text().replace(",Normal\n", f",{kind}\n").replace(",Lung Opacity\n", ",lung opacity\n"))
+    sources = DOWNLOADS["rsna"][1](tmp_path / "rsna")
+    assert [source.kind for source in sources] == ["normal"] * 8 + ["lung-opacity"] * 4
+
+
+@pytest.mark.parametrize(("kind", "what"), [("Abnormal", "is 'Abnormal'"), ("", "is missing")])
+def test_an_unknown_class_is_named(tmp_path: Path, kind: str, what: str) -> None:
+    table = rsna(tmp_path / "rsna") / "stage_2_detailed_class_info.csv"
+    table.write_text(table.read_text().replace("0a02-patient,Normal", f"0a02-patient,{kind}"))
+    with pytest.raises(CohortError, match=f"class of 0a02-patient {what}; it must be one of 'Normal', 'Lung Opacity'"):
+        DOWNLOADS["rsna"][1](tmp_path / "rsna")
+
+
 def test_a_patient_of_two_classes_is_named(tmp_path: Path) -> None:
     table = rsna(tmp_path / "rsna") / "stage_2_detailed_class_info.csv"
     table.write_text(table.read_text() + "0a00-patient,Lung Opacity\n")
@@ -178,6 +199,11 @@ def test_vindr_is_normal_where_no_radiologist_found_anything(tmp_path: Path) -> 
             (folder / table).write_text("\n".join(rows).replace("1,2,3,4", f"{bad},2,3,4") + "\n")
             with pytest.raises(CohortError, match=rf"{table}: x_min of b {what}"):
                 DOWNLOADS["vindr"][1](folder)
+        (folder / table).write_text("\n".join(rows).replace("a,No finding", "a,no finding") + "\n")
+        assert DOWNLOADS["vindr"][1](folder) == sources
+        (folder / table).write_text("\n".join(rows).replace("a,No finding", "a,") + "\n")
+        with pytest.raises(CohortError, match=rf"{table}: class_name of a is missing"):
+            DOWNLOADS["vindr"][1](folder)
         (folder / table).unlink()
 
 
@@ -201,6 +227,39 @@ def test_dicom_becomes_png_with_masks_from_boxes(tmp_path: Path) -> None:
     cohort = Cohort.from_benchmark(out)
     assert cohort.of(Role.TEST, 1)["mask"].notna().all()
     assert cohort.of(Role.TEST, 0)["mask"].isna().all()
+
+
+@pytest.mark.skipif(".dcm" not in IMAGE_SUFFIXES, reason="this version reads no DICOM")
+def test_boxes_that_cannot_be_are_named_and_counted(tmp_path: Path, monkeypatch, capsys) -> None:
+    folder = rsna(tmp_path / "rsna")  # images of 30 x 40 pixels
+    labels = folder / "stage_2_train_labels.csv"
+    changed = {
+        "0a08-patient,3,6,12,20": "0a08-patient,15,6,-12,20",  # reversed; another box is left
+        "0a09-patient,20,2,5,5": "0a09-patient,20,30,50,50",  # reaches beyond
+        "0a10-patient,3,6,12,20": "0a10-patient,300,6,12,20",  # outside, and so is the other one
+        "0a10-patient,20,2,5,5": "0a10-patient,20,-9,5,5",
+        "0a11-patient,3,6,12,20": "0a11-patient,20,6,10.4,20",  # less than a pixel
+    }
+    text = labels.read_text()
+    for before, after in changed.items():
+        assert before in text
+        text = text.replace(before, after)
+    labels.write_text(text)
+    monkeypatch.setitem(BENCHMARKS, "rsna", small("rsna"))
+    done = run_cli(monkeypatch, capsys, "prepare", "rsna", folder, tmp_path / "out")
+    assert done.code == 0, done.err
+    assert "3 boxes were left out.\n1 box was cut at the edge of the image.\n" in done.err
+    told = " ".join(done.err.split())
+    assert "0a08-patient.dcm: the box from (15, 6) to (3, 26) has reversed or equal sides" in told
+    assert "0a09-patient.dcm: the box from (20, 30) to (70, 80) reaches beyond the image of 30×40 pixels" in told
+    assert "0a10-patient.dcm: the box from (300, 6) to (312, 26) lies outside of the image of 30×40 pixels" in told
+    assert "0a11" not in told
+    masks = tmp_path / "out" / "masks"
+    assert sorted(path.name[:4] for path in masks.iterdir()) == ["0a08", "0a09", "0a11"]
+    assert read_mask(masks / "0a08-patient.png").sum() == 5 * 5
+    assert read_mask(masks / "0a09-patient.png")[30:, 20:].all()
+    again = run_cli(monkeypatch, capsys, "prepare", "rsna", folder, tmp_path / "again", "--json")
+    assert (again.json["boxes_left_out"], again.json["boxes_cut"]) == (3, 1)
 
 
 def test_patients_never_cross_the_split() -> None:

@@ -14,6 +14,8 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the source."""
 NORMAL = "normal"
 _LARGEST = 1e9
+_LEFT_OUT = ""
+_RSNA = {"Normal": NORMAL, "Lung Opacity": "lung-opacity", "No Lung Opacity / Not Normal": _LEFT_OUT}
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -43,10 +45,12 @@ def rsna(folder: Path) -> list[Source]:
     """RSNA Pneumonia Detection Challenge: DICOM; what is neither normal nor shows opacities is left out.
 
     Raises:
-        CohortError: a table or an image is missing, a patient is of two classes, or a box is no box.
+        CohortError: a table or an image is missing, a patient is of two classes or an unknown one, or a side of a box
+            is no number.
     """
     of_classes, of_boxes = "stage_2_detailed_class_info.csv", "stage_2_train_labels.csv"
-    classes = _table(folder, of_classes, ("patientId", "class")).drop_duplicates()
+    classes = _table(folder, of_classes, ("patientId", "class"))
+    classes = classes.assign(kind=_kinds(folder / of_classes, classes)).drop(columns="class").drop_duplicates()
     _check_one_class(folder / of_classes, classes)
     sides = ("x", "y", "width", "height")
     labels = _numbered(folder / of_boxes, _table(folder, of_boxes, ("patientId", *sides, "Target")), ("Target",))
@@ -55,11 +59,10 @@ def rsna(folder: Path) -> list[Source]:
     for patient, x, y, width, height in found.itertuples(index=False, name=None):
         boxes.setdefault(patient, []).append((x, y, x + width, y + height))
     files = _by_stem(folder / "stage_2_train_images", (".dcm",))
-    kinds = {"Normal": NORMAL, "Lung Opacity": "lung-opacity"}
-    chosen = classes[classes["class"].isin(list(kinds))]
+    chosen = classes[classes["kind"] != _LEFT_OUT]
     return [
-        Source(_file(files, name, folder), kinds[kind], name, tuple(boxes.get(name, ())))
-        for name, kind in zip(chosen["patientId"], chosen["class"], strict=True)
+        Source(_file(files, name, folder), kind, name, tuple(boxes.get(name, ())))
+        for name, kind in zip(chosen["patientId"], chosen["kind"], strict=True)
     ]
 
 
@@ -67,12 +70,18 @@ def vindr(folder: Path) -> list[Source]:
     """VinDr-CXR, from Kaggle or PhysioNet: DICOM; normal is what no radiologist found anything in.
 
     Raises:
-        CohortError: the table or an image is missing, or a box is no box.
+        CohortError: the table or an image is missing, a finding has no name, or a side of a box is no number.
     """
     sides = ("x_min", "y_min", "x_max", "y_max")
     name = "train.csv" if (folder / "train.csv").is_file() else "annotations/annotations_train.csv"
     table = _table(folder, name, ("image_id", "class_name", *sides))
-    is_finding = table["class_name"] != "No finding"
+    unnamed = table[table["class_name"].isna()]
+    if len(unnamed):
+        raise CohortError(
+            f"{folder / name}: class_name of {unnamed['image_id'].iloc[0]} is missing. Correct the table, or download "
+            "it again."
+        )
+    is_finding = table["class_name"].str.strip().str.casefold() != "no finding"
     boxed = is_finding & table[list(sides)].notna().any(axis=1)
     boxes: dict[str, list[Box]] = {}
     for image, _, *box in _numbered(folder / name, table[boxed], sides).itertuples(index=False, name=None):
@@ -123,11 +132,30 @@ def _table(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
     return table[list(columns)]
 
 
+def _kinds(file: Path, classes: pd.DataFrame) -> pd.Series:
+    """Return what kind of image each row of RSNA's classes names, however its letters are written.
+
+    Raises:
+        CohortError: a class is missing or unknown.
+    """
+    kinds = classes["class"].str.strip().str.casefold().map({name.casefold(): kind for name, kind in _RSNA.items()})
+    unknown = classes[kinds.isna()]
+    if len(unknown):
+        patient, value = unknown.iloc[0]
+        what = "is missing" if pd.isna(value) else f"is {value!r}"
+        raise CohortError(
+            f"{file}: class of {patient} {what}; it must be one of {', '.join(map(repr, _RSNA))}. "
+            "Correct the table, or download it again."
+        )
+    return kinds
+
+
 def _check_one_class(file: Path, classes: pd.DataFrame) -> None:
     twice = classes[classes["patientId"].duplicated(keep=False)]
     if len(twice):
         patient = twice["patientId"].iloc[0]
-        named = " and ".join(repr(name) for name in twice.loc[twice["patientId"] == patient, "class"])
+        names = {kind: name for name, kind in _RSNA.items()}
+        named = " and ".join(repr(name) for name in twice.loc[twice["patientId"] == patient, "kind"].map(names))
         raise CohortError(f"{file}: {patient} is of two classes, {named}. Correct the table, or download it again.")
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,7 @@ from PIL import Image
 from ddad.cohorts import SkippedImage
 from ddad.cohorts.rows import listed
 from ddad.errors import CohortError, ImageError, SettingError, writing_to
-from ddad.experiments.downloads import DOWNLOADS, NORMAL, Source
+from ddad.experiments.downloads import DOWNLOADS, NORMAL, Box, Source
 from ddad.experiments.published import BENCHMARKS, OTHER_NAMES, Benchmark
 from ddad.files import output_folder, write_atomically
 from ddad.images import read_image
@@ -40,11 +40,17 @@ class Prepared:
         counts: images by list of the split.
         authors_split: whether the split is the authors' `data.json`.
         skipped: files that could not be read; they are in no list.
+        boxes_left_out: boxes with reversed sides, or wholly outside of their image, in words.
+        boxes_cut: boxes that reached beyond their image, in words: what lies within it is marked.
+        warnings: what is doubtful about the split.
     """
 
     counts: dict[str, int]
     authors_split: bool
     skipped: list[SkippedImage] = field(default_factory=list)
+    boxes_left_out: list[str] = field(default_factory=list)
+    boxes_cut: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def download_named(name: str) -> tuple[Benchmark, Callable[[Path], list[Source]]]:
@@ -102,9 +108,10 @@ def prepare(
             ThreadPoolExecutor(processor_cores()) as pool,
             listener(progress).task("preparing images", len(chosen)) as bar,
         ):
-            for skipped in pool.map(lambda name: _write(name, named[name], workspace), chosen):
-                if skipped:
-                    prepared.skipped.append(skipped)
+            for written in pool.map(lambda name: _write(name, named[name], workspace), chosen):
+                prepared.skipped += written.skipped
+                prepared.boxes_left_out += written.boxes_left_out
+                prepared.boxes_cut += written.boxes_cut
                 bar.advance()
         if len(prepared.skipped) == len(chosen):
             first = prepared.skipped[0]
@@ -118,6 +125,8 @@ def prepare(
         for names in lists.values():
             names[:] = [name for name in names if named[name].path not in lost]
         prepared.counts = {key: len(names) for key, names in lists.items()}
+        if prepared.authors_split:
+            prepared.warnings = _unlike_table_1(authors, prepared.counts, benchmark)
         write_atomically(workspace / "data.json", (json.dumps(split, indent=1) + "\n").encode())
         if not any((workspace / "masks").iterdir()):
             (workspace / "masks").rmdir()
@@ -210,6 +219,16 @@ def _authors_split(file: Path, named: dict[str, Source]) -> dict[str, Any]:
     return split
 
 
+def _unlike_table_1(file: Path, counts: dict[str, int], benchmark: Benchmark) -> list[str]:
+    """Say in which counts the authors' split is not what the paper's Table 1 has: nobody would see it later."""
+    unlabeled = counts["train.unlabeled.0"] + counts["train.unlabeled.1"]
+    wanted = {"train.0": benchmark.normal, "test.0": benchmark.test[0], "test.1": benchmark.test[1]}
+    unlike = [f"{key}: {counts[key]}, in the paper {count}" for key, count in wanted.items() if counts[key] != count]
+    if unlabeled < benchmark.unlabeled:
+        unlike.append(f"train.unlabeled: {unlabeled}, in the paper at least {benchmark.unlabeled}")
+    return [f"{file}: has other counts than {benchmark.title} in Table 1: {'; '.join(unlike)}."] if unlike else []
+
+
 def _lists(split: dict[str, Any]) -> dict[str, list[str]]:
     """Return the five lists of a split, not copies of them."""
     train, test = split["train"], split["test"]
@@ -222,15 +241,21 @@ def _lists(split: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _write(name: str, source: Source, folder: Path) -> SkippedImage | None:
-    """Write an image, and a mask if there are boxes; say why if the image cannot be used."""
-    image, mask = folder / "images" / name, folder / "masks" / f"{Path(name).stem}.png"
-    if image.exists() and (mask.exists() or not source.boxes):
-        return None
+class _Written(NamedTuple):
+    skipped: tuple[SkippedImage, ...] = ()
+    boxes_left_out: tuple[str, ...] = ()
+    boxes_cut: tuple[str, ...] = ()
+
+
+def _write(name: str, source: Source, folder: Path) -> _Written:
+    """Write an image, and a mask if there are boxes; say why if the image or a box cannot be used."""
+    image = folder / "images" / name
+    if image.exists() and not source.boxes:
+        return _Written()
     try:
         pixels = read_image(source.path)
     except ImageError as error:
-        return SkippedImage(source.path, error.reason)
+        return _Written((SkippedImage(source.path, error.reason),))
     size = pixels.width, pixels.height
     if source.path.suffix.lower() in _AS_THEY_ARE:
         with writing_to(image):
@@ -244,14 +269,37 @@ def _write(name: str, source: Source, folder: Path) -> SkippedImage | None:
         grey = np.clip((pixels.pixels.mean(axis=2) - low) / (high - low), 0, 1)
         resized = np.asarray(Image.fromarray(grey.astype(np.float32)).resize(size, Image.Resampling.BOX))
         _write_png(image, np.rint(np.clip(resized, 0, 1) * 65535).astype(np.uint16))
-    if source.boxes:
+    within, left_out, cut = _boxes_within(source, pixels.width, pixels.height)
+    if within:
         marked = np.zeros((size[1], size[0]), dtype=np.uint8)
-        for left, top, right, bottom in source.boxes:
+        for left, top, right, bottom in within:
             across, down = size[0] / pixels.width, size[1] / pixels.height
             columns = slice(int(left * across), max(int(left * across) + 1, round(right * across)))
             marked[int(top * down) : max(int(top * down) + 1, round(bottom * down)), columns] = 255
-        _write_png(mask, marked)
-    return None
+        _write_png(folder / "masks" / f"{Path(name).stem}.png", marked)
+    return _Written((), tuple(left_out), tuple(cut))
+
+
+def _boxes_within(source: Source, width: int, height: int) -> tuple[list[Box], list[str], list[str]]:
+    """Return what of the boxes around findings lies in the image; and which boxes do not at all, or not wholly.
+
+    Nobody knows what a box with reversed sides was meant to be: it marks nothing.
+    """
+    within: list[Box] = []
+    left_out, cut = [], []
+    for left, top, right, bottom in source.boxes:
+        box = f"{source.path}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g})"
+        image = f"the image of {width}×{height} pixels"
+        if right <= left or bottom <= top:
+            left_out.append(f"{box} has reversed or equal sides")
+        elif right <= 0 or bottom <= 0 or left >= width or top >= height:
+            left_out.append(f"{box} lies outside of {image}")
+        else:
+            within.append((max(0.0, left), max(0.0, top), min(right, width), min(bottom, height)))
+            # Sides may have been rounded to whole pixels.
+            if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
+                cut.append(f"{box} reaches beyond {image}")
+    return within, left_out, cut
 
 
 def _write_png(path: Path, pixels: np.ndarray[Any, Any]) -> None:

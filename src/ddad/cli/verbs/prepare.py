@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import exit_if_skipped, print_json
+from ddad.cli.output import counted, exit_if_skipped, print_json, warn
 
 
 def prepare(
@@ -31,9 +31,15 @@ def prepare(
             read(source), source, out, benchmark, seed=seed, overwrite=overwrite, progress=progress
         )
     if as_json:
-        print_json({"out": str(out), "authors_split": prepared.authors_split, **prepared.counts})
+        boxes = {"boxes_left_out": len(prepared.boxes_left_out), "boxes_cut": len(prepared.boxes_cut)}
+        print_json({"out": str(out), "authors_split": prepared.authors_split, **prepared.counts, **boxes})
     else:
         split = "the authors' data.json" if prepared.authors_split else f"a split drawn with seed {seed}"
         say(f"{out}: {split}; {', '.join(f'{key}: {count}' for key, count in prepared.counts.items())}.")
+        if prepared.boxes_left_out:
+            say(f"{counted(len(prepared.boxes_left_out), 'box was', 'boxes were')} left out.")
+        if prepared.boxes_cut:
+            say(f"{counted(len(prepared.boxes_cut), 'box was', 'boxes were')} cut at the edge of the image.")
         say(f"Next: ddad benchmark {benchmark.name} --data {shlex.quote(str(out))}")
+    warn([*prepared.warnings, *prepared.boxes_left_out, *prepared.boxes_cut])
     exit_if_skipped([(str(skipped.path), skipped.reason) for skipped in prepared.skipped])
