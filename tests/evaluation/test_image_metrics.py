@@ -88,6 +88,13 @@ def test_wider_confidence_gives_a_wider_interval_around_the_estimate() -> None:
     assert wide.low < narrow.low < narrow.estimate < narrow.high < wide.high
 
 
+def test_an_ap_that_is_about_as_low_as_it_can_be_is_below_its_interval() -> None:
+    """An abnormal image that is drawn twice is two hits at its own score; AUC has no such bias."""
+    found = image_metrics([0] * 20 + [1] * 20, [*range(100, 120), *range(20)], resamples=200)
+    assert found.ap.estimate < found.ap.low
+    assert found.auc == Interval(0, 0, 0)
+
+
 def test_huge_scores_do_not_overflow() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -18,7 +18,10 @@ class Interval:
 
 
 def percentile_interval(estimate: float, samples: npt.NDArray[np.float64], confidence: float) -> Interval:
-    """Return the interval that encloses a share `confidence` of the resampled values (resamples,)."""
+    """Return the interval that encloses a share `confidence` of the resampled values (resamples,).
+
+    It need not hold the estimate: resampling raises an average precision that is about as low as it can be.
+    """
     tail = (1 - confidence) / 2
     low, high = np.quantile(samples, (tail, 1 - tail))
     return Interval(estimate, float(low), float(high))
