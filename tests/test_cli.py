@@ -646,7 +646,12 @@ def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Pat
     ("arguments", "message"),
     [
         ("sweep anomaly-rate --data b --anomaly-rate 0.3", "--anomaly-rate 0.3: sweep anomaly-rate varies it"),
-        ("benchmark custom --data b --methods ae,", "--methods : unknown"),
+        ("benchmark custom --data b --methods ae,", "--methods ae,: a value is missing beside a comma."),
+        ("sweep members --data b --value 1,,2", "--value 1,,2: a value is missing beside a comma."),
+        ("sweep members --data b --backbones=", "--backbones: is empty."),
+        ("fields --set member=3", "unknown field 'member'. Did you mean 'reconstruction.members' or"),
+        ("fields --set trimming=3", "'trimming'. That is a section, with trimming.trusted,"),
+        ("fields --set zzz.zz=3", "unknown field 'zzz.zz'. ddad fields lists all."),
         ("sweep members --data b --members 4", "--members 4: sweep members varies it"),
         ("evaluate m --test-normal n --test-abnormal a --split other.json", "--split: goes with --data"),
         ("calibrate m --false-alarm-rate 0.1 --slices middle", "--slices, --volume: go with --normal"),

@@ -191,16 +191,19 @@ class Recipe(Section):
         return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
     def _suggestion(self, name: str) -> str:
+        """Name the fields that may be meant: of the same last part, of a section, or the nearest by its letters."""
         names = self.field_names()
         leaves: dict[str, list[str]] = {}
         for field in names:
             leaves.setdefault(field.rsplit(".", 1)[-1], []).append(field)
+        if within := [field for field in names if field.startswith(f"{name}.")]:
+            return f"That is a section, with {', '.join(within)}."
         near = leaves.get(name) or difflib.get_close_matches(name, names, 1)
         if not near:
             alike = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1)
             near = [field for leaf in alike for field in leaves[leaf]]
         meant = " or ".join(f"'{field}'" for field in near)
-        return f"Did you mean {meant}?" if near else f"Fields are: {', '.join(names)}."
+        return f"{f'Did you mean {meant}? ' if near else ''}ddad fields lists all."
 
 
 def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -193,9 +193,23 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
-def each_of(option: list[str] | None) -> list[str]:
-    """Return the values of an option that takes several, repeated or with commas between them."""
-    return [value.strip() for values in option or () for value in values.split(",")]
+def each_of(name: str, option: list[str] | None) -> list[str]:
+    """Return the values of an option that takes several, repeated or with commas between them.
+
+    Raises:
+        SettingError: one is empty.
+    """
+    found = []
+    for values in option or ():
+        parts = [value.strip() for value in values.split(",")]
+        if "" in parts:
+            raise SettingError(
+                f"{name} {values}: a value is missing beside a comma. Leave the comma out, or add the value."
+                if "," in values
+                else f"{name}: is empty. Give a value, or leave the option out."
+            )
+        found += parts
+    return found
 
 
 def build_recipe(

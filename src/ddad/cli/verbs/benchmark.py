@@ -64,7 +64,10 @@ def benchmark(
         preset_changes={"holdout": 0.0},
     )
     recipes = benchmark_recipes(
-        base, options.each_of(methods) or ["ddad"], options.each_of(backbones) or ["ae-u"], seeds
+        base,
+        options.each_of("--methods", methods) or ["ddad"],
+        options.each_of("--backbones", backbones) or ["ae-u"],
+        seeds,
     )
     setting = Setting(dataset, str(data), split, anomaly_rate, unseen=unseen)
     known, command = benchmark_named(dataset), shlex.join(["ddad", *sys.argv[1:]])

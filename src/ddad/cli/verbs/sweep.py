@@ -79,8 +79,8 @@ def sweep(
         Setting(dataset, str(data), split, anomaly_rate, unseen=unseen),
         base,
         values=_numbers(values),
-        methods=options.each_of(methods),
-        backbones=options.each_of(backbones) or ["ae-u"],
+        methods=options.each_of("--methods", methods),
+        backbones=options.each_of("--backbones", backbones) or ["ae-u"],
         seeds=seeds,
     )
     folder = out or Path(f"sweep-{kind}")
@@ -122,7 +122,7 @@ def sweep(
 
 def _numbers(option: list[str] | None) -> list[float]:
     numbers = []
-    for value in options.each_of(option):
+    for value in options.each_of("--value", option):
         try:
             numbers.append(float(value))
         except ValueError:
