@@ -11,6 +11,7 @@ import typer.main
 
 from ddad import Cohort, fit
 from ddad.cli.app import app
+from ddad.detectors import DETECTORS
 from ddad.recipe import Recipe
 from support import tiny_recipe, write_images
 
@@ -71,6 +72,23 @@ def test_the_reference_lists_every_recipe_field_of_both_presets() -> None:
         expected.append((field, *values, fast[1]))
 
     assert documented == expected
+
+
+@pytest.mark.parametrize("name", sorted(set(DETECTORS) - {"ddad", "ddad+"}))
+def test_each_rival_has_a_page_with_its_reference_and_settings(name: str) -> None:
+    page = (ROOT / f"docs/explanation/rivals/{name}.md").read_text(encoding="utf-8")
+    assert "\nReference: " in page
+    detector = DETECTORS[name]
+    expected = []
+    presets = [Recipe.preset(preset).describe() for preset in ("fast", "paper")]
+    for (field, *fast), (_, *paper) in zip(*presets, strict=True):
+        owner = fast[1].partition(": ")[0]  # of a field that one method alone reads
+        others = owner in DETECTORS and owner != name
+        if field.partition(".")[0] in detector.sections and field not in detector.unread and not others:
+            bold = "**" if fast[0] != paper[0] else ""
+            expected.append([f"`{field}`", *(f"{bold}{value[0].strip(chr(34))}{bold}" for value in (fast, paper))])
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
+    assert rows == expected
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
