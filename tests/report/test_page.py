@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ddad import Recipe
 from ddad.errors import OutputError
 from ddad.report import gallery
 from ddad.report.page import write_report
@@ -28,6 +27,18 @@ MODEL = {
     "held_out_normals": {"of": "held-out normals", "count": 20, "scores": {"r_dual": [i / 20 for i in range(20)]}},
     "recipe": {"seed": 0, "reconstruction": {"members": 3}},
 }
+
+_CANDIDATES = [
+    {
+        "name": name,
+        "changes": changes,
+        "guide": {"estimate": estimate, "low": estimate - 0.1, "high": estimate + 0.1},
+        "behind": 0.75 - estimate,
+        "standard_error": 0.02,
+    }
+    for name, changes, estimate in (("as given", {}, 0.7), ("<ddad+>", {"detector": "ddad+"}, 0.75))
+]
+SELECTION = {"chosen": "<ddad+>", "held_out": {"normal": 31, "unlabeled": 32}, "candidates": _CANDIDATES}
 
 
 def scoring_folder(folder: Path, images: list[Path], *, maps: bool = True, **columns: Any) -> Path:
@@ -216,69 +227,71 @@ def test_a_demo_folder_joins_findings_with_labels(tmp_path: Path) -> None:
     assert f"<title>ddad report: {tmp_path.name}</title>" in page
 
 
-CELL = {
-    **{"dataset": "brain-tumor", "split": "data.json", "method": "ddad", "backbone": "ae-u", "score": "r_dual"},
-    **{"seed": 0, "auc": 90.0, "auc_low": 88.0, "auc_high": 92.0, "ap": 80.0, "ap_low": 78.0, "ap_high": 82.0},
-    **{"auc_paper": 97.2, "ap_paper": None, "seconds": 60.0, "memory_mb": None},
-}
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("score", "high", "line 4, column score: 'high', where a number belongs"),
+        ("r_dual", "high", "line 4, column r_dual: 'high', where a number belongs"),
+        ("rows", "x", "line 4, column rows: 'x', where a number belongs"),
+    ],
+)
+def test_a_finding_that_is_no_number_is_named(tmp_path: Path, column: str, value: str, message: str) -> None:
+    images = [Path("two\nlines.png"), Path("b.png"), Path("c.png")]
+    folder = scoring_folder(tmp_path / "scores", images, maps=False)
+    table = pd.read_csv(folder / "findings.csv", dtype=object)
+    table.loc[1, column] = value
+    table.to_csv(folder / "findings.csv", index=False)
+
+    with pytest.raises(OutputError, match=rf"findings\.csv: {message}"):
+        write_report(folder)
 
 
-@pytest.mark.parametrize("name", ["results.csv", "sweep.csv"])
-def test_a_benchmark_has_a_table_and_the_curves_of_each_run(tmp_path: Path, name: str) -> None:
-    (tmp_path / "runs").mkdir()
-    for seed in (0, 1):
-        record = {
-            "recipe": {"seed": seed},
-            "cells": [CELL | {"seed": seed}],
-            "scores": {"r_dual": [0.1, 0.2, 0.3, 0.4]},
-            "labels": [0, 1, 0, 1],
-        }
-        (tmp_path / "runs" / f"{seed}.json").write_text(json.dumps(record))
-    value = {"value": 0.5} if name == "sweep.csv" else {}
-    pd.DataFrame([value | CELL, value | CELL | {"seed": 1, "auc": 94.0}]).to_csv(tmp_path / name, index=False)
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("label", "x", "column label: 'x', where 0 or 1 belongs"),
+        ("label", "2", "column label: '2', where 0 or 1 belongs"),
+        ("label", "", "column label: nothing, where 0 or 1 belongs"),
+        ("group", "", "column group: nothing, where a number belongs"),
+        ("r_dual", "x", "column r_dual: 'x', where a number belongs"),
+    ],
+)
+def test_what_is_no_label_group_or_score_is_named(tmp_path: Path, column: str, value: str, message: str) -> None:
+    folder = evaluation_folder(tmp_path / "e", [f"{n}.png" for n in range(8)])
+    table = pd.read_csv(folder / "scores.csv", dtype=object).assign(group="1")
+    table.loc[3, column] = value
+    table.to_csv(folder / "scores.csv", index=False)
 
-    page = write_report(tmp_path).read_text()
-
-    assert "92.0 ± 2.8" in page
-    assert "<td>97.2</td>" in page
-    assert ("<th>Value</th>" in page) == (name == "sweep.csv")
-    assert len(embedded(page, "counts")) == 2
-    assert "brain-tumor · data.json · ddad · ae-u · seed 1" in page
+    with pytest.raises(OutputError, match=rf"scores\.csv: line 5, {message}"):
+        write_report(folder)
 
 
-def test_runs_of_a_sweep_can_be_told_apart(tmp_path: Path) -> None:
-    def run(number: int, cell: dict[str, object], scores: list[str], **rest: object) -> None:
-        values = {score: [0.1, 0.2, 0.3, 0.4] for score in scores}
-        record = {"cells": [CELL | cell], "scores": values, "labels": [0, 1, 0, 1], "recipe": {"seed": 0}, **rest}
-        (tmp_path / "runs").mkdir(exist_ok=True)
-        (tmp_path / "runs" / f"{number}.json").write_text(json.dumps(record))
-
-    members = [Recipe().changed({"reconstruction.members": count}).model_dump(mode="json") for count in (1, 3)]
-    for number, recipe in enumerate(members):
-        run(number, {}, ["rec", "r_dual"], recipe=recipe, counts={"normal": 12})
-    for number, rate in enumerate((0.0, 0.2), start=2):
-        run(number, {"method": "fpi", "backbone": None}, ["image"], anomaly_rate=rate)
-    found = read_results(tmp_path)
-    assert [run.title for run in found.runs] == [
-        "brain-tumor · data.json · ddad · ae-u · reconstruction.members 1 · seed 0",
-        "brain-tumor · data.json · ddad · ae-u · seed 0",
-        "brain-tumor · data.json · fpi · anomaly rate 0% · seed 0",
-        "brain-tumor · data.json · fpi · anomaly rate 20% · seed 0",
-    ]
-    assert found.primary == "r_dual"  # of DDAD, whatever runs come last
-    assert found.cells is None  # a mean over rates would pass for one over seeds
-    assert "no results.csv or sweep.csv yet" in write_report(tmp_path).read_text()
+def test_a_column_of_words_is_no_score(tmp_path: Path) -> None:
+    folder = scoring_folder(tmp_path / "s", write_images(tmp_path / "images", 2), remark=["seen", "not yet"])
+    assert read_results(folder).score_names == ["rec", "r_dual"]
 
 
-@pytest.mark.parametrize(("other", "there"), [({"seed": 1}, True), ({"seed": 1, "split": "data.leakfree.json"}, False)])
-def test_an_unfinished_grid_has_a_table_if_its_runs_differ_by_seeds_alone(
-    tmp_path: Path, other: dict[str, object], there: bool
-) -> None:
-    (tmp_path / "runs").mkdir()
-    for number, cell in enumerate((CELL, CELL | other)):
-        record = {"recipe": {"seed": number}, "cells": [cell], "scores": {"r_dual": [0.1, 0.2]}, "labels": [0, 1]}
-        (tmp_path / "runs" / f"{number}.json").write_text(json.dumps(record))
-    assert (read_results(tmp_path).cells is not None) is there
+@pytest.mark.parametrize(("cut", "message"), [(30, r"it has \d of 9 columns"), (1, "it does not end a line")])
+def test_a_table_that_was_cut_off_is_refused(tmp_path: Path, cut: int, message: str) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 5), maps=False)
+    file = folder / "findings.csv"
+    file.write_bytes(file.read_bytes()[:-cut])
+
+    with pytest.raises(OutputError, match=rf"findings\.csv: line 6 is cut off: {message}"):
+        write_report(folder)
+
+
+def test_pictures_of_maps_that_are_lost_or_damaged_are_counted(tmp_path: Path) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 8))
+    assert "Maps of" not in write_report(folder).read_text()
+    for number in range(3):
+        (folder / "maps" / f"{number:06d}.png").unlink()
+    (folder / "maps" / "000003.png").write_bytes(b"no picture")
+
+    page = write_report(folder).read_text()
+
+    assert "Maps of 3 of 8 images: maps/ lacks their pictures." in page
+    assert "Maps of 1 images: their pictures are damaged." in page
 
 
 @pytest.mark.parametrize(
@@ -360,18 +373,7 @@ def test_the_verb_says_where_the_report_is(
 
 def test_how_the_recipe_was_chosen_and_whom_the_fit_trusted_is_shown(tmp_path: Path) -> None:
     folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 3), maps=False)
-    candidates = [
-        {
-            "name": name,
-            "changes": changes,
-            "guide": {"estimate": estimate, "low": estimate - 0.1, "high": estimate + 0.1},
-            "behind": 0.75 - estimate,
-            "standard_error": 0.02,
-        }
-        for name, changes, estimate in (("as given", {}, 0.7), ("<ddad+>", {"detector": "ddad+"}, 0.75))
-    ]
-    selection = {"chosen": "<ddad+>", "held_out": {"normal": 31, "unlabeled": 32}, "candidates": candidates}
-    model = MODEL | {"selection": selection, "unsupervised": {"trusted": 40, "of": 80}}
+    model = MODEL | {"selection": SELECTION, "unsupervised": {"trusted": 40, "of": 80}}
     (folder / "run.json").write_text(json.dumps({"model": model}))
 
     page = write_report(folder).read_text()

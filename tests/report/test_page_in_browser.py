@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import CHROMIUM, OPTIONS, Browser
-from test_page import CELL, HOSTILE, MODEL, scoring_folder
+from test_benchmark_page import store, stored_run
+from test_page import HOSTILE, MODEL, SELECTION, scoring_folder
 
 from ddad.report.page import write_report
 from support import write_images
@@ -41,17 +42,9 @@ def test_the_gallery_draws_a_page_of_cards_and_runs_nothing_of_a_file_name(tmp_p
 
 
 def test_a_run_whose_scores_have_other_names_shows_its_own_panel(tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    for number, (method, score) in enumerate([("fpi", "image"), ("ddad", "r_dual")]):
-        record = {
-            "recipe": {"seed": 0},
-            "cells": [CELL | {"method": method, "score": score}],
-            "scores": {score: [0.1, 0.2, 0.3, 0.4]},
-            "labels": [0, 1, 0, 1],
-        }
-        (tmp_path / "runs" / f"{number}.json").write_text(json.dumps(record))
+    store(tmp_path / "b", [stored_run("fpi"), stored_run(strengths={"r_dual": 1.0})])
 
-    elements = shown(write_report(tmp_path), tmp_path / "profile")
+    elements = shown(write_report(tmp_path / "b"), tmp_path / "profile")
 
     panels = re.findall(r'<div class="panel" data-run="(\d)" data-score="(\w+)"( hidden="")?>', elements)
     assert panels == [("0", "image", ""), ("1", "r_dual", ' hidden=""')]
@@ -99,7 +92,8 @@ def test_colours_follow_the_scheme(report: Path, browser: Browser) -> None:
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_no_width_needs_scrolling_sideways(report: Path, browser: Browser, width: int) -> None:
-    browser.show(report, width)
+    (report.parent / "run.json").write_text(json.dumps({"model": MODEL | {"selection": SELECTION}}))
+    browser.show(write_report(report.parent), width)
     assert browser.value("document.documentElement.scrollWidth") <= width
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -26,6 +26,8 @@ from ddad.experiments.tables import (
 )
 from ddad.files import write_atomically
 from ddad.recipe import Recipe
+
+_ALL_PAIRS = " `comparisons.csv` has every pair, with average precision and bootstrap tests."
 
 
 def benchmark_recipes(recipe: Recipe, methods: Sequence[str], backbones: Sequence[str], seeds: int) -> list[Recipe]:
@@ -85,29 +87,55 @@ def write_results(
         planned: how many records there will be, if not all are there.
         brief: whether to leave out what takes long: intervals over all runs and paired tests, with their file.
     """
-    cells = cells_of(records)
-    scores = pooled_scores(records)
-    measures = {} if brief else resampled(scores)
-    rows = summary(cells, measures)
-    tables = "\n".join(_tables(rows))
+    measured = _measured(records, brief)
+    tables = "\n".join(_tables(measured.rows))
     significance = ""
     if not brief:
-        pairs = comparisons(scores, measures)
-        significance = _significance(scores, pairs)
-        write_atomically(out / "comparisons.csv", pairs.to_csv(index=False).encode())
+        significance = _significance(measured.scores, measured.pairs, _ALL_PAIRS)
+        write_atomically(out / "comparisons.csv", measured.pairs.to_csv(index=False).encode())
     text = f"""# {_title(records)}
 {so_far(len(records), planned, brief)}
 Percent, mean ± standard deviation over seeds, of the model that training ends with; in brackets the 95 % bootstrap
 interval of that mean over test images. Those of each run are in `results.csv`, the score of each image and the
 whole recipe in `runs/`.
 
-{tables}{constant_note(rows)}
+{tables}{constant_note(measured.rows)}
 {significance}
 {_origin(records, benchmark, command)}"""
-    write_atomically(out / "results.csv", pd.DataFrame(cells).to_csv(index=False).encode())
-    write_atomically(out / "summary.csv", rows.round(2).to_csv(index=False).encode())
+    write_atomically(out / "results.csv", pd.DataFrame(cells_of(records)).to_csv(index=False).encode())
+    write_atomically(out / "summary.csv", measured.rows.round(2).to_csv(index=False).encode())
     write_atomically(out / "results.md", text.encode())
     return tables
+
+
+def tables_so_far(records: Sequence[dict[str, Any]]) -> str:
+    """Return the tables of a benchmark that is not finished as Markdown, with the paired tests.
+
+    Args:
+        records: stored runs, at least one, all in one setting.
+    """
+    measured = _measured(records, brief=False)
+    tables = "\n".join(_tables(measured.rows))
+    return f"""# Runs that are finished
+
+Percent, mean ± standard deviation over seeds; in brackets the 95 % bootstrap interval of that mean over test images.
+
+{tables}{constant_note(measured.rows)}
+{_significance(measured.scores, measured.pairs)}"""
+
+
+class _Measured(NamedTuple):
+    rows: pd.DataFrame
+    scores: Scores
+    pairs: pd.DataFrame
+
+
+def _measured(records: Sequence[dict[str, Any]], brief: bool) -> _Measured:
+    """Return the means of stored runs, the scores behind them and, unless brief, intervals and paired tests."""
+    scores = pooled_scores(records)
+    measures = {} if brief else resampled(scores)
+    pairs = pd.DataFrame() if brief else comparisons(scores, measures)
+    return _Measured(summary(cells_of(records), measures), scores, pairs)
 
 
 def _tables(rows: pd.DataFrame) -> list[str]:
@@ -130,7 +158,7 @@ def _title(records: Sequence[dict[str, Any]]) -> str:
     return f"{cell['dataset']}, {cell['split']}{unseen}, recipe {record['recipe']['preset_name']}{changed}"
 
 
-def _significance(scores: Scores, pairs: pd.DataFrame) -> str:
+def _significance(scores: Scores, pairs: pd.DataFrame, where_more_is: str = "") -> str:
     normal, abnormal = scores.independent()
     if min(normal, abnormal) < LEAST:
         what = "test images" if scores.groups is None else "groups of test images (patients)"
@@ -145,8 +173,8 @@ def _significance(scores: Scores, pairs: pd.DataFrame) -> str:
         "## Which differences are significant\n\n"
         f"AUC on the same {len(scores.labels)} test images, each method by the mean over its seeds: paired test of "
         f"DeLong et al. (1988){clustered}, 5 %,\nwith Holm's correction over the pairs of a table. The fits are taken "
-        "as they are: the tests ask about other test\nimages, the ± above about other seeds. `comparisons.csv` has "
-        "every pair, with average precision and bootstrap tests.\n"
+        "as they are: the tests ask about other test\n"
+        f"images, the ± above about other seeds.{where_more_is}\n"
     ]
     parts += [
         f"{family[0].upper()}{family[1:]}:\n\n{to_markdown(significance_table(pairs, family))}"

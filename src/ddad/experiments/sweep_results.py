@@ -69,7 +69,7 @@ def write_sweep(
     table = to_markdown(sweep_table(rows, kind))
     first = records[0]
     unseen = f"; unseen: {first['unseen']}" if first.get("unseen") else ""
-    text = f"""# AUC over {SWEEPS[kind].title}
+    text = f"""{_heading(kind)}
 {so_far(len(records), planned, brief)}
 {first["cells"][0]["dataset"]}, {first["cells"][0]["split"]}{unseen}; percent, mean ± standard deviation over seeds; in
 brackets the 95 % bootstrap interval of that mean over test images.
@@ -87,6 +87,21 @@ brackets the 95 % bootstrap interval of that mean over test images.
         with drawing.style():
             drawing.save(draw_sweep(rows, kind), out, "sweep")
     return table
+
+
+def kind_of(text: str) -> Kind | None:
+    """Tell from what `sweep.md` holds what was varied; None if it is no such text."""
+    return next((kind for kind in SWEEPS if text.startswith(f"{_heading(kind)}\n")), None)
+
+
+def curves_of(cells: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """Return what `draw_sweep` draws, from the rows of `sweep.csv`; nothing of methods that this version lacks."""
+    parts = [
+        summary([{str(key): cell for key, cell in row.items()} for row in part.to_dict("records")]).assign(value=value)
+        for value, part in cells.groupby("value")
+    ]
+    rows = pd.concat(parts, ignore_index=True)
+    return rows if rows.empty else in_order(rows, kind)
 
 
 def in_order(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
@@ -198,6 +213,10 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, kind: Kind) -> None:
 
 def _shown(kind: Kind) -> tuple[str, ...]:
     return _SHOWN_OVER_K if kind == "members" else _SHOWN
+
+
+def _heading(kind: Kind) -> str:
+    return f"# AUC over {SWEEPS[kind].title}"
 
 
 def _measured(records: Sequence[dict[str, Any]], kind: Kind, brief: bool) -> tuple[pd.DataFrame, pd.DataFrame]:

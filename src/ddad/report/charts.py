@@ -47,7 +47,7 @@ def histogram(
         x_title: below the horizontal axis.
     """
     everything = np.concatenate([np.asarray(values, float) for values in groups.values()])
-    low, high = _limits(everything)
+    low, high = limits(everything)
     edges = np.linspace(low, high, _BINS + 1)
     counts = {name: np.histogram(values, edges)[0] for name, values in groups.items()}
     frame = Frame((low, high), (0, max(1, *(int(count.max()) for count in counts.values())) * 1.05))
@@ -67,7 +67,7 @@ def histogram(
         line = f'<line class="threshold" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{frame.up(0):.1f}"/>'
     ends = f'data-low="{low!r}" data-high="{high!r}" '
     ends += f'data-left="{frame.across(low):.1f}" data-right="{frame.across(high):.1f}"'
-    return _svg(title, _axes(frame, escape(x_title), "images", whole_y=True) + "".join(bars) + line, ends)
+    return svg(title, axes(frame, escape(x_title), "images", whole_y=True) + "".join(bars) + line, ends)
 
 
 def curve(drawn: Curve, *, x_title: str, y_title: str, chance: str, title: str, base_rate: float = 0.0) -> str:
@@ -89,14 +89,14 @@ def curve(drawn: Curve, *, x_title: str, y_title: str, chance: str, title: str, 
         f'<polygon class="band" points="{around}"/><polyline class="chance" points="{by_chance}"/>'
         f'<polyline class="line" points="{frame.points(x, drawn.y.tolist())}"/>'
     )
-    return _svg(title, _axes(frame, x_title, y_title) + body)
+    return svg(title, axes(frame, x_title, y_title) + body)
 
 
 def training_curves(curves: Mapping[str, Sequence[float]], *, title: str) -> str:
     """Draw the mean loss of each epoch, one line a network of the same kind."""
     values = np.concatenate([np.asarray(losses, float) for losses in curves.values()])
     longest = max(len(losses) for losses in curves.values())
-    frame = Frame((1, max(2, longest)), _limits(values))
+    frame = Frame((1, max(2, longest)), limits(values))
     lines = []
     for name, losses in curves.items():
         epochs = list(range(1, len(losses) + 1))
@@ -109,10 +109,11 @@ def training_curves(curves: Mapping[str, Sequence[float]], *, title: str) -> str
             tip = f"{escape(name)}: {losses[0]:.4g} at first, {losses[-1]:.4g} at last"
             points = frame.points(epochs, list(losses))
             lines.append(f'<polyline class="line thin" points="{points}"><title>{tip}</title></polyline>')
-    return _svg(title, _axes(frame, "epoch", "mean loss", whole_x=True) + "".join(lines))
+    return svg(title, axes(frame, "epoch", "mean loss", whole_x=True) + "".join(lines))
 
 
-def _limits(values: np.typing.NDArray[np.float64]) -> tuple[float, float]:
+def limits(values: np.typing.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the least and the largest of the finite values, apart even if there is only one."""
     usable = values[np.isfinite(values)]
     low, high = (float(usable.min()), float(usable.max())) if usable.size else (0.0, 1.0)
     if high <= low:
@@ -120,12 +121,30 @@ def _limits(values: np.typing.NDArray[np.float64]) -> tuple[float, float]:
     return low, high
 
 
-def _axes(frame: Frame, x_title: str, y_title: str, *, whole_x: bool = False, whole_y: bool = False) -> str:
+def axes(
+    frame: Frame,
+    x_title: str,
+    y_title: str,
+    *,
+    whole_x: bool = False,
+    whole_y: bool = False,
+    x_labels: Mapping[float, str] | None = None,
+) -> str:
+    """Return grid, ticks and titles of both axes.
+
+    Args:
+        frame: the plot area.
+        x_title: below the horizontal axis; escaped.
+        y_title: beside the vertical axis; escaped.
+        whole_x: whether only whole numbers have ticks on the horizontal axis.
+        whole_y: the same of the vertical one.
+        x_labels: what stands at which places of the horizontal axis, instead of round numbers.
+    """
     parts = []
-    for value in _ticks(*frame.x, whole=whole_x):
+    for value, label in (x_labels or {tick: f"{tick:g}" for tick in _ticks(*frame.x, whole=whole_x)}).items():
         at = frame.across(value)
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{value:g}</text>')
+        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{label}</text>')
     for value in _ticks(*frame.y, whole=whole_y):
         at = frame.up(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
@@ -146,5 +165,6 @@ def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [float(f"{(first + number) * step:.6g}") + 0.0 for number in range(count)]
 
 
-def _svg(title: str, body: str, data: str = "") -> str:
+def svg(title: str, body: str, data: str = "") -> str:
+    """Return a chart with its title for those who listen."""
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}" {data}>{body}</svg>'

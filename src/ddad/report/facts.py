@@ -22,9 +22,9 @@ def overview(results: Results) -> Facts:
         facts.append(("normal tested", f"{results.metrics.get('test_normal', 0):,}"))
         facts.append(("abnormal tested", f"{results.metrics.get('test_abnormal', 0):,}"))
     if results.records:
-        labels = results.records[0].get("labels", [])
+        tested = sorted({len(record["labels"]) for record in results.records})
         facts.append(("runs", str(len(results.records))))
-        facts.append(("tested in each", f"{len(labels):,}"))
+        facts.append(("tested in each", " to ".join(f"{count:,}" for count in dict.fromkeys((tested[0], tested[-1])))))
     facts.append(("skipped", f"{results.skipped:,}"))
     if results.blank_or_no_image:
         facts.append(("blank or no images", f"{results.blank_or_no_image:,}"))
@@ -99,19 +99,20 @@ def candidate_facts(results: Results) -> list[tuple[str, str, str, str]]:
 
 
 def recipe_facts(results: Results) -> Facts:
-    """Return every field of the recipe under its full name; of a benchmark, that of its first run."""
-    recipe = results.model.get("recipe") or (results.records[0].get("recipe") if results.records else None)
-    return list(_flat(recipe, "")) if isinstance(recipe, dict) else []
+    """Return every field of the model's recipe under its full name."""
+    recipe = results.model.get("recipe")
+    return list(flat(recipe).items()) if isinstance(recipe, dict) else []
 
 
-def _flat(content: dict[str, Any], before: str) -> Facts:
-    facts: Facts = []
-    for key, value in content.items():
+def flat(recipe: dict[str, Any], before: str = "") -> dict[str, str]:
+    """Return the fields of a recipe under their full names, as words."""
+    fields: dict[str, str] = {}
+    for key, value in recipe.items():
         if isinstance(value, dict):
-            facts += _flat(value, f"{before}{key}.")
+            fields |= flat(value, f"{before}{key}.")
         else:
-            facts.append((f"{before}{key}", "–" if value is None else str(value)))
-    return facts
+            fields[f"{before}{key}"] = "–" if value is None else str(value)
+    return fields
 
 
 def _trusted(unsupervised: dict[str, Any] | None) -> str | None:

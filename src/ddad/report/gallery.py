@@ -43,6 +43,7 @@ class Gallery:
         from_source: images that were read from their own file.
         from_network: images drawn as the network saw them, because their file could not be read.
         left_out: findings without pictures, because the file would grow too large.
+        damaged_maps: findings whose strip of maps is there, and cannot be read.
     """
 
     items: list[dict[str, Any]]
@@ -52,6 +53,7 @@ class Gallery:
     from_source: int = 0
     from_network: int = 0
     left_out: int = 0
+    damaged_maps: int = 0
 
     @property
     def pictured(self) -> int:
@@ -73,12 +75,13 @@ def make_gallery(results: Results, progress: Progress) -> Gallery | None:
     pictures: list[list[str | None]] = []
     size = 0
     with progress.task("pictures", len(jobs)) as bar:
-        for own, from_source in _made(jobs, bar):
+        for job, (own, from_source) in zip(jobs, _made(jobs, bar), strict=False):
             size += sum(len(picture) for picture in own if picture)
             if size > PICTURE_LIMIT:
                 break
             gallery.from_source += from_source
             gallery.from_network += own[0] is not None and not from_source
+            gallery.damaged_maps += job[1] is not None and own[1] is None
             pictures.append(own)
     gallery.left_out = len(jobs) - len(pictures)
     pictures += [[None, None] for _ in range(gallery.left_out)]

@@ -20,11 +20,13 @@ from ddad.evaluation.curves import roc_and_pr
 from ddad.experiments.published import SCORE_TITLES
 from ddad.files import keep_others_file, output_file, write_atomically
 from ddad.progress import Progress, listener
-from ddad.report.benchmark_table import benchmark_table
 from ddad.report.charts import curve, histogram, training_curves
 from ddad.report.facts import candidate_facts, card_facts, overview, recipe_facts
 from ddad.report.gallery import PER_PAGE, Gallery, make_gallery
+from ddad.report.result_text import as_html
 from ddad.report.results import Results, ScoredRun, read_results
+from ddad.report.run_recipes import run_recipes
+from ddad.report.sweep_chart import sweep_chart
 
 _REFERENCE_QUANTILE = 0.95
 
@@ -50,7 +52,7 @@ class Panel:
 def write_report(
     folder: str | Path, out: str | Path | None = None, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Make the page of a scoring, evaluation or benchmark folder, and return where it is.
+    """Make the page of a scoring, evaluation, benchmark or sweep folder, and return where it is.
 
     Args:
         folder: the results.
@@ -102,12 +104,14 @@ def render(results: Results, progress: Progress) -> str:
             }
             for panel in panels
         ],
-        cells=benchmark_table(results.cells),
+        tables=as_html(results.tables) if results.tables else None,
+        plot=_plot(results),
         curves=_training(results),
         card=card_facts(results),
         candidates=candidate_facts(results),
         selection=results.model.get("selection", {}),
         recipe=recipe_facts(results),
+        recipes=run_recipes(results.records) if results.records else None,
         gallery=gallery,
         per_page=PER_PAGE,
         map_titles=[SCORE_TITLES.get(name, name) for name in gallery.map_names] if gallery else [],
@@ -242,6 +246,12 @@ def _training(results: Results) -> list[tuple[str, Markup]]:
     ]
 
 
+def _plot(results: Results) -> tuple[Markup, list[tuple[str, Markup]]] | None:
+    if results.swept is None or results.curves is None or results.curves.empty:
+        return None
+    return sweep_chart(results.curves, results.swept)
+
+
 def _main_map(results: Results, gallery: Gallery | None) -> int:
     names = gallery.map_names if gallery else []
     return names.index(results.primary) if results.primary in names else max(0, len(names) - 1)
@@ -256,6 +266,8 @@ def _picture_notes(gallery: Gallery | None) -> list[str]:
             f"Pictures of the {gallery.left_out:,} findings with the lowest scores are left out: "
             "the file would grow too large."
         )
+    if gallery.damaged_maps:
+        notes.append(f"Maps of {gallery.damaged_maps:,} images: their pictures are damaged. Score again to have them.")
     without = len(gallery.items) - gallery.pictured - gallery.left_out
     if without:
         notes.append(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,23 @@ import numpy as np
 import pandas as pd
 
 from ddad.errors import OutputError
+from ddad.experiments.benchmark import tables_so_far
+from ddad.experiments.published import METHOD_TITLES
 from ddad.experiments.run import in_words, told_apart
-from ddad.files import NOTHING_BUT_EMPTY_IS_MISSING
+from ddad.experiments.sweep import Kind
+from ddad.experiments.sweep_results import curves_of, kind_of
 from ddad.images.source_header import IDENTIFIERS
 from ddad.report.map_strip import MAPS
+from ddad.report.result_files import is_numeric, numbers, read_json, read_table, read_text
 
 _FIXED = (
     *("path", "score", "p_value", "flagged", "rows", "columns", "warnings", "heatmap", "overlay", "label", "group"),
     *IDENTIFIERS,  # never shown, and no scores, though they may be numbers
 )
+_CELL_KEYS = ("dataset", "split", "method", "backbone", "seed")
+"""What tells the runs of a table apart, but for the value of a sweep."""
+_MEASURED = ("value", "auc", "ap", "auc_paper", "ap_paper", "seconds")
+"""What a plot needs as numbers of the cells of a sweep; those of a benchmark have no value."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,9 @@ class Results:
         primary: name of the main score, or of the best known stand-in.
         model: what `run.json` says of the model; empty without it.
         metrics: `evaluation.json`; empty without it.
-        cells: the table of a benchmark, or None.
+        tables: those of a benchmark or sweep, as `results.md` and `sweep.md` have them; empty without.
+        swept: what a sweep varied.
+        curves: what the plot of a sweep draws, from `curves_of`.
         records: the stored runs of a benchmark, each as its JSON file has it.
         strips: by path of the image, its strip of maps.
         skipped: files that could not be scored.
@@ -72,7 +80,9 @@ class Results:
     primary: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    cells: pd.DataFrame | None = None
+    tables: str = ""
+    swept: Kind | None = None
+    curves: pd.DataFrame | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
     strips: dict[str, Path] = field(default_factory=dict)
     skipped: int = 0
@@ -82,7 +92,7 @@ class Results:
 
 
 def read_results(folder: str | Path) -> Results:
-    """Read a scoring, evaluation or benchmark folder, or one that holds `scores/` and `evaluation/` as the demo's.
+    """Read a scoring, evaluation, benchmark folder, or one with `scores/` and `evaluation/` as the demo's.
 
     Raises:
         OutputError: the folder is missing, is none of these, or holds a file that is damaged.
@@ -103,8 +113,8 @@ def read_results(folder: str | Path) -> Results:
         scored.folder = folder
         return _joined(scored, _evaluation(folder / "evaluation")) if _has_evaluation(folder) else scored
     raise OutputError(
-        f"{folder}: holds no results (findings.csv, evaluation.json, results.csv or runs/). "
-        "Give the --out folder of ddad score, evaluate or benchmark; an unfinished one has to be finished first."
+        f"{folder}: holds no results (findings.csv, evaluation.json, results.csv or runs/). Give the "
+        "--out folder of ddad score, evaluate, benchmark or sweep; an unfinished one has to be finished first."
     )
 
 
@@ -114,16 +124,13 @@ def _has_evaluation(folder: Path) -> bool:
 
 def _scoring(folder: Path) -> Results:
     found = Results(folder, "scoring")
-    table = _table(folder / "findings.csv", ("path", "score"))
+    file = folder / "findings.csv"
+    table = read_table(file, ("path", "score"))
     found.model = _model(folder, found)
-    _take_findings(found, table, "score")
-    names = [Path(str(name)).name for name in table["heatmap"]] if "heatmap" in table else []
-    strips = {path: folder / MAPS / name for path, name in zip(table["path"], names, strict=False)}
-    found.strips = {path: strip for path, strip in strips.items() if strip.is_file()}
-    if not found.strips:
-        found.missing.append("Maps: the folder holds none. Score again with --heatmaps to see them here.")
+    _take_findings(found, file, table, "score")
+    _take_strips(found, folder, table)
     if (folder / "skipped.csv").is_file():
-        left_out = _table(folder / "skipped.csv", ("path",))
+        left_out = read_table(folder / "skipped.csv", ("path",))
         if "kind" in left_out:
             found.blank_or_no_image = int((left_out["kind"] != "unreadable").sum())
         found.skipped = len(left_out) - found.blank_or_no_image
@@ -136,35 +143,58 @@ def _scoring(folder: Path) -> Results:
 
 def _evaluation(folder: Path) -> Results:
     found = Results(folder, "evaluation")
-    found.metrics = _json(folder / "evaluation.json")
+    found.metrics = read_json(folder / "evaluation.json")
     found.model = _model(folder, found)
     found.warnings = [str(warning) for warning in found.metrics.get("warnings", ())]
     found.skipped = len(found.metrics.get("skipped", ()))
     found.blank_or_no_image = len(found.metrics.get("blank", ()))
     if not (folder / "scores.csv").is_file():
         raise OutputError(f"{folder}: scores.csv is missing. Run ddad evaluate --out again.")
-    table = _table(folder / "scores.csv", ("path", "label"))
-    names = [str(name) for name in table if name not in _FIXED]
+    file = folder / "scores.csv"
+    table = read_table(file, ("path", "label"))
+    names = _score_names(table)
     if not names:
-        raise OutputError(f"{folder / 'scores.csv'}: holds no scores. Run ddad evaluate --out again.")
+        raise OutputError(f"{file}: holds no scores. Run ddad evaluate --out again.")
     primary = found.model.get("primary_score")
     primary = primary if primary in names else names[-1]
-    table.insert(1, "score", table[primary])
-    _take_findings(found, table, primary)
+    table.insert(1, "score", numbers(file, table, primary))
+    _take_findings(found, file, table, primary)
     found.missing.append("Maps: an evaluation does not keep them. ddad score --heatmaps writes them.")
     return found
 
 
-def _take_findings(found: Results, table: pd.DataFrame, primary: str) -> None:
+def _take_findings(found: Results, file: Path, table: pd.DataFrame, primary: str) -> None:
+    found.score_names = _score_names(table) or ["score"]
+    for name in {"score", "p_value", "rows", "columns", *found.score_names} & set(table):
+        table[name] = numbers(file, table, name)
+    if "group" in table:
+        table["group"] = numbers(file, table, "group", empty=False)
+    if "label" in table:
+        table["label"] = numbers(file, table, "label", among=(0, 1), empty=False)
     found.findings = table
-    names = [str(name) for name in table if name not in _FIXED and pd.api.types.is_numeric_dtype(table[name])]
-    found.score_names = names or ["score"]
     chosen = str(found.model.get("primary_score", primary))
     found.primary = chosen if chosen in found.score_names else found.score_names[-1]
     labels = [int(label) for label in table["label"]] if "label" in table else None
     groups = [int(group) for group in table["group"]] if "group" in table else None
     scores = {name: [float(score) for score in table[name]] for name in found.score_names}
     found.runs = [ScoredRun("", scores, labels, found.metrics.get("images", {}), groups)]
+
+
+def _score_names(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in table if name not in _FIXED and is_numeric(table, str(name))]
+
+
+def _take_strips(found: Results, folder: Path, table: pd.DataFrame) -> None:
+    names = [Path(str(name)).name for name in table["heatmap"]] if "heatmap" in table else []
+    strips = {path: folder / MAPS / name for path, name in zip(table["path"], names, strict=False)}
+    found.strips = {path: strip for path, strip in strips.items() if strip.is_file()}
+    lost = len(strips) - len(found.strips)
+    if not found.strips:
+        found.missing.append("Maps: the folder holds none. Score again with --heatmaps to see them here.")
+    elif lost:
+        found.missing.append(
+            f"Maps of {lost:,} of {len(strips):,} images: {MAPS}/ lacks their pictures. Score again to have them."
+        )
 
 
 def _joined(scored: Results, measured: Results) -> Results:
@@ -181,40 +211,64 @@ def _joined(scored: Results, measured: Results) -> Results:
 
 
 def _benchmark(folder: Path) -> Results:
-    table = next((file for name in ("results.csv", "sweep.csv") if (file := folder / name).is_file()), None)
-    found = Results(folder, "sweep" if table and table.name == "sweep.csv" else "benchmark")
-    found.records = [_json(file) for file in sorted((folder / "runs").glob("*.json"))]
+    is_sweep = any((folder / name).is_file() for name in ("sweep.md", "sweep.csv"))
+    found = Results(folder, "sweep" if is_sweep else "benchmark")
+    for file in sorted((folder / "runs").glob("*.json")):
+        record = read_json(file)
+        if all(record.get(key) for key in ("recipe", "cohort", "cells", "scores", "labels")):
+            found.records.append(record)
+        else:
+            found.missing.append(f"{file.relative_to(folder)}: it is no stored run.")
     settings = told_apart(found.records)
     for record, apart in zip(found.records, settings, strict=True):
-        if record.get("scores") and record.get("labels"):
-            images = record.get("evaluation", {}).get("images", {})
-            title = _run_title(record, apart)
-            found.runs.append(ScoredRun(title, record["scores"], record["labels"], images, record.get("groups")))
-    if table is not None:
-        found.cells = _table(table, ("dataset", "score", "auc"))
-    else:
-        found.cells = pd.DataFrame([cell for record in found.records for cell in record.get("cells", ())])
-        # A mean over settings would pass for one over seeds.
-        if any(settings) or len(found.cells.reindex(columns=["dataset", "split"]).drop_duplicates()) > 1:
-            found.cells = None
-            found.missing.append(
-                "Table: runs/ has several settings or data sets, and no results.csv or sweep.csv yet. Run the same "
-                "command again: it goes on, and ends with the table."
-            )
-    if not found.runs and (found.cells is None or found.cells.empty):
-        raise OutputError(f"{folder}: holds no finished run. Run the same ddad benchmark again to finish it.")
+        images = record.get("evaluation", {}).get("images", {})
+        title = _run_title(record, apart)
+        found.runs.append(ScoredRun(title, record["scores"], record["labels"], images, record.get("groups")))
+    _take_tables(found, folder, any(settings))
+    if not found.runs and not found.tables:
+        raise OutputError(f"{folder}: holds no finished run and no tables. Run the same command again to finish it.")
     if found.runs:
         found.score_names = list(dict.fromkeys(name for run in found.runs for name in run.scores))
         # Of several methods, that with the most scores has a main one among them, its last.
         found.primary = max((list(run.scores) for run in found.runs), key=len)[-1]
     else:
-        found.missing.append("Histograms and curves: runs/ holds no finished run, only the table is left.")
+        found.missing.append("Histograms and curves: runs/ holds no finished run, only the tables are left.")
     warnings = (str(warning) for record in found.records for warning in record.get("warnings", ()))
     found.warnings = list(dict.fromkeys(warnings))
     found.skipped = max((len(record.get("skipped", ())) for record in found.records), default=0)
     found.missing.append("Training curves and model card: a benchmark does not keep its models.")
     found.missing.append("Gallery: a benchmark keeps scores, not the paths of images.")
     return found
+
+
+def _take_tables(found: Results, folder: Path, several_settings: bool) -> None:
+    """Take the tables that the command ended with; of one that has not ended, make them if that is possible."""
+    stem = "sweep" if found.kind == "sweep" else "results"
+    text, cells = folder / f"{stem}.md", folder / f"{stem}.csv"
+    table = read_table(cells, _CELL_KEYS) if cells.is_file() else pd.DataFrame(columns=[*_CELL_KEYS])
+    table = table.assign(**{name: numbers(cells, table, name) for name in _MEASURED if name in table})
+    if text.is_file():
+        found.tables = read_text(text)
+        found.swept = kind_of(found.tables)
+        if found.swept and set(table) > set(_MEASURED) and not table.empty:
+            found.curves = curves_of(table, kind)
+        told = len(table.drop_duplicates(subset=[name for name in ("value", *_CELL_KEYS) if name in table]))
+        if told and found.records and told != len(found.records):
+            found.missing.append(
+                f"Runs: {text.name} is made of {told}, and runs/ holds {len(found.records)}. Tables are of those of "
+                "the last command that ended, charts of those in runs/."
+            )
+        return
+    known = all(cell.get("method") in METHOD_TITLES for record in found.records for cell in record["cells"])
+    places = {tuple(cell.get(key) for key in _CELL_KEYS[:2]) for record in found.records for cell in record["cells"]}
+    # A mean over settings would pass for one over seeds.
+    if found.kind == "benchmark" and known and len(places) == 1 and not several_settings:
+        found.tables = tables_so_far(found.records)
+    else:
+        found.missing.append(
+            f"Tables: {text.name} is not there, and the runs in runs/ are of several settings or data sets, or of "
+            "another version. Run the same command again: it goes on, and ends with the tables."
+        )
 
 
 def _run_title(record: dict[str, Any], apart: dict[str, str]) -> str:
@@ -232,30 +286,7 @@ def _model(folder: Path, found: Results) -> dict[str, Any]:
             "Model card, recipe and training curves: there is no run.json (written by an earlier ddad)."
         )
         return {}
-    model = _json(file).get("model", {})
+    model = read_json(file).get("model", {})
     if not isinstance(model, dict):
         raise OutputError(f"{file}: damaged ('model' is no object). Score again.")
     return model
-
-
-def _table(file: Path, needed: Sequence[str]) -> pd.DataFrame:
-    try:
-        table: pd.DataFrame = pd.read_csv(
-            file, dtype={"path": str, "warnings": str, "heatmap": str, "flagged": str}, **NOTHING_BUT_EMPTY_IS_MISSING
-        )
-    except (ValueError, pd.errors.ParserError, OSError) as error:
-        raise OutputError(f"{file}: cannot be read ({error}). Make the results again.") from error
-    missing = [name for name in needed if name not in table]
-    if missing:
-        raise OutputError(f"{file}: lacks the column {', '.join(missing)}. Make the results again.")
-    return table
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{file}: damaged ({error}). Make the results again.") from error
-    if not isinstance(content, dict):
-        raise OutputError(f"{file}: damaged (not a JSON object). Make the results again.")
-    return content
