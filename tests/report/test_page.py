@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ddad.errors import OutputError
+from ddad import Cohort, Model, fit
+from ddad.errors import ModelError, OutputError
 from ddad.report import gallery
 from ddad.report.page import write_report
 from ddad.report.results import read_results
-from support import RecordedProgress, run_cli, write_images
+from support import RecordedProgress, run_cli, tiny_recipe, write_images
 
 MODEL = {
     "name": "chest",
@@ -386,3 +387,23 @@ def test_how_the_recipe_was_chosen_and_whom_the_fit_trusted_is_shown(tmp_path: P
     assert "40 of 80 unlabeled images" in page
     (folder / "run.json").write_text(json.dumps({"model": MODEL}))
     assert "Selection without labels" not in write_report(folder, overwrite=True).read_text()
+
+
+def test_a_model_has_a_page_of_its_card_its_curves_and_its_held_out_normals(tmp_path: Path) -> None:
+    folders = {name: write_images(tmp_path / name, 24, seed=seed)[0].parent for seed, name in enumerate(("n", "u"))}
+    cohort = Cohort.from_folders(normal=folders["n"], unlabeled=folders["u"])
+    model = fit(cohort, tiny_recipe(), out=tmp_path / "m.ddad", device="cpu", workers=0)
+
+    page = write_report(tmp_path / "m.ddad").read_text()
+
+    assert "model “m.ddad”" in page
+    assert "<h2>Training</h2>" in page
+    assert "<h2>Model card</h2>" in page
+    assert "<dt>reconstruction.members</dt>" in page
+    assert "Histogram of held-out normals" in page
+    scores = model.card["held_out_normals"]["scores"]
+    assert [panel["values"] for panel in embedded(page, "counts")] == list(scores.values())
+    Model.load(tmp_path / "m.ddad")  # with the page in its folder
+    (tmp_path / "m.ddad" / "recipe.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"recipe\.json: was altered"):
+        write_report(tmp_path / "m.ddad")

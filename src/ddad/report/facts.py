@@ -25,6 +25,9 @@ def overview(results: Results) -> Facts:
         tested = sorted({len(record["labels"]) for record in results.records})
         facts.append(("runs", str(len(results.records))))
         facts.append(("tested in each", " to ".join(f"{count:,}" for count in dict.fromkeys((tested[0], tested[-1])))))
+    if results.kind == "model":
+        counts = {part: results.model["cohort"].get(part) for part in ("normal", "unlabeled", "abnormal")}
+        facts += [(f"{part} images", f"{count:,}") for part, count in counts.items() if count]
     facts.append(("skipped", f"{results.skipped:,}"))
     if results.blank_or_no_image:
         facts.append(("blank or no images", f"{results.blank_or_no_image:,}"))

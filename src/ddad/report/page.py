@@ -52,16 +52,17 @@ class Panel:
 def write_report(
     folder: str | Path, out: str | Path | None = None, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Make the page of a scoring, evaluation, benchmark or sweep folder, and return where it is.
+    """Make the page of a scoring, evaluation, benchmark, sweep or model folder, and return where it is.
 
     Args:
-        folder: the results.
+        folder: the results, or the model.
         out: HTML file to write; by default `report.html` in the folder.
         overwrite: whether a file that is there, and is no report of ours, may be replaced.
         progress: told of every picture.
 
     Raises:
         OutputError: there are no results, they are damaged, or the file cannot be written.
+        ModelError: the model is damaged.
     """
     file = Path(folder) / "report.html" if out is None else Path(out)
     results = read_results(folder)

@@ -16,6 +16,7 @@ from ddad.experiments.run import in_words, told_apart
 from ddad.experiments.sweep import Kind
 from ddad.experiments.sweep_results import curves_of, kind_of
 from ddad.images.source_header import IDENTIFIERS
+from ddad.model import Model
 from ddad.report.map_strip import MAPS
 from ddad.report.result_files import is_numeric, numbers, read_json, read_table, read_text
 
@@ -92,15 +93,16 @@ class Results:
 
 
 def read_results(folder: str | Path) -> Results:
-    """Read a scoring, evaluation, benchmark folder, or one with `scores/` and `evaluation/` as the demo's.
+    """Read a scoring, evaluation, benchmark or model folder, or one with `scores/` and `evaluation/` as the demo's.
 
     Raises:
         OutputError: the folder is missing, is none of these, or holds a file that is damaged.
+        ModelError: it is a model that cannot be loaded.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise OutputError(
-            f"{folder}: there is no such folder. Give the --out folder of ddad score, evaluate or benchmark."
+            f"{folder}: there is no such folder. Give the --out folder of ddad score, evaluate, benchmark or fit."
         )
     if (folder / "findings.csv").is_file():
         return _scoring(folder)
@@ -112,9 +114,11 @@ def read_results(folder: str | Path) -> Results:
         scored = _scoring(folder / "scores")
         scored.folder = folder
         return _joined(scored, _evaluation(folder / "evaluation")) if _has_evaluation(folder) else scored
+    if (folder / "model_card.json").is_file():
+        return _model_alone(folder)
     raise OutputError(
-        f"{folder}: holds no results (findings.csv, evaluation.json, results.csv or runs/). Give the "
-        "--out folder of ddad score, evaluate, benchmark or sweep; an unfinished one has to be finished first."
+        f"{folder}: holds no results (findings.csv, evaluation.json, results.csv or runs/) and no model. Give the "
+        "--out folder of ddad score, evaluate, benchmark, sweep or fit; an unfinished one has to be finished first."
     )
 
 
@@ -277,6 +281,18 @@ def _run_title(record: dict[str, Any], apart: dict[str, str]) -> str:
     words = {name: word for name, word in in_words(record).items() if name in ("anomaly rate", "unseen")}
     parts += [f"{name} {word}" for name, word in (words | apart).items()]
     return " · ".join([*parts, f"seed {record.get('recipe', {}).get('seed', '?')}"])
+
+
+def _model_alone(folder: Path) -> Results:
+    found = Results(folder, "model")
+    model = Model.load(folder)
+    found.model = model.summary() | {"name": folder.resolve().name}
+    found.skipped = found.model["cohort"]["skipped_count"]
+    scores = model.card["held_out_normals"]["scores"]
+    found.score_names, found.primary = list(scores), model.primary_score
+    found.runs = [ScoredRun("", {name: list(values) for name, values in scores.items()})]
+    found.missing.append("Findings and ROC curves: a model has none. Give the --out folder of ddad score or evaluate.")
+    return found
 
 
 def _model(folder: Path, found: Results) -> dict[str, Any]:

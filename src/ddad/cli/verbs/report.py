@@ -12,14 +12,16 @@ from ddad.cli.output import print_json
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="The --out folder of score, evaluate, benchmark, sweep or demo.")],
+    results: Annotated[
+        Path, typer.Argument(help="The --out folder of score, evaluate, benchmark, sweep, demo or fit.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML file to write. Default: report.html in the folder.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report of ddad.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make one self-contained HTML page of results: charts, and a gallery of findings with their maps."""
+    """Make one self-contained HTML page of results or of a model: tables, charts, and a gallery of findings."""
     from ddad.cli.terminal import say, terminal_progress
     from ddad.report.page import write_report
 
