@@ -18,6 +18,7 @@ from ddad.experiments.benchmark import write_results
 from ddad.experiments.published import BENCHMARKS
 from ddad.experiments.sweep_results import write_sweep
 from ddad.report.page import write_report
+from ddad.report.result_text import as_html
 from ddad.report.results import read_results
 from ddad.report.run_recipes import run_recipes
 
@@ -142,6 +143,13 @@ def test_nothing_of_the_tables_text_becomes_other_markup(tmp_path: Path) -> None
     assert "href=" not in page
 
 
+def test_a_pattern_in_a_title_stays_a_pattern() -> None:
+    text = "# unseen glioma=*-gl* and _x_ __y__\n\n**best** 1.0 ± 0.2 [0.8, 1.2]\n"
+    assert as_html(text) == (
+        "<h2>unseen glioma=*-gl* and _x_ __y__</h2>\n<p><strong>best</strong> 1.0\xa0±\xa00.2 [0.8,\xa01.2]</p>\n"
+    )
+
+
 def test_a_sweep_has_its_plot_and_table(tmp_path: Path) -> None:
     page = write_report(swept(tmp_path / "s")).read_text()
 
@@ -155,6 +163,18 @@ def test_a_sweep_has_its_plot_and_table(tmp_path: Path) -> None:
     assert [row[0] for row in table] == ["anomaly rate of the unlabeled images", "0%", "5%", "20%"]
     assert table[1][1].startswith("70.5 ± 0.7 [")
     assert tests[0][1:] == ["highest AUC", "not told from it"]
+
+
+def test_a_folder_of_a_benchmark_and_a_sweep_has_the_tables_of_both(tmp_path: Path) -> None:
+    folder = swept(tmp_path / "s", seeds=1)
+    write_results([stored_run()], None, "ddad benchmark", folder)
+
+    page = write_report(folder).read_text()
+
+    assert "ddad report · benchmark and sweep ·" in page
+    assert '<section id="plot">' in page
+    assert page.index("Methods (Table 2)") < page.index("<h2>AUC over anomaly rate of the unlabeled images</h2>")
+    assert "the tables are made of" not in page  # which runs belong to which is not known
 
 
 def test_a_sweep_of_one_seed_has_no_band(tmp_path: Path) -> None:
@@ -200,7 +220,7 @@ def test_no_tables_are_made_of_runs_in_several_settings(tmp_path: Path, other: d
     page = write_report(store(tmp_path / "b", [stored_run(), second])).read_text()
 
     assert '<section id="tables">' not in page
-    assert "Tables: results.md is not there" in page
+    assert "Tables: there is no results.md or sweep.md yet" in page
 
 
 def test_runs_in_several_settings_can_be_told_apart(tmp_path: Path) -> None:
@@ -221,7 +241,7 @@ def test_runs_in_several_settings_can_be_told_apart(tmp_path: Path) -> None:
 def test_tables_and_runs_that_are_not_of_the_same_runs_are_told(tmp_path: Path) -> None:
     folder = finished(tmp_path / "b", [stored_run()])
     (folder / "runs" / "later.json").write_text(json.dumps(stored_run(seed=1)))
-    assert "results.md is made of 1, and runs/ holds 2" in write_report(folder).read_text()
+    assert "the tables are made of 1, and runs/ holds 2" in write_report(folder).read_text()
 
 
 def test_only_stored_runs_are_counted(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_what_is_no_label_group_or_score_is_named(tmp_path: Path, column: str, v
 
 
 def test_a_column_of_words_is_no_score(tmp_path: Path) -> None:
-    folder = scoring_folder(tmp_path / "s", write_images(tmp_path / "images", 2), remark=["seen", "not yet"])
+    folder = scoring_folder(tmp_path / "s", write_images(tmp_path / "images", 2), remark=["3", "not yet"])
     assert read_results(folder).score_names == ["rec", "r_dual"]
 
 

@@ -91,11 +91,6 @@ def numbers(
     return found
 
 
-def is_numeric(table: pd.DataFrame, name: str) -> bool:
-    """Tell whether a column has a number anywhere: what else stands in it is a fault, and no column of words."""
-    return bool(pd.to_numeric(table[name], errors="coerce").notna().any())
-
-
 def _check_whole(file: Path) -> None:
     """Raise `OutputError` if the writing of a row was broken off: each row is as long as the first, and ends a line."""
     columns, line = 0, 1

@@ -11,14 +11,14 @@ import pandas as pd
 
 from ddad.errors import OutputError
 from ddad.experiments.benchmark import tables_so_far
-from ddad.experiments.published import METHOD_TITLES
+from ddad.experiments.published import METHOD_TITLES, SCORE_TITLES
 from ddad.experiments.run import in_words, told_apart
 from ddad.experiments.sweep import Kind
 from ddad.experiments.sweep_results import curves_of, kind_of
 from ddad.images.source_header import IDENTIFIERS
 from ddad.model import Model
 from ddad.report.map_strip import MAPS
-from ddad.report.result_files import is_numeric, numbers, read_json, read_table, read_text
+from ddad.report.result_files import numbers, read_json, read_table, read_text
 
 _FIXED = (
     *("path", "score", "p_value", "flagged", "rows", "columns", "warnings", "heatmap", "overlay", "label", "group"),
@@ -156,7 +156,7 @@ def _evaluation(folder: Path) -> Results:
         raise OutputError(f"{folder}: scores.csv is missing. Run ddad evaluate --out again.")
     file = folder / "scores.csv"
     table = read_table(file, ("path", "label"))
-    names = _score_names(table)
+    names = _score_names(table, found.model)
     if not names:
         raise OutputError(f"{file}: holds no scores. Run ddad evaluate --out again.")
     primary = found.model.get("primary_score")
@@ -168,7 +168,7 @@ def _evaluation(folder: Path) -> Results:
 
 
 def _take_findings(found: Results, file: Path, table: pd.DataFrame, primary: str) -> None:
-    found.score_names = _score_names(table) or ["score"]
+    found.score_names = _score_names(table, found.model) or ["score"]
     for name in {"score", "p_value", "rows", "columns", *found.score_names} & set(table):
         table[name] = numbers(file, table, name)
     if "group" in table:
@@ -184,8 +184,11 @@ def _take_findings(found: Results, file: Path, table: pd.DataFrame, primary: str
     found.runs = [ScoredRun("", scores, labels, found.metrics.get("images", {}), groups)]
 
 
-def _score_names(table: pd.DataFrame) -> list[str]:
-    return [str(name) for name in table if name not in _FIXED and is_numeric(table, str(name))]
+def _score_names(table: pd.DataFrame, model: dict[str, Any]) -> list[str]:
+    """Return the columns of scores: those that are known as such, even if a value is no number, and other numbers."""
+    known = {*SCORE_TITLES, "image", *model.get("held_out_normals", {}).get("scores", ())}
+    others = [name for name in table if name not in _FIXED]
+    return [str(name) for name in others if name in known or pd.api.types.is_numeric_dtype(table[name])]
 
 
 def _take_strips(found: Results, folder: Path, table: pd.DataFrame) -> None:
@@ -215,8 +218,9 @@ def _joined(scored: Results, measured: Results) -> Results:
 
 
 def _benchmark(folder: Path) -> Results:
-    is_sweep = any((folder / name).is_file() for name in ("sweep.md", "sweep.csv"))
-    found = Results(folder, "sweep" if is_sweep else "benchmark")
+    kinds = {"benchmark": "results.md", "sweep": "sweep.md"}
+    there = [kind for kind, file in kinds.items() if (folder / file).is_file()]
+    found = Results(folder, " and ".join(there) or "benchmark")
     for file in sorted((folder / "runs").glob("*.json")):
         record = read_json(file)
         if all(record.get(key) for key in ("recipe", "cohort", "cells", "scores", "labels")):
@@ -246,33 +250,38 @@ def _benchmark(folder: Path) -> Results:
 
 
 def _take_tables(found: Results, folder: Path, several_settings: bool) -> None:
-    """Take the tables that the command ended with; of one that has not ended, make them if that is possible."""
-    stem = "sweep" if found.kind == "sweep" else "results"
-    text, cells = folder / f"{stem}.md", folder / f"{stem}.csv"
-    table = read_table(cells, _CELL_KEYS) if cells.is_file() else pd.DataFrame(columns=[*_CELL_KEYS])
-    table = table.assign(**{name: numbers(cells, table, name) for name in _MEASURED if name in table})
-    if text.is_file():
-        found.tables = read_text(text)
-        found.swept = kind_of(found.tables)
-        if found.swept and set(table) > set(_MEASURED) and not table.empty:
-            found.curves = curves_of(table, kind)
-        told = len(table.drop_duplicates(subset=[name for name in ("value", *_CELL_KEYS) if name in table]))
-        if told and found.records and told != len(found.records):
-            found.missing.append(
-                f"Runs: {text.name} is made of {told}, and runs/ holds {len(found.records)}. Tables are of those of "
-                "the last command that ended, charts of those in runs/."
-            )
+    """Take the tables that commands ended with; of one that has not ended, make them if that is possible."""
+    made_of = []
+    for stem in ("results", "sweep"):
+        cells = _cells(folder / f"{stem}.csv")
+        if (folder / f"{stem}.md").is_file():
+            text = read_text(folder / f"{stem}.md")
+            found.tables += f"{text}\n"
+            if (kind := kind_of(text)) and set(cells) > set(_MEASURED) and not cells.empty:
+                found.swept, found.curves = kind, curves_of(cells)
+            made_of.append(len(cells.drop_duplicates([name for name in ("value", *_CELL_KEYS) if name in cells])))
+    if len(made_of) == 1 and found.records and made_of[0] not in (0, len(found.records)):
+        found.missing.append(
+            f"Runs: the tables are made of {made_of[0]}, and runs/ holds {len(found.records)}. Tables are of those of "
+            "the last command that ended, charts of those in runs/."
+        )
+    if made_of or not found.records:
         return
     known = all(cell.get("method") in METHOD_TITLES for record in found.records for cell in record["cells"])
     places = {tuple(cell.get(key) for key in _CELL_KEYS[:2]) for record in found.records for cell in record["cells"]}
     # A mean over settings would pass for one over seeds.
-    if found.kind == "benchmark" and known and len(places) == 1 and not several_settings:
+    if known and len(places) == 1 and not several_settings:
         found.tables = tables_so_far(found.records)
     else:
         found.missing.append(
-            f"Tables: {text.name} is not there, and the runs in runs/ are of several settings or data sets, or of "
-            "another version. Run the same command again: it goes on, and ends with the tables."
+            "Tables: there is no results.md or sweep.md yet, and the runs in runs/ are of several settings or data "
+            "sets, or of another version. Run the same command again: it goes on, and ends with the tables."
         )
+
+
+def _cells(file: Path) -> pd.DataFrame:
+    cells = read_table(file, _CELL_KEYS) if file.is_file() else pd.DataFrame(columns=[*_CELL_KEYS])
+    return cells.assign(**{name: numbers(file, cells, name) for name in _MEASURED if name in cells})
 
 
 def _run_title(record: dict[str, Any], apart: dict[str, str]) -> str:
