@@ -258,7 +258,7 @@ def _take_tables(found: Results, folder: Path, several_settings: bool) -> None:
             text = read_text(folder / f"{stem}.md")
             found.tables += f"{text}\n"
             if (kind := kind_of(text)) and set(cells) > set(_MEASURED) and not cells.empty:
-                found.swept, found.curves = kind, curves_of(cells)
+                found.swept, found.curves = kind, curves_of(cells, kind)
             made_of.append(len(cells.drop_duplicates([name for name in ("value", *_CELL_KEYS) if name in cells])))
     if len(made_of) == 1 and found.records and made_of[0] not in (0, len(found.records)):
         found.missing.append(

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ddad.detectors import DETECTORS
-from ddad.experiments.comparisons import backbone_title
-from ddad.experiments.published import METHOD_TITLES
+from ddad.experiments.published import method_title
 from ddad.report.facts import Facts, flat
 
 
@@ -26,7 +25,8 @@ class RunRecipes(NamedTuple):
 
 def run_recipes(records: Sequence[dict[str, Any]]) -> RunRecipes:
     """Sort the settings of stored runs, each with a `recipe` and `cells`, into shared ones and others."""
-    titles = [_title(record["cells"][0]) for record in records]
+    cells = [record["cells"][0] for record in records]
+    titles = [method_title(str(cell.get("method")), cell.get("backbone")) for cell in cells]
     read = [_read(flat(record.get("recipe", {})), record["cells"][0].get("method")) for record in records]
     fields = list(dict.fromkeys(name for recipe in read for name in recipe))
     values = {name: list(dict.fromkeys(recipe[name] for recipe in read if name in recipe)) for name in fields}
@@ -38,11 +38,6 @@ def run_recipes(records: Sequence[dict[str, Any]]) -> RunRecipes:
     told = [*differ, "detector"] if len(values.get("detector", ())) > 1 else differ
     shared = [(name, ", ".join(values[name])) for name in fields if name not in told]
     return RunRecipes(shared, [row for row in dict.fromkeys(own) if row[1]])
-
-
-def _title(cell: dict[str, Any]) -> str:
-    title = METHOD_TITLES.get(str(cell.get("method")), str(cell.get("method")))
-    return f"{title} ({backbone_title(cell['backbone'])})" if cell.get("backbone") else title
 
 
 def _read(recipe: dict[str, str], method: Any) -> dict[str, str]:
