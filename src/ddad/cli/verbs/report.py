@@ -33,5 +33,5 @@ def report(
         size = file.stat().st_size / 2**20
         say(
             f"{file} ({size:.1f} MiB): open it in a browser. "
-            "It holds pictures and paths of the images: pass it on with the same care."
+            "It may hold pictures and paths of images: pass it on with the same care."
         )
