@@ -88,14 +88,14 @@ def test_images_of_the_fit_in_other_files_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "anew").mkdir()
     for number, image in enumerate(images[:6]):
         with Image.open(image) as opened:
-            anew = ImageOps.mirror(opened) if number % 2 else opened
+            anew = ImageOps.mirror(opened) if number % 2 else opened.convert("RGB")
             anew.save(tmp_path / "anew" / f"{number}.tif")
     with pytest.raises(CalibrationError, match="no normal image is left to calibrate by: 6 of 6 were in the fit"):
         recalibrate(tmp_path / "m", Cohort.from_folders(normal=tmp_path / "anew"))
     write_images(tmp_path / "anew", 3, seed=9)
     calibration, _, warnings = recalibrate(tmp_path / "m", Cohort.from_folders(normal=tmp_path / "anew"))
     assert calibration.images == 3
-    assert warnings[0].endswith("6 pixel for pixel like images of the fit, mirrored or not.")
+    assert warnings[0].endswith("6 that show the same as one of the fit, saved anew or mirrored.")
 
 
 def test_a_calibration_that_was_removed_is_not_said_to_have_never_been(tmp_path: Path) -> None:
@@ -104,3 +104,15 @@ def test_a_calibration_that_was_removed_is_not_said_to_have_never_been(tmp_path:
     (tmp_path / "m" / "calibration.json").unlink()
     with pytest.raises(CalibrationError, match="it has no scores of unseen normals, so there is nothing"):
         recalibrate(tmp_path / "m", false_alarm_rate=0.1)
+
+
+def test_normals_that_are_too_few_do_not_replace_enough_of_them(tmp_path: Path) -> None:
+    """The scores of held-out normals exist nowhere else by group."""
+    fit(Cohort.from_folders(normal=volumes(tmp_path / "normal", 24, 0)), tiny_recipe(detector="ae", holdout=0.9),
+        out=tmp_path / "m", workers=0)  # fmt: skip
+    before = (tmp_path / "m" / "calibration.json").read_bytes()
+    few = Cohort.from_folders(normal=volumes(tmp_path / "few", 3, 1))
+    with pytest.raises(CalibrationError, match=r"is kept\. By these normals no image can be flagged .* there are 3"):
+        recalibrate(tmp_path / "m", few)
+    assert (tmp_path / "m" / "calibration.json").read_bytes() == before
+    assert recalibrate(tmp_path / "m", few, false_alarm_rate=0.3)[0].images == 24

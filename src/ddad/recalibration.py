@@ -45,7 +45,8 @@ def recalibrate(
         The calibration, the images that could not be read, and what is doubtful.
 
     Raises:
-        CalibrationError: there are no scores and no normal images, or all of these were seen in the fit.
+        CalibrationError: there are no scores and no normal images, all of these were seen in the fit, or they are too
+            few to flag anything, where the calibration that is there can.
         ModelError: the folder holds no model.
         OutputError: the disk for temporary files has no room for the decoded images.
         SettingError: the rate is not between 0 and 1, or the device is not there.
@@ -105,13 +106,18 @@ def recalibrate(
         if not can_be_told:
             warnings.append(alike_warning(["normal"]))
         compute = Compute.choose(device, precision or model.recipe.precision)
-        model.calibration = Calibration.from_scores(
+        calibration = Calibration.from_scores(
             _scores(model, pixels, compute, listener(progress)),
             groups,
             of="normals given to ddad calibrate",
             score=model.primary_score,
             false_alarm_rate=false_alarm_rate,
         )
+    could_flag = previous is not None and previous.at(calibration.false_alarm_rate).caution() is None
+    if could_flag and (reason := calibration.caution()):
+        told = " ".join([*warnings, f"By these normals {reason}"])
+        raise CalibrationError(f"{folder}: the calibration that is there is kept. {told}")
+    model.calibration = calibration
     warnings += [f"{warning.path}: {warning.text}" for warning in decoded.warnings]
     model.save_calibration(folder)
     return model.calibration, [*cohort.skipped, *decoded.skipped], warnings

@@ -85,6 +85,12 @@ def test_the_exit_code_says_what_was_asked_for(folder, monkeypatch, capsys) -> N
     outcome = run_cli(monkeypatch, capsys, *clean)
     assert outcome.code == 3
     assert "damaged.png" in outcome.err
+    save(picture(900), folder / "clean/copy.png")
+    test = ("--test-normal", folder / "other", "--fail-on", "copies")
+    save(picture(900), folder / "other/copy.png")
+    outcome = run_cli(monkeypatch, capsys, "audit", "--normal", folder / "clean", *test)
+    assert outcome.code == 4
+    assert "damaged.png" in outcome.err
 
 
 def test_the_new_split_has_no_leak_and_as_many_images(folder, monkeypatch, capsys) -> None:

@@ -97,12 +97,12 @@ def test_an_image_saved_anew_or_mirrored_is_seen_and_what_belongs_to_it(tmp_path
     table = given.of(Role.NORMAL).assign(group=["p", "q", "r", "r", "s"])
     in_eight_bits = np.rint((pixels[0] + 1) * 127.5) / 127.5 - 1
     changed = pixels[3].copy()
-    changed[0, 0, 0] -= np.sign(changed[0, 0, 0]) * 0.1
+    changed[0, 0, 0] -= np.sign(changed[0, 0, 0]) * 0.5
     looks = [in_eight_bits.astype(np.float32), pixels[1][..., ::-1], pixels[2], changed, pixels[3][:, ::-1]]
     digests = dict(zip(table["path"], map(pixel_digest, looks), strict=True))
     seen = seen_in_fit(given, table, {"pixel_digests": pixel_digests([pixels[:2], pixels[2:]])}, digests)
     assert seen.resaved.tolist() == [True, True, True, False, False]
     assert seen.related.tolist() == [False, False, False, True, False]
     assert seen.counted() == (
-        "3 pixel for pixel like images of the fit, mirrored or not, 1 in a group (patient) with such images"
+        "3 that show the same as one of the fit, saved anew or mirrored, 1 in a group (patient) with such images"
     )

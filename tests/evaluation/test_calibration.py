@@ -130,6 +130,7 @@ def test_the_file_comes_back_and_may_be_edited(tmp_path: Path) -> None:
         ({"format_version": 2}, "format_version = 2"),
         ({"weights": "other"}, "belongs to another model"),
         ({"treshold": 3}, "treshold = 3: Extra inputs"),
+        ({"threshold": "0.2"}, "threshold = '0.2': is no number"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -22,6 +22,10 @@ from ddad.experiments.tables import evaluation_table
 from support import tiny_recipe, write_images
 
 
+def picture(place: int) -> np.ndarray:
+    return np.random.default_rng(place).uniform(-1, 1, (1, 16, 16)).astype(np.float32)
+
+
 def stand_in(digests: list[str] | None = None, looks: list[str] | None = None, **changes: Any) -> Any:
     """Return what `evaluate` needs of a model: it scores an image, and the rows of its map, by their place."""
 
@@ -32,7 +36,7 @@ def stand_in(digests: list[str] | None = None, looks: list[str] | None = None, *
             with Image.open(path) as image:
                 size = (image.height, image.width)
             found = {"image": score_map} if maps else {}
-            pixels = np.full((1, 16, 16), place / 64, np.float32)
+            pixels = picture(place)
             yield SimpleNamespace(path=str(path), scores=scores, maps=found, pixels=pixels, source_size=size)
 
     card = {"cohort": {"digests": digests or [], "pixel_digests": looks or []}}
@@ -99,10 +103,10 @@ def test_test_images_that_the_model_has_seen_are_counted_by_how(tmp_path: Path) 
         "2 test images are not new to the model, so that memory is measured on them: 1 exact copies of images that the "
         "model was fitted on, 1 in a group (patient) with such images."
     ]
-    saved_anew = [pixel_digest(np.full((1, 16, 16), 30 / 64, np.float32))]
+    saved_anew = [pixel_digest(picture(30))]
     assert evaluate(stand_in(looks=saved_anew), cohort).warnings == [
-        "1 test images are not new to the model, so that memory is measured on them: 1 pixel for pixel like images of "
-        "the fit, mirrored or not."
+        "1 test images are not new to the model, so that memory is measured on them: 1 that show the same as one of "
+        "the fit, saved anew or mirrored."
     ]
     assert evaluate(stand_in(), cohort).warnings == []
 

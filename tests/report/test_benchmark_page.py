@@ -247,11 +247,13 @@ def test_tables_and_runs_that_are_not_of_the_same_runs_are_told(tmp_path: Path) 
 def test_only_stored_runs_are_counted(tmp_path: Path) -> None:
     folder = finished(tmp_path / "b", [stored_run(), stored_run(seed=1)])
     (folder / "runs" / "notes.json").write_text('{"mine": 1}')
+    (folder / "runs" / "cut.json").write_text('{"cells": [')
 
     page = write_report(folder).read_text()
 
     assert "<dd>2</dd><dt>runs</dt>" in page
     assert "runs/notes.json: it is no stored run." in page
+    assert "runs/cut.json: damaged. Remove it, and the same command does that run again." in page
 
 
 def test_tables_are_shown_without_the_runs(tmp_path: Path) -> None:

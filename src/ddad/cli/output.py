@@ -136,7 +136,14 @@ def passed_over(count: int) -> str:
 
 
 def exit_if_skipped(skipped: Sequence[Sequence[str]]) -> None:
-    """Name the first ten files that were skipped, each (path, reason), and end with `EXIT_SKIPPED` if there are any."""
+    """Name files that were skipped, each (path, reason), and end with `EXIT_SKIPPED` if there are any."""
+    say_skipped(skipped)
+    if skipped:
+        raise typer.Exit(EXIT_SKIPPED)
+
+
+def say_skipped(skipped: Sequence[Sequence[str]]) -> None:
+    """Name the first ten files that were skipped, each (path, reason)."""
     from ddad.cli.terminal import say
 
     if not skipped:
@@ -146,4 +153,3 @@ def exit_if_skipped(skipped: Sequence[Sequence[str]]) -> None:
         say(f"  {path}: {reason}")
     if len(skipped) > 10:
         say(f"  and {len(skipped) - 10} more")
-    raise typer.Exit(EXIT_SKIPPED)

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from ddad.cohorts.cohort import Cohort
 from ddad.images import Address
@@ -22,7 +24,7 @@ class Seen:
 
     Attributes:
         copies: (N,), exact copies of files of the fit.
-        resaved: (N,), other files that look the same to the network, pixel for pixel, mirrored or not.
+        resaved: (N,), other files that show the same, mirrored or not.
         slices: (N,), other slices of files of the fit.
         related: (N,), others in a group (patient) of which an image is one of these.
     """
@@ -41,7 +43,7 @@ class Seen:
         """Count each kind that there is, in words."""
         kinds = {
             "exact copies of images that the model was fitted on": self.copies,
-            "pixel for pixel like images of the fit, mirrored or not": self.resaved,
+            "that show the same as one of the fit, saved anew or mirrored": self.resaved,
             "other slices of files that it was fitted on": self.slices,
             "in a group (patient) with such images": self.related,
         }
@@ -84,11 +86,14 @@ def seen_in_fit(
 
 
 def pixel_digest(image: NDArray[np.float32]) -> str:
-    """Return 16 hexadecimal digits for what a network sees of an image, (C, S, S) in [-1, 1], to 8 bits.
+    """Return 16 hexadecimal digits for what a network sees of an image, (C, S, S) in [-1, 1], coarsely.
 
-    An image and its mirror image have the same.
+    That is its means over 16x16 cells, in 16 levels: the grey values of a copy in colour, or mirrored, are rounded
+    otherwise, and the finer the levels, the more of them lie where that tells. An image and its mirror image have the
+    same.
     """
-    levels = np.rint((image + 1) * 127.5).astype(np.uint8)
+    cells = functional.adaptive_avg_pool2d(torch.from_numpy(np.array(image)), 16).numpy()
+    levels = np.rint((cells + 1) * 7.5).astype(np.uint8)
     return min(hashlib.sha256(side.tobytes()).hexdigest() for side in (levels, levels[..., ::-1]))[:16]
 
 

@@ -62,7 +62,7 @@ class Calibration(BaseModel):
     @field_validator("false_alarm_rate", "threshold", mode="before")
     @classmethod
     def _no_yes_or_no(cls, value: object) -> object:
-        if isinstance(value, bool):
+        if isinstance(value, (bool, str)):
             raise ValueError("is no number")
         return value
 
@@ -223,6 +223,8 @@ class Calibration(BaseModel):
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "missing":
+                raise CalibrationError(f"{path}: {field} is missing. {remedy}") from error
             reason = str(problem["msg"]).removeprefix("Value error, ")
             raise CalibrationError(f"{path}: {field} = {reprlib.repr(problem['input'])}: {reason}. {remedy}") from error
 

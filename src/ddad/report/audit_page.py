@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ddad import __version__
-from ddad.audit import DATE, Audit, CopyCount, Shortcut
+from ddad.audit import DATE, Audit, Shortcut
 from ddad.audit.shortcuts import JOINT
 from ddad.errors import ImageError
 from ddad.files import new_file, write_atomically
@@ -71,8 +71,8 @@ def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progr
     write_atomically(file, content.encode(errors="backslashreplace"))
 
 
-def _examples(audit: Audit, progress: Progress) -> tuple[list[tuple[CopyCount, list[Example]]], list[Example]]:
-    """Return examples of each count of copies, and of contradicting labels."""
+def _examples(audit: Audit, progress: Progress) -> tuple[list[tuple[str, int, list[Example]]], list[Example]]:
+    """Return examples of near copies, with the parts that they are of and their number, and of contradicting labels."""
     parts = np.asarray(audit.parts, dtype=str)
     first, second = parts[audit.pairs.first], parts[audit.pairs.second]
     chosen = []
@@ -81,9 +81,10 @@ def _examples(audit: Audit, progress: Progress) -> tuple[list[tuple[CopyCount, l
             (first == count.second) & (second == count.first)
         )
         if count.near:
-            chosen.append((count, _spread(audit, np.flatnonzero(between))))
+            places = np.flatnonzero(between)
+            chosen.append((f"{count.first} and {count.second}", len(places), _spread(audit, places)))
     conflicts = audit.conflicts[:_PAIRS].tolist()
-    with progress.task("example pairs", sum(len(pairs) for _, pairs in chosen) + len(conflicts)) as task:
+    with progress.task("example pairs", sum(len(pairs) for *_, pairs in chosen) + len(conflicts)) as task:
 
         def drawn(pairs: list[int]) -> list[Example]:
             found = []
@@ -92,7 +93,7 @@ def _examples(audit: Audit, progress: Progress) -> tuple[list[tuple[CopyCount, l
                 task.advance()
             return found
 
-        return [(count, drawn(pairs)) for count, pairs in chosen], drawn(conflicts)
+        return [(title, count, drawn(pairs)) for title, count, pairs in chosen], drawn(conflicts)
 
 
 def _spread(audit: Audit, places: np.typing.NDArray[np.intp]) -> list[int]:

@@ -222,7 +222,12 @@ def _benchmark(folder: Path) -> Results:
     there = [kind for kind, file in kinds.items() if (folder / file).is_file()]
     found = Results(folder, " and ".join(there) or "benchmark")
     for file in sorted((folder / "runs").glob("*.json")):
-        record = read_json(file)
+        try:
+            record = read_json(file)
+        except OutputError:
+            again = "Remove it, and the same command does that run again."
+            found.missing.append(f"{file.relative_to(folder)}: damaged. {again}")
+            continue
         if all(record.get(key) for key in ("recipe", "cohort", "cells", "scores", "labels")):
             found.records.append(record)
         else:

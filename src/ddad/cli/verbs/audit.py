@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import EXIT_FOUND, exit_if_skipped, print_audit, print_json, warn
+from ddad.cli.output import EXIT_FOUND, exit_if_skipped, print_audit, print_json, say_skipped, warn
 
 
 class FailOn(StrEnum):
@@ -94,7 +94,9 @@ def audit(
         say(f"{write_split}: {', '.join(f'{key} {after[key]} (was {dealt.before[key]})' for key in after)}")
     met = {"copies": found.leaks, "shortcuts": found.has_shortcuts}
     failed = [name for name in fail_on or [] if met[name]]
+    skipped = [(str(image.path), image.reason) for image in found.skipped if not image.blank]
     if failed:
+        say_skipped(skipped)
         say(f"found: {', '.join(failed)}", style="red")
         raise typer.Exit(EXIT_FOUND)
-    exit_if_skipped([(str(image.path), image.reason) for image in found.skipped if not image.blank])
+    exit_if_skipped(skipped)
