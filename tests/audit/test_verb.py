@@ -175,16 +175,16 @@ def test_images_that_are_all_alike_are_named_so_and_make_no_split(tmp_path: Path
             save(picture(0) + noise, tmp_path / part / f"{part}{number}.png")
     file = tmp_path / "fresh.json"
 
-    outcome = run_cli(
-        monkeypatch, capsys, "audit", "--normal", tmp_path / "n", "--test-normal", tmp_path / "t",
-        "--write-split", file,
-    )  # fmt: skip
+    options = ("--normal", tmp_path / "n", "--test-normal", tmp_path / "t", "--write-split", file)
+    outcome = run_cli(monkeypatch, capsys, "audit", *options)
 
     assert outcome.code == 1
     assert "Groups of copies in both training and test: 1" in outcome.out
     assert "16 of 16 different ones chain into one group" in outcome.err
     assert "test.0 with 0 of 4 images" in outcome.err
     assert not file.exists()
+    outcome = run_cli(monkeypatch, capsys, "audit", *options, "--json")
+    assert (outcome.code, outcome.out) == (1, "")  # no object that names a split which is not there
 
 
 def test_every_pair_of_the_page_is_a_step(folder: Path) -> None:

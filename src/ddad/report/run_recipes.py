@@ -14,7 +14,8 @@ class RunRecipes(NamedTuple):
     """What a page says of the recipes of several runs.
 
     Attributes:
-        shared: fields on which all agree that read them, and the seeds; what none of them reads is left out.
+        shared: fields on which all agree that read them, and the seeds; sections that none of them reads are left out,
+            and what their detectors pass over.
         own: name of the method, and the fields in which it differs from another one, in words; a method with several
             settings has a row for each.
     """

@@ -82,9 +82,7 @@ def audit(
         dealt = leak_free_split(found, source_lists(found, data, split), images)
         after = {key: len(names) for key, names in dealt.lists.items()}
         content["split"] = {"file": str(write_split), "before": dealt.before, "after": after}
-    if as_json:
-        print_json(content)
-    else:
+    if not as_json:
         print_audit(found)
     if out is not None:
         say(f"{out}: open it in a browser. It holds pictures and paths of the images: pass it on with the same care.")
@@ -92,6 +90,8 @@ def audit(
     if write_split is not None:
         dealt.write(write_split)
         say(f"{write_split}: {', '.join(f'{key} {after[key]} (was {dealt.before[key]})' for key in after)}")
+    if as_json:
+        print_json(content)
     met = {"copies": found.leaks, "shortcuts": found.has_shortcuts}
     failed = [name for name in fail_on or [] if met[name]]
     skipped = [(str(image.path), image.reason) for image in found.skipped if not image.blank]
