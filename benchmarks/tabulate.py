@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ DATA = "../shared/datasets"
 FOLDERS = {  # what measured each
     "brain-tumor": f"benchmark brain-tumor --data {DATA}/brain_tumor",
     "brain-tumor-leakfree": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
+    "brain-tumor-gpu": f"benchmark brain-tumor --data {DATA}/brain_tumor --device cuda",
+    "brain-tumor-paper-gpu": f"benchmark brain-tumor --data {DATA}/brain_tumor --device cuda --recipe paper",
     "chest-xray": f"benchmark custom --data {DATA}/chest_xray",
     "unseen-meningioma": f"benchmark brain-tumor --data {DATA}/brain_tumor --unseen 'meningioma=*-me*'",
     "unseen-glioma": f"benchmark brain-tumor --data {DATA}/brain_tumor --unseen 'glioma=*-gl*'",
@@ -36,7 +38,8 @@ FOLDERS = {  # what measured each
 
 def main() -> None:
     for name, arguments in FOLDERS.items():
-        files = sorted((RESULTS / name / "runs").glob("*-fast-*.json"))
+        preset = "paper" if "--recipe paper" in arguments else "fast"
+        files = sorted((RESULTS / name / "runs").glob(f"*-{preset}-*.json"))
         if not files:
             continue
         records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
@@ -53,20 +56,22 @@ def main() -> None:
 
 def commands(records: Iterable[dict[str, Any]], arguments: str) -> list[str]:
     """Return the options that make the runs again: methods that have the same seeds and rates share a command."""
-    runs: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    seeds: dict[tuple[str, str], Counter[float]] = defaultdict(Counter)
     for record in records:
         cell = record["cells"][0]
-        runs[cell["method"], cell["backbone"] or ""].append((record["anomaly_rate"] or 0.0, record["recipe"]["seed"]))
+        seeds[cell["method"], cell["backbone"] or ""][record["anomaly_rate"] or 0.0] += 1
     shared: dict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
-    for method, own in sorted(runs.items()):
-        rates = ",".join(f"{rate:g}" for rate in sorted({rate for rate, _ in own}))
-        values = f" --value {rates}" if arguments.startswith("sweep") else ""
-        shared[values, len({seed for _, seed in own})].append(method)
+    for method, own in sorted(seeds.items()):
+        for count in sorted(set(own.values()), reverse=True):
+            # With the lower rates beside, the number of unlabeled images stays theirs.
+            rates = ",".join(f"{rate:g}" for rate in sorted(own) if own[rate] >= count)
+            values = f" --value {rates}" if arguments.startswith("sweep") else ""
+            shared[values, count].append(method)
     options = []
-    for (values, seeds), methods in sorted(shared.items(), key=lambda item: item[1]):
+    for (values, count), methods in sorted(shared.items(), key=lambda item: item[1]):
         names = ",".join(dict.fromkeys(method for method, _ in methods))
         backbones = ",".join(backbone for _, backbone in methods if backbone)
-        options.append(f"--methods {names}{f' --backbones {backbones}' if backbones else ''}{values} --seeds {seeds}")
+        options.append(f"--methods {names}{f' --backbones {backbones}' if backbones else ''}{values} --seeds {count}")
     return options
 
 

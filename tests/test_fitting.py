@@ -515,7 +515,7 @@ def test_a_failing_network_is_an_error_and_the_finished_ones_are_kept(
     def fail(**_: object) -> None:
         raise DdadError("no refinement today")
 
-    monkeypatch.setattr("ddad.training.refinement.train_refiner_job", fail)
+    monkeypatch.setattr("ddad.training.refinement.train_refiners_job", fail)
     with pytest.raises(DdadError, match="no refinement today"):
         fit(cohort, tiny_recipe(), out=tmp_path / "m", workers=0)
     assert not (tmp_path / "m").exists()

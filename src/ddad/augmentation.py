@@ -6,7 +6,7 @@ Split in *draw*, which holds all randomness, and *apply*, which is pure: every a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -37,6 +37,11 @@ class AugmentationDraw:
     blur: Tensor
     noise: Tensor
 
+    def beside(self, images: Tensor) -> AugmentationDraw:
+        """Return the draw on the device of the images."""
+        parts = (getattr(self, part.name) for part in fields(self))
+        return AugmentationDraw(*(part.to(images.device, non_blocking=True) for part in parts))
+
 
 def draw_augmentations(
     count: int, image_size: int, settings: Augmentation, generator: torch.Generator
@@ -64,7 +69,11 @@ def draw_augmentations(
 
 
 def apply_augmentations(images: Tensor, draw: AugmentationDraw) -> Tensor:
-    """Change the appearance of images (N, C, S, S) in [-1, 1] as drawn; the result has the same shape and range."""
+    """Change the appearance of images (N, C, S, S) in [-1, 1] as drawn; the result has the same shape and range.
+
+    This is done where the images are: a GPU takes a hundredth of a processor's time.
+    """
+    draw = draw.beside(images)
     grid = functional.affine_grid(draw.affine, list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 

@@ -142,7 +142,7 @@ def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, 
     unlabeled = None if normals.unlabeled is None else normals.unlabeled.file
     curves = detector.fit(normals.trained.file, unlabeled, _with_groups(context, normals))
     card = _card(cohort, detector, images, normals) | {
-        "compute": {**context.compute.to_json(), "workers": context.workers},
+        "compute": {**context.compute.described(), "workers": context.workers},
         "training_curves": curves,
         **(notes or {}),
         **normals.notes,

@@ -89,8 +89,17 @@ def test_each_value_says_what_is_highest_and_what_cannot_be_told_from_it(
 def test_the_table_says_where_it_comes_from(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
     text = written(records, tmp_path)
     assert "- command: `ddad sweep`\n- recipe fast;" in text
+    assert "- seeds: 0: 2, 0.6: 2\n" in text
     assert "- data fingerprints: 0: `c`, 0.6: `c`\n" in text
-    assert text.endswith("- computed on cpu in bf16, 1 networks side by side, 2 runs at once\n- versions: ddad 0.1.0\n")
+    assert text.endswith("- computed on cpu in bf16, 1 network side by side, 2 runs at once\n- versions: ddad 0.1.0\n")
+    on_gpu = {"device": "cuda", "precision": "bf16", "gpu": "NVIDIA H100", "workers": 16, "jobs": 1}
+    records[0.6][0]["compute"] = on_gpu
+    lines = written(records, tmp_path).splitlines()
+    others = sum(map(len, records.values())) - 1
+    assert lines[-2].startswith(
+        f"- {others} of the runs computed on cpu in bf16, 1 network side by side, 2 runs at once;"
+    )
+    assert lines[-1] == "- 1 of the runs computed on cuda in bf16 on NVIDIA H100; versions: ddad 0.1.0"
 
 
 def test_runs_with_other_images_are_not_compared(tmp_path: Path) -> None:

@@ -14,11 +14,6 @@ def test_images_are_sent_in_channels_last_and_other_tensors_as_they_are() -> Non
     assert CPU.send(labels).data_ptr() == labels.data_ptr()
 
 
-def test_calls_that_may_run_together_are_returned_in_order() -> None:
-    found = CPU.together([lambda number=number: torch.tensor(number) for number in range(4)])  # type: ignore[misc]
-    assert [int(one) for one in found] == [0, 1, 2, 3]
-
-
 def test_networks_are_read_exactly_and_without_gradients() -> None:
     usual = torch.backends.cudnn.allow_tf32
     with Compute("cuda", "fp32").inference():

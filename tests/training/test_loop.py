@@ -17,7 +17,7 @@ from ddad.training.device import Compute
 from ddad.training.loop import LoopSettings, Turn, train_epochs, train_in_turns, train_together
 from ddad.training.pixels import ImagePool
 from ddad.training.reconstruction import train_members
-from ddad.training.refinement import train_refiner
+from ddad.training.refinement import train_refiners
 from ddad.training.steps import Batch
 from support import random_images, same_tensors, tiny_recipe
 
@@ -180,7 +180,7 @@ def test_an_interrupted_refiner_ends_with_the_same_weights(network: str, inputs:
     }
 
     def train(into: Path, report: Callable[[str], None]) -> None:
-        train_refiner(recipe, inputs, pool, modules, into, CPU, report)
+        train_refiners(recipe, [inputs], pool, modules, [into], CPU, report)
 
     train(tmp_path / "whole", ignore)
     run_with_interruptions(train, tmp_path / "cut", [3])

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ddad.training.device import Compute
 from ddad.training.pixels import ImagePool
 
 
@@ -50,3 +51,23 @@ def test_a_file_of_pickled_objects_is_never_unpickled(tmp_path: Path) -> None:
 
 def test_an_empty_pool_is_empty() -> None:
     assert len(ImagePool([])) == 0
+
+
+@pytest.mark.parametrize("at_once", [2, 1024])
+def test_a_copy_in_another_memory_has_the_same_batches(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddad.training.pixels._COPIED_AT_ONCE", at_once)
+    pool = (ImagePool(numbered(3)).subset([2, 0]) + ImagePool(numbered(5))).repeated(2)
+    places = np.array([13, 0, 6, 1, 1])
+    copy = pool.copied_to("cpu")
+    assert len(copy) == len(pool)
+    assert torch.equal(copy.batch(places), pool.batch(places))
+
+
+def test_images_are_learned_from_where_they_are_unless_a_gpu_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ImagePool(numbered(4))
+    assert pool.near(Compute("cpu", "fp32")) is pool
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (4 * pool.arrays[0].nbytes - 1, 2**40))
+    assert pool.near(Compute("cuda", "bf16")) is pool
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (4 * pool.arrays[0].nbytes, 2**40))
+    monkeypatch.setattr(pool, "copied_to", lambda device: device)
+    assert pool.near(Compute("cuda", "bf16")) == "cuda"

@@ -15,8 +15,8 @@ from ddad.networks.factory import build_autoencoder
 from ddad.training.checkpoint import load_tensors, save_tensors
 from ddad.training.device import Compute
 from ddad.training.pixels import ImagePool
-from ddad.training.refinement import focal_loss, load_ensemble, train_refiner
-from support import random_images, tiny_recipe
+from ddad.training.refinement import focal_loss, load_ensemble, train_refiners
+from support import random_images, same_tensors, tiny_recipe
 
 
 def random_case(seed: int) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ def test_a_refiner_learns_to_find_foreign_patches(network: str, tmp_path: Path) 
     lines: list[str] = []
     into = tmp_path / "r.safetensors"
     pool = ImagePool([images.numpy()])
-    train_refiner(recipe, ["a_intra", "a_inter"], pool, modules, into, Compute("cpu", "fp32"), lines.append)
+    train_refiners(recipe, [["a_intra", "a_inter"]], pool, modules, [into], Compute("cpu", "fp32"), lines.append)
     _, notes = load_tensors(into)
     assert len(lines) == len(notes["losses"]) == 12
     assert sum(notes["losses"][-3:]) < 0.9 * sum(notes["losses"][:3])
@@ -112,7 +112,24 @@ def test_fewer_images_than_a_batch_are_enough(network: str, tmp_path: Path) -> N
     torch.manual_seed(0)
     ndm = Ensemble([build_autoencoder(recipe.images, recipe.reconstruction) for _ in range(2)]).eval()
     into, pool = tmp_path / "r", ImagePool([random_images(3).numpy()])
-    train_refiner(recipe, ["a_intra"], pool, {"ndm": ndm}, into, Compute("cpu", "fp32"), lambda _: None)
+    train_refiners(recipe, [["a_intra"]], pool, {"ndm": ndm}, [into], Compute("cpu", "fp32"), lambda _: None)
     tensors, notes = load_tensors(into)
     assert math.isfinite(notes["losses"][0])
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_refiners_that_learn_together_are_what_each_would_be_alone(tmp_path: Path) -> None:
+    recipe, pool = tiny_recipe(), ImagePool([random_images(20).numpy()])
+    torch.manual_seed(0)
+    modules = {
+        name: Ensemble([build_autoencoder(recipe.images, recipe.reconstruction) for _ in range(2)]).eval()
+        for name in ("ndm", "udm")
+    }
+    inputs, cpu = {"r_dual": ["a_intra", "a_inter"], "r_intra": ["a_intra"]}, Compute("cpu", "fp32")
+    for score, names in inputs.items():
+        train_refiners(recipe, [names], pool, modules, [tmp_path / f"{score}-alone"], cpu, lambda _: None)
+    train_refiners(recipe, list(inputs.values()), pool, modules, [tmp_path / score for score in inputs], cpu, print)
+    for score in inputs:
+        together, alone = load_tensors(tmp_path / score), load_tensors(tmp_path / f"{score}-alone")
+        assert together[1] == alone[1]
+        assert same_tensors(together[0], alone[0])

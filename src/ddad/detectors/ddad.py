@@ -61,9 +61,13 @@ class DDAD(Detector):
             module: [context.workspace / f"{module}-{k}.safetensors" for k in range(settings.members)]
             for module in pools
         }
-        # On a GPU a module's members learn together. The UDM sees more images: begun first, it ends beside the NDM.
+
+        def groups(parts: list[Any]) -> list[list[Any]]:
+            """On a GPU networks of one kind learn together."""
+            return [parts] if context.compute.device == "cuda" else [[part] for part in parts]
+
         every = list(range(settings.members))
-        groups = [every] if context.compute.device == "cuda" else [[k] for k in every]
+        # The UDM sees more images: begun first, it ends beside the NDM.
         stage_1 = [
             self._job(
                 f"{module.upper()} network {', '.join(str(k + 1) for k in group)} of {len(every)}",
@@ -78,7 +82,7 @@ class DDAD(Detector):
                 pixels=pools[module],
             )
             for module in sorted(members, reverse=True)
-            for group in groups
+            for group in groups(every)
         ]
         run_jobs(stage_1, workers=context.processes, progress=context.progress, title="reconstruction networks, epochs")
 
@@ -88,18 +92,18 @@ class DDAD(Detector):
         refiners = {score: context.workspace / f"{score}.safetensors" for score in inputs}
         stage_2 = [
             self._job(
-                f"ASR-Net for {score}",
-                "ddad.training.refinement:train_refiner_job",
-                refiners[score],
+                f"ASR-Net for {' and '.join(group)}",
+                "ddad.training.refinement:train_refiners_job",
+                refiners[group[-1]],
                 context,
-                steps=self.recipe.refinement.epochs,
+                steps=self.recipe.refinement.epochs * len(group),
                 memory=refining_memory(self.recipe.images, settings),
-                into=str(refiners[score]),
-                inputs=inputs[score],
+                into=[str(refiners[score]) for score in group],
+                inputs=[inputs[score] for score in group],
                 pixels=str(normal),
                 members={module: [str(path) for path in paths] for module, paths in members.items()},
             )
-            for score in sorted(inputs)
+            for group in groups(sorted(inputs))
         ]
         run_jobs(stage_2, workers=context.processes, progress=context.progress, title="refinement networks, epochs")
 

@@ -194,4 +194,4 @@ def _origin(records: Sequence[dict[str, Any]], benchmark: Benchmark | None, comm
     return f"""- command: `{command}`
 {differs}- images: {seen}; {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
 - data fingerprint: `{first["cohort"]}`
-{skipped_files(records)}{computed_by(first)}"""
+{skipped_files(records)}{computed_by(records)}"""

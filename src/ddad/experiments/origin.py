@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,13 +23,23 @@ def skipped_files(records: Sequence[dict[str, Any]]) -> str:
     return f"- skipped, because they cannot be used: {len(files)} files: {listed(files)}\n" if files else ""
 
 
-def computed_by(record: dict[str, Any]) -> str:
-    """Say in two lines of Markdown what a run was computed on, and with which versions."""
+def computed_by(records: Sequence[dict[str, Any]]) -> str:
+    """Say in lines of Markdown what the runs were computed on, and with which versions."""
+    ways = Counter((_computed_on(record), _versions(record)) for record in records)
+    if len(ways) == 1:
+        return "".join(f"- {line}\n" for way in ways for line in way)
+    return "".join(f"- {count} of the runs {'; '.join(way)}\n" for way, count in ways.most_common())
+
+
+def _computed_on(record: dict[str, Any]) -> str:
     compute = record["compute"]
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    jobs = compute.get("jobs", 1)  # records of earlier versions do not have it
-    beside = f", {jobs} runs at once" if jobs > 1 else ""
-    return (
-        f"- computed on {compute['device']} in {compute['precision']}, {compute['workers']} networks side by side"
-        f"{beside}\n- versions: {versions}\n"
-    )
+    workers, jobs = compute["workers"], compute.get("jobs", 1)  # records of earlier versions do not have all
+    beside = f", {workers} network{'s' if workers > 1 else ''} side by side"
+    if compute["device"] == "cuda":  # there, networks of an ensemble learn together
+        beside = f" on {compute['gpu']}" if "gpu" in compute else ""
+    at_once = f", {jobs} runs at once" if jobs > 1 else ""
+    return f"computed on {compute['device']} in {compute['precision']}{beside}{at_once}"
+
+
+def _versions(record: dict[str, Any]) -> str:
+    return f"versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}"

@@ -78,9 +78,10 @@ brackets the 95 % bootstrap interval of that mean over test images.
 {_significance(rows, tests, kind)}
 - command: `{command}`
 - recipe {first["recipe"]["preset_name"]}; the whole of it, and the score of each image, is in `runs/`
+- seeds: {", ".join(f"{value:g}: {_seeds(found)}" for value, found in by_value.items())}
 - unlabeled images: {", ".join(f"{value:g}: {found[0]['counts']['unlabeled']}" for value, found in by_value.items())}
 - data fingerprints: {", ".join(f"{value:g}: {_fingerprints(found)}" for value, found in by_value.items())}
-{skipped_files(records)}{computed_by(first)}"""
+{skipped_files(records)}{computed_by(records)}"""
     write_atomically(out / "sweep.csv", pd.DataFrame(cells).to_csv(index=False).encode())
     write_atomically(out / "sweep.md", text.encode())
     if not brief:
@@ -259,6 +260,10 @@ each method by the mean over its seeds, with Holm's correction over the pairs of
 
 def _fingerprints(records: Sequence[dict[str, Any]]) -> str:
     return " ".join(f"`{cohort}`" for cohort in dict.fromkeys(record["cohort"] for record in records))
+
+
+def _seeds(records: Sequence[dict[str, Any]]) -> int:
+    return len({record["cells"][0]["seed"] for record in records})
 
 
 def _titles(rows: pd.DataFrame) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ddad import discrepancy
 from ddad.networks.autoencoder import Autoencoder
+from ddad.networks.streams import together
 
 
 class Ensemble(nn.Module):
@@ -24,7 +26,7 @@ class Ensemble(nn.Module):
         Returns:
             Reconstructions (K, N, C, S, S), and log σ² of the same shape or None without uncertainty.
         """
-        outputs = [member(images) for member in self.members]
+        outputs = together([partial(member, images) for member in self.members], images.device.type)
         reconstructions = torch.stack([reconstruction for reconstruction, _ in outputs])
         log_variances = [log_variance for _, log_variance in outputs if log_variance is not None]
         return reconstructions, torch.stack(log_variances) if log_variances else None
@@ -38,7 +40,8 @@ def discrepancy_maps(ndm: Ensemble, udm: Ensemble | None, images: Tensor) -> dic
         udm: unknown distribution module; without it there is no `a_inter`.
         images: (N, C, H, W) in [-1, 1].
     """
-    normative, log_variances = ndm(images)
+    modules = [ndm] if udm is None else [ndm, udm]
+    (normative, log_variances), *unknown = together([partial(module, images) for module in modules], images.device.type)
     sigma = single_sigma = None
     if log_variances is not None:
         sigma = discrepancy.ensemble_sigma(log_variances)
@@ -48,7 +51,6 @@ def discrepancy_maps(ndm: Ensemble, udm: Ensemble | None, images: Tensor) -> dic
         "rec_ensemble": discrepancy.reconstruction_error(images, normative.mean(dim=0), sigma),
         "a_intra": discrepancy.intra_discrepancy(normative, sigma),
     }
-    if udm is not None:
-        unknown, _ = udm(images)
-        maps["a_inter"] = discrepancy.inter_discrepancy(normative, unknown, sigma)
+    for reconstructions, _ in unknown:
+        maps["a_inter"] = discrepancy.inter_discrepancy(normative, reconstructions, sigma)
     return {name: score_map.mean(dim=1) for name, score_map in maps.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -27,6 +27,11 @@ class PatchDraw:
     alpha: Tensor
     donors: Tensor
     touched: Tensor
+
+    def beside(self, images: Tensor) -> PatchDraw:
+        """Return the draw on the device of the images."""
+        parts = (getattr(self, part.name) for part in fields(self))
+        return PatchDraw(*(part.to(images.device, non_blocking=True) for part in parts))
 
 
 def draw_patches(
@@ -71,8 +76,9 @@ def apply_patches(images: Tensor, donors: Tensor, draw: PatchDraw) -> tuple[Tens
     Returns:
         The synthetic images (N, C, S, S), and the pseudo labels y_s (N, S, S): 1 in the whole patch.
     """
-    weight = patch_weights(draw, images.shape[-1])
-    return torch.lerp(images, donors, weight[:, None].to(images)), _inside(draw, images.shape[-1]).to(images)
+    draw = draw.beside(images)
+    inside = _inside(draw, images.shape[-1]).to(images)
+    return torch.lerp(images, donors, (inside * draw.alpha[:, None, None].to(images))[:, None]), inside
 
 
 def patch_weights(draw: PatchDraw, size: int) -> Tensor:
@@ -81,7 +87,7 @@ def patch_weights(draw: PatchDraw, size: int) -> Tensor:
 
 
 def _inside(draw: PatchDraw, size: int) -> Tensor:
-    place = torch.arange(size)
+    place = torch.arange(size, device=draw.rows.device)
     in_rows = (place >= draw.rows[:, :1]) & (place < draw.rows[:, 1:])
     in_columns = (place >= draw.columns[:, :1]) & (place < draw.columns[:, 1:])
     return in_rows[:, :, None] & in_columns[:, None, :] & draw.touched[:, None, None]

@@ -84,6 +84,7 @@ def train_classifier(
         images += abnormal
         labels.append(torch.ones(len(abnormal)))
     label = torch.cat(labels)
+    images = images.near(compute)
     epoch_shape = (len(images), settings.batch_size, settings.least_steps)
     # Both labels weigh the same, however many images each has.
     weight = ((1 - label).sum() / label.sum().clamp_min(1)).to(compute.device)
@@ -95,7 +96,7 @@ def train_classifier(
         for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
             target = label[chosen] * (1 - settings.label_smoothing) + settings.label_smoothing / 2
-            yield apply_augmentations(images.batch(chosen.numpy()), draw), target
+            yield apply_augmentations(compute.send(images.batch(chosen.numpy())), draw), target
 
     def loss(batch: Tensor, target: Tensor) -> Tensor:
         with compute.autocast():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -54,6 +54,10 @@ class Compute:
         """Return the arguments that make this object again."""
         return {"device": self.device, "precision": self.precision}
 
+    def described(self) -> dict[str, str]:
+        """Return device, precision and, where there is one, the name of the GPU."""
+        return self.to_json() | ({"gpu": torch.cuda.get_device_name()} if self.device == "cuda" else {})
+
     def place(self, network: Network) -> Network:
         """Move a network to the device, in the memory format its convolutions like best."""
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -64,21 +68,6 @@ class Compute:
             tensor = tensor.pin_memory()  # only from there it travels while the GPU computes
         memory_format = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
         return tensor.to(self.device, memory_format=memory_format, non_blocking=True)
-
-    def together(self, calls: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
-        """Return what the calls return; on a GPU their kernels may run at the same time, each call's on a stream."""
-        if self.device != "cuda" or len(calls) == 1:
-            return [call() for call in calls]
-        here = torch.cuda.current_stream()
-        streams = [torch.cuda.Stream() for _ in calls]  # type: ignore[no-untyped-call]
-        found = []
-        for stream, call in zip(streams, calls, strict=True):
-            stream.wait_stream(here)
-            with torch.cuda.stream(stream):
-                found.append(call())
-        for stream in streams:
-            here.wait_stream(stream)
-        return found
 
     def exactly(self) -> AbstractContextManager[None]:
         """Compute float32 in float32, which a GPU would round to 19 bits, and in the same order every time."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from ddad.errors import DivergenceError
 from ddad.training.adam import Adam
@@ -227,7 +228,7 @@ def _check_finite(
 ) -> None:
     wrong = [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
     # The last step of an epoch can spoil the weights after the last loss was taken.
-    if not wrong and not torch.stack([weight.isfinite().all() for weight in network.parameters()]).all():
+    if not wrong and not get_total_norm(network.parameters(), math.inf).isfinite():
         wrong = ["a weight is no number"]
     if wrong:
         exactly = "" if compute.precision == "fp32" else ", or compute exactly with --precision fp32"

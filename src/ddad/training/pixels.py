@@ -1,4 +1,4 @@
-"""Training images: one or several memory-mapped arrays, read a batch at a time."""
+"""Training images: one or several memory-mapped arrays, read a batch at a time, or kept in a GPU's memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddad.files import let_go
+from ddad.training.device import Compute
+
+_SHARE_OF_A_GPU = 0.25
+_COPIED_AT_ONCE = 1024
 
 
 class ImagePool:
@@ -26,6 +30,7 @@ class ImagePool:
         self._ends = np.cumsum([len(array) for array in self.arrays])
         total = int(self._ends[-1]) if self.arrays else 0
         self._chosen = np.arange(total) if chosen is None else chosen
+        self._copy: Tensor | None = None
 
     @classmethod
     def open(cls, paths: Sequence[str | Path]) -> ImagePool:
@@ -47,8 +52,32 @@ class ImagePool:
         """Return the pool in which every image comes `times` as often."""
         return ImagePool(self.arrays, np.tile(self._chosen, times))
 
+    def near(self, compute: Compute) -> ImagePool:
+        """Return the pool with its images where they are learned from: in a GPU's memory, if they leave room there."""
+        if compute.device != "cuda":
+            return self
+        free, _ = torch.cuda.mem_get_info()
+        if sum(array.nbytes for array in self.arrays) > _SHARE_OF_A_GPU * free:
+            return self
+        return self.copied_to(compute.device)
+
+    def copied_to(self, device: str) -> ImagePool:
+        """Return the pool with all images in the memory of a device, where its batches will be."""
+        pool = ImagePool(self.arrays, self._chosen)
+        pool._copy = torch.empty(sum(map(len, self.arrays)), *self.arrays[0].shape[1:], device=device)
+        start = 0
+        for array in self.arrays:
+            for first in range(0, len(array), _COPIED_AT_ONCE):
+                part = torch.from_numpy(np.array(array[first : first + _COPIED_AT_ONCE]))
+                pool._copy[start : start + len(part)] = part
+                start += len(part)
+            let_go(array)
+        return pool
+
     def batch(self, indices: NDArray[np.int64]) -> Tensor:
         """Copy the images at `indices` into a new tensor (len(indices), C, S, S), in that order."""
+        if self._copy is not None:
+            return self._copy[torch.from_numpy(self._chosen[indices]).to(self._copy.device, non_blocking=True)]
         images = np.empty((len(indices), *self.arrays[0].shape[1:]), np.float32)
         places = self._chosen[indices]
         sources = np.searchsorted(self._ends, places, side="right")

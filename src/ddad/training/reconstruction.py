@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddad.networks.factory import build_autoencoder
+from ddad.networks.streams import together
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
 from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoch
@@ -63,7 +64,7 @@ def train_members(
         compute: device and precision.
         report: called after each epoch with a line about it.
     """
-    settings = recipe.reconstruction
+    settings, images = recipe.reconstruction, images.near(compute)
     networks = []
     for member in members:
         torch.manual_seed(derived_seed(recipe.seed, module, member, "weights"))
@@ -81,7 +82,9 @@ def train_members(
 
     def losses(*own: Tensor) -> list[Tensor]:
         with compute.autocast():
-            return compute.together([partial(net.loss, batch) for net, batch in zip(networks, own, strict=True)])
+            return together(
+                [partial(net.loss, batch) for net, batch in zip(networks, own, strict=True)], compute.device
+            )
 
     epochs = settings.udm_epochs if module == "udm" else settings.ndm_epochs
     steps = steps_in_epoch(*epoch_shape)
