@@ -24,7 +24,7 @@ from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
 from ddad.cohorts import Role, decode
 from ddad.experiments.tables import to_markdown
-from ddad.fitting import unlabeled_prevalence
+from ddad.unlabeled_share import estimate_share
 
 RATES = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8)
 
@@ -68,7 +68,7 @@ def measure(
         tables = [table[table["path"].isin(read)] for table in tables]
         normal, unlabeled = (np.stack([read[path] for path in table["path"]]) for table in tables)
         patients = [table["group"].tolist() for table in tables]
-        found = unlabeled_prevalence(normal, unlabeled, patients, recipe, progress)
+    found = estimate_share(normal, unlabeled, patients, recipe.seed)
     if found is None:
         raise SystemExit(f"{data}: too few images")
     # The lists of a split hold whole images: the share that was drawn is not exactly the rate asked for.

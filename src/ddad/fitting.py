@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,14 +18,11 @@ from numpy.typing import NDArray
 
 from ddad import __version__
 from ddad.cohorts import Cohort, ImageWarning, Role, SkippedImage, decode
-from ddad.cohorts.held_out import groups_with_copies
-from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.rows import described
 from ddad.cohorts.seen import pixel_digests
 from ddad.detectors import DETECTORS, Detector, FitContext
 from ddad.errors import CohortError, require
 from ddad.evaluation.calibration import Calibration
-from ddad.evaluation.prevalence import STEPS, estimate_prevalence
 from ddad.machine import checked_workers, processor_cores
 from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
@@ -33,8 +31,8 @@ from ddad.planning import check_plan, say_what_is_not_read
 from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
-from ddad.training.seeds import derived_seed
 from ddad.trimming import NOT_KNOWN_NORMAL
+from ddad.unlabeled_share import estimated_share
 from ddad.workspace import Stopwatch, check_begun_with
 
 FEW_NORMALS = 100
@@ -140,16 +138,18 @@ def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, 
     check_begun_with(context.workspace, {"normal": normals.trained.file, **beside})  # groups are divided by their names
     detector = DETECTORS[recipe.detector](recipe)
     unlabeled = None if normals.unlabeled is None else normals.unlabeled.file
-    curves = detector.fit(normals.trained.file, unlabeled, _with_groups(context, normals))
-    card = _card(cohort, detector, images, normals) | {
-        "compute": {**context.compute.described(), "workers": context.workers},
-        "training_curves": curves,
-        **(notes or {}),
-        **normals.notes,
-    }
-    model = Model(detector, card)
-    _calibrate(model, normals, context)
-    _estimate_prevalence(model, images, context.progress)
+    with _share_estimate(images, recipe, context) as share:
+        curves = detector.fit(normals.trained.file, unlabeled, _with_groups(context, normals))
+        card = _card(cohort, detector, images, normals) | {
+            "compute": {**context.compute.described(), "workers": context.workers},
+            "training_curves": curves,
+            **(notes or {}),
+            **normals.notes,
+        }
+        model = Model(detector, card)
+        _calibrate(model, normals, context)
+        if share is not None:
+            model.card["prevalence"] = share()
     model.card["seconds"] = round(stopwatch.seconds(), 1)
     return model
 
@@ -307,12 +307,14 @@ def _calibrate(model: Model, normals: Normals, context: FitContext) -> None:
         model.calibration = Calibration.from_scores(scores, normals.held_groups, of=of, score=model.primary_score)
 
 
-def _estimate_prevalence(model: Model, images: _Images, progress: Progress) -> None:
-    """Enter the share of abnormal images among the unlabeled ones into the card, where there are normal ones beside."""
-    if _KNOWN in images.pixels and _UNLABELED in images.pixels:
-        normal, unlabeled = (images.pixels[name] for name in (_KNOWN, _UNLABELED))
-        patients = [images.groups(name) for name in (_KNOWN, _UNLABELED)]
-        model.card["prevalence"] = unlabeled_prevalence(normal, unlabeled, patients, model.recipe, progress)
+def _share_estimate(
+    images: _Images, recipe: Recipe, context: FitContext
+) -> AbstractContextManager[Callable[[], dict[str, Any] | None] | None]:
+    """Estimate the share of abnormal images among the unlabeled ones, where there are normal ones beside."""
+    normal, unlabeled = (images.stored(name, context) for name in (_KNOWN, _UNLABELED))
+    if normal is None or unlabeled is None:
+        return nullcontext()
+    return estimated_share(normal, unlabeled, recipe.seed, context)
 
 
 def _statistics(
@@ -349,38 +351,6 @@ def _statistics(
         },
     }
     return described, main
-
-
-def unlabeled_prevalence(
-    normal: NDArray[np.float32],
-    unlabeled: NDArray[np.float32],
-    patients: Sequence[Sequence[str]],
-    recipe: Recipe,
-    progress: Progress,
-) -> dict[str, Any] | None:
-    """Estimate the share of abnormal images among the unlabeled ones; None where there are too few images.
-
-    Args:
-        normal: (N, C, S, S) in [-1, 1].
-        unlabeled: (M, C, S, S).
-        patients: the group of each normal and of each unlabeled image; near copies are looked for here.
-        recipe: its seed.
-        progress: told of the work.
-    """
-    names = [name for side in patients for name in side]
-    groups = groups_with_copies(small_images([normal, unlabeled]), names)
-    with progress.task("estimating the share of abnormal images", STEPS) as bar:
-        steps = iter(range(STEPS))
-
-        def advance() -> None:
-            next(steps)
-            bar.advance()
-
-        seed = derived_seed(recipe.seed, "prevalence")
-        found = estimate_prevalence(normal, unlabeled, groups, seed=seed, advance=advance)
-        if left := len(list(steps)):
-            bar.advance(left)  # too few images end it early
-    return None if found is None else found.to_json()
 
 
 def _mapped(file: Path) -> NDArray[np.float32]:
