@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,15 @@ def main() -> None:
 
 def commands(records: Iterable[dict[str, Any]], arguments: str) -> list[str]:
     """Return the options that make the runs again: methods that have the same seeds and rates share a command."""
-    seeds: dict[tuple[str, str], Counter[float]] = defaultdict(Counter)
+    seeds: dict[tuple[str, str], dict[float, set[int]]] = defaultdict(lambda: defaultdict(set))
     for record in records:
         cell = record["cells"][0]
-        seeds[cell["method"], cell["backbone"] or ""][record["anomaly_rate"] or 0.0] += 1
+        seeds[cell["method"], cell["backbone"] or ""][record["anomaly_rate"] or 0.0].add(record["recipe"]["seed"])
     shared: dict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
     for method, own in sorted(seeds.items()):
-        for count in sorted(set(own.values()), reverse=True):
+        for count in sorted({len(found) for found in own.values()}, reverse=True):
             # With the lower rates beside, the number of unlabeled images stays theirs.
-            rates = ",".join(f"{rate:g}" for rate in sorted(own) if own[rate] >= count)
+            rates = ",".join(f"{rate:g}" for rate in sorted(own) if len(own[rate]) >= count)
             values = f" --value {rates}" if arguments.startswith("sweep") else ""
             shared[values, count].append(method)
     options = []

@@ -11,7 +11,7 @@ from ddad.errors import DdadError
 from ddad.evaluation.prevalence import STEPS
 from ddad.normals import Stored
 from ddad.training.device import Compute
-from ddad.unlabeled_share import estimated_share
+from ddad.unlabeled_share import share_estimate
 from support import RecordedProgress
 
 
@@ -34,7 +34,7 @@ def test_beside_a_gpu_another_process_finds_the_same_share(tmp_path: Path) -> No
     found = []
     for device in ("cpu", "cuda"):
         progress = RecordedProgress()
-        with estimated_share(normal, unlabeled, 0, context_on(device, tmp_path / device, progress)) as share:
+        with share_estimate(normal, unlabeled, 0, context_on(device, tmp_path / device, progress)) as share:
             found.append(share())
         # Beside the networks' bar there is no second one.
         assert [task.title for task in progress.tasks] == ["estimating the share of abnormal images"] * (
@@ -51,13 +51,13 @@ def test_a_fit_that_goes_on_takes_the_share_that_it_had(tmp_path: Path) -> None:
     normal, unlabeled = stored(tmp_path, "normal", 50), stored(tmp_path, "unlabeled", 50)
     context = context_on("cpu", tmp_path / "workspace")
     (context.workspace / "prevalence.json").write_text(json.dumps({"estimate": 0.25}))
-    with estimated_share(normal, unlabeled, 0, context) as share:
+    with share_estimate(normal, unlabeled, 0, context) as share:
         assert share() == {"estimate": 0.25}
 
 
 def test_of_few_images_there_is_no_estimate_and_the_bar_ends_all_the_same(tmp_path: Path) -> None:
     normal, unlabeled, progress = stored(tmp_path, "normal", 100), stored(tmp_path, "unlabeled", 5), RecordedProgress()
-    with estimated_share(normal, unlabeled, 0, context_on("cpu", tmp_path / "w", progress)) as share:
+    with share_estimate(normal, unlabeled, 0, context_on("cpu", tmp_path / "w", progress)) as share:
         assert share() is None
     (bar,) = progress.tasks
     assert bar.done == bar.total == STEPS
@@ -67,7 +67,7 @@ def test_beside_a_gpu_an_error_of_the_other_process_is_told(tmp_path: Path) -> N
     normal = stored(tmp_path, "normal", 100)
     gone = Stored(tmp_path / "gone.npy", ["a"] * 100)
     with (
-        estimated_share(normal, gone, 0, context_on("cuda", tmp_path / "w")) as share,
+        share_estimate(normal, gone, 0, context_on("cuda", tmp_path / "w")) as share,
         pytest.raises(DdadError, match=r"(?s)estimating the share of abnormal images: .*gone\.npy"),
     ):
         share()

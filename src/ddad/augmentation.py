@@ -6,19 +6,20 @@ Split in *draw*, which holds all randomness, and *apply*, which is pure: every a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ddad.draws import Draw
 from ddad.recipe_sections import Augmentation
 
 _BLUR = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16  # a binomial of standard deviation 1 pixel
 
 
 @dataclass(frozen=True)
-class AugmentationDraw:
+class AugmentationDraw(Draw):
     """One change of appearance for each of N images.
 
     Attributes:
@@ -36,11 +37,6 @@ class AugmentationDraw:
     brightness: Tensor
     blur: Tensor
     noise: Tensor
-
-    def beside(self, images: Tensor) -> AugmentationDraw:
-        """Return the draw on the device of the images."""
-        parts = (getattr(self, part.name) for part in fields(self))
-        return AugmentationDraw(*(part.to(images.device, non_blocking=True) for part in parts))
 
 
 def draw_augmentations(
@@ -71,7 +67,7 @@ def draw_augmentations(
 def apply_augmentations(images: Tensor, draw: AugmentationDraw) -> Tensor:
     """Change the appearance of images (N, C, S, S) in [-1, 1] as drawn; the result has the same shape and range.
 
-    This is done where the images are: a GPU takes a hundredth of a processor's time.
+    This is done where the images are.
     """
     draw = draw.beside(images)
     grid = functional.affine_grid(draw.affine, list(images.shape), align_corners=False)

@@ -32,7 +32,7 @@ from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
 from ddad.trimming import NOT_KNOWN_NORMAL
-from ddad.unlabeled_share import estimated_share
+from ddad.unlabeled_share import share_estimate
 from ddad.workspace import Stopwatch, check_begun_with
 
 FEW_NORMALS = 100
@@ -138,7 +138,7 @@ def train(cohort: Cohort, recipe: Recipe, context: FitContext, notes: dict[str, 
     check_begun_with(context.workspace, {"normal": normals.trained.file, **beside})  # groups are divided by their names
     detector = DETECTORS[recipe.detector](recipe)
     unlabeled = None if normals.unlabeled is None else normals.unlabeled.file
-    with _share_estimate(images, recipe, context) as share:
+    with _share(images, recipe, context) as share:
         curves = detector.fit(normals.trained.file, unlabeled, _with_groups(context, normals))
         card = _card(cohort, detector, images, normals) | {
             "compute": {**context.compute.described(), "workers": context.workers},
@@ -307,14 +307,14 @@ def _calibrate(model: Model, normals: Normals, context: FitContext) -> None:
         model.calibration = Calibration.from_scores(scores, normals.held_groups, of=of, score=model.primary_score)
 
 
-def _share_estimate(
+def _share(
     images: _Images, recipe: Recipe, context: FitContext
 ) -> AbstractContextManager[Callable[[], dict[str, Any] | None] | None]:
     """Estimate the share of abnormal images among the unlabeled ones, where there are normal ones beside."""
     normal, unlabeled = (images.stored(name, context) for name in (_KNOWN, _UNLABELED))
     if normal is None or unlabeled is None:
         return nullcontext()
-    return estimated_share(normal, unlabeled, recipe.seed, context)
+    return share_estimate(normal, unlabeled, recipe.seed, context)
 
 
 def _statistics(

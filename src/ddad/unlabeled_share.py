@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,14 @@ from ddad.detectors import FitContext
 from ddad.evaluation.prevalence import STEPS, estimate_prevalence
 from ddad.files import write_atomically
 from ddad.normals import Stored
-from ddad.progress import Progress, SilentProgress
-from ddad.training.jobs import Job, run_jobs
+from ddad.training.jobs import Job, meanwhile, run_jobs
 from ddad.training.seeds import derived_seed
 
 _TITLE = "estimating the share of abnormal images"
 
 
 @contextmanager
-def estimated_share(
+def share_estimate(
     normal: Stored, unlabeled: Stored, seed: int, context: FitContext
 ) -> Iterator[Callable[[], dict[str, Any] | None]]:
     """Yield a function that returns the estimate as JSON; None where there are too few images.
@@ -54,30 +52,17 @@ def estimated_share(
         steps=STEPS,
         output=output,
     )
+    with meanwhile(job) if context.compute.device == "cuda" else nullcontext() as wait:
 
-    def run(workers: int, progress: Progress) -> None:
-        run_jobs([job], workers=workers, progress=progress, title=_TITLE)
+        def found() -> dict[str, Any] | None:
+            if wait is None:
+                run_jobs([job], workers=0, progress=context.progress, title=_TITLE)
+            else:
+                wait()
+            estimate: dict[str, Any] | None = json.loads(output.read_text(encoding="utf-8"))
+            return estimate
 
-    def found() -> dict[str, Any] | None:
-        estimate: dict[str, Any] | None = json.loads(output.read_text(encoding="utf-8"))
-        return estimate
-
-    if context.compute.device != "cuda":
-
-        def now() -> dict[str, Any] | None:
-            run(0, context.progress)
-            return found()
-
-        yield now
-        return
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run, 1, SilentProgress())
-
-        def when_done() -> dict[str, Any] | None:
-            running.result()
-            return found()
-
-        yield when_done
+        yield found
 
 
 def estimate_share_job(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from ddad.detectors import DDAD, DETECTORS, FitContext, Scored
 from ddad.errors import ModelError
 from ddad.networks.factory import build_asr_net
 from ddad.training.device import Compute
+from ddad.training.jobs import Job
 from support import RecordedProgress, random_images, same_tensors, tiny_recipe
 
 FP32, BF16 = Compute("cpu", "fp32"), Compute("cpu", "bf16")
@@ -191,6 +192,29 @@ def test_progress_counts_every_epoch_of_every_network(tmp_path: Path) -> None:
     DDAD(recipe).fit(tmp_path / "normal.npy", None, FitContext(tmp_path, FP32, 0, progress))
     assert [(task.total, task.done) for task in progress.tasks] == [(4, 4), (1, 1)]
     assert any("NDM network 2 of 2" in note for note in progress.tasks[0].notes)
+
+
+def test_on_a_gpu_networks_of_one_kind_are_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages: list[Sequence[Job]] = []
+
+    def run(jobs: Sequence[Job], **_: object) -> None:
+        stages.append(jobs)
+        if len(stages) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ddad.detectors.ddad.run_jobs", run)
+    context = FitContext(tmp_path, Compute("cuda", "bf16"), 2, RecordedProgress())
+    recipe = tiny_recipe(reconstruction__members=3, reconstruction__ndm_epochs=4, refinement__epochs=5)
+    with pytest.raises(KeyboardInterrupt):
+        DDAD(recipe).fit(tmp_path / "normal.npy", tmp_path / "unlabeled.npy", context)
+    (udm, ndm), (refiners,) = stages
+    assert udm.arguments["into"] == [str(tmp_path / f"udm-{k}.safetensors") for k in range(3)]
+    assert ndm.output == tmp_path / "ndm-2.safetensors"  # the one that is written last
+    assert ndm.steps == 3 * 4
+    assert refiners.arguments["inputs"] == [["a_intra", "a_inter"], ["a_intra"]]
+    assert refiners.arguments["into"] == [str(tmp_path / f"{score}.safetensors") for score in ("r_dual", "r_intra")]
+    assert refiners.output == tmp_path / "r_intra.safetensors"
+    assert refiners.steps == 2 * 5
 
 
 def test_finished_networks_are_not_trained_again(tmp_path: Path) -> None:

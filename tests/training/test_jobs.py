@@ -12,7 +12,7 @@ import pytest
 
 from ddad.errors import DdadError, DivergenceError, OutputError
 from ddad.training import jobs as jobs_module
-from ddad.training.jobs import Job, run_jobs
+from ddad.training.jobs import Job, meanwhile, run_jobs
 from support import TESTS, RecordedProgress, is_alive, wait_for
 
 
@@ -217,3 +217,33 @@ def test_workers_stop_when_the_process_that_asked_for_them_is_killed(tmp_path: P
     asking.kill()
     asking.wait()
     assert wait_for(lambda: not is_alive(worker), 5)
+
+
+def test_a_job_runs_meanwhile_and_is_waited_for(job: Callable[..., Job]) -> None:
+    one = job("one", steps=3)
+    with meanwhile(one) as wait:
+        wait()
+        assert one.output.exists()
+    with meanwhile(one) as wait:
+        wait()
+    assert len(runs_of(one)) == 1
+
+
+def test_a_job_that_fails_meanwhile_gives_its_own_words_where_it_is_waited_for(job: Callable[..., Job]) -> None:
+    with meanwhile(job("f", "failing_job", kind="ddad")) as wait, pytest.raises(DdadError, match="the reason"):
+        wait()
+
+
+def test_a_job_that_is_not_waited_for_is_stopped(job: Callable[..., Job]) -> None:
+    endless = job("endless", "endless_job")
+    pid_file = Path(f"{endless.output}.pid")
+
+    def interrupted() -> None:
+        with meanwhile(endless):
+            assert wait_for(lambda: pid_file.exists() and pid_file.read_text())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not is_alive(int(pid_file.read_text()))
+    assert not endless.output.exists()

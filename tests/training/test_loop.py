@@ -168,9 +168,15 @@ def test_an_interrupted_member_ends_with_the_same_weights(backbone: str, module:
 
 
 @pytest.mark.parametrize("network", ["published", "anchored"])
-@pytest.mark.parametrize("inputs", [["a_intra"], ["a_intra", "a_inter"]], ids=["r_intra", "r_dual"])
+@pytest.mark.parametrize(
+    "inputs",
+    [[["a_intra"]], [["a_intra", "a_inter"]], [["a_intra", "a_inter"], ["a_intra"]]],
+    ids=["r_intra", "r_dual", "both"],
+)
 @pytest.mark.usefixtures("checkpoint_every_epoch")
-def test_an_interrupted_refiner_ends_with_the_same_weights(network: str, inputs: list[str], tmp_path: Path) -> None:
+def test_an_interrupted_refiner_ends_with_the_same_weights(
+    network: str, inputs: list[list[str]], tmp_path: Path
+) -> None:
     recipe = recipe_of("ae-u").changed({"refinement.network": network})
     pool = ImagePool([random_images(20).numpy()])
     torch.manual_seed(0)
@@ -180,13 +186,15 @@ def test_an_interrupted_refiner_ends_with_the_same_weights(network: str, inputs:
     }
 
     def train(into: Path, report: Callable[[str], None]) -> None:
-        train_refiners(recipe, [inputs], pool, modules, [into], CPU, report)
+        files = [into.with_name(f"{into.name}-{number}") for number in range(len(inputs))]
+        train_refiners(recipe, inputs, pool, modules, files, CPU, report)
 
     train(tmp_path / "whole", ignore)
     run_with_interruptions(train, tmp_path / "cut", [3])
-    whole, cut = load_tensors(tmp_path / "whole"), load_tensors(tmp_path / "cut")
-    assert whole[1] == cut[1]
-    assert same_tensors(whole[0], cut[0])
+    for number in range(len(inputs)):
+        whole, cut = (load_tensors(tmp_path / f"{name}-{number}") for name in ("whole", "cut"))
+        assert whole[1] == cut[1]
+        assert same_tensors(whole[0], cut[0])
 
 
 def test_members_and_seeds_differ_and_the_same_ones_do_not(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def computed_by(records: Sequence[dict[str, Any]]) -> str:
 def _computed_on(record: dict[str, Any]) -> str:
     compute = record["compute"]
     workers, jobs = compute["workers"], compute.get("jobs", 1)  # records of earlier versions do not have all
-    beside = f", {workers} network{'s' if workers > 1 else ''} side by side"
+    beside = f", {workers} network{'s' if workers != 1 else ''} side by side"
     if compute["device"] == "cuda":  # there, networks of an ensemble learn together
         beside = f" on {compute['gpu']}" if "gpu" in compute else ""
     at_once = f", {jobs} runs at once" if jobs > 1 else ""

@@ -54,7 +54,7 @@ def card_facts(results: Results) -> Facts:
         ("files skipped in the fit", cohort.get("skipped_count")),
         ("warnings of the fit", cohort.get("warnings_count")),
         ("fitted", model.get("created")),
-        ("on", ", ".join(str(compute[key]) for key in ("device", "precision") if key in compute)),
+        ("on", ", ".join(str(compute[key]) for key in ("device", "precision", "gpu") if key in compute)),
         ("seconds", model.get("seconds")),
         ("recipe chosen among candidates", model.get("selection", {}).get("chosen")),
         ("trusted to be normal", _trusted(model.get("unsupervised"))),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ddad.draws import Draw
 from ddad.recipe_sections import Synthesis
 
 
 @dataclass(frozen=True)
-class PatchDraw:
+class PatchDraw(Draw):
     """One patch for each of N images.
 
     Attributes:
@@ -27,11 +28,6 @@ class PatchDraw:
     alpha: Tensor
     donors: Tensor
     touched: Tensor
-
-    def beside(self, images: Tensor) -> PatchDraw:
-        """Return the draw on the device of the images."""
-        parts = (getattr(self, part.name) for part in fields(self))
-        return PatchDraw(*(part.to(images.device, non_blocking=True) for part in parts))
 
 
 def draw_patches(

@@ -103,6 +103,33 @@ def run_jobs(
             _run_processes(waiting, _with_room(waiting, workers, progress), bar, on_done)
 
 
+@contextmanager
+def meanwhile(job: Job) -> Iterator[Callable[[], None]]:
+    """Run a job in another process while the block does something else, which needs little of a processor.
+
+    Yields:
+        A function that waits for the job's end, to be called once; it raises what `run_jobs` raises. A job that is not
+        waited for is stopped.
+    """
+    if job.output.exists():
+        yield lambda: None
+        return
+    messages: SimpleQueue[_Message] = SimpleQueue()
+    process = _start(job, messages.put, 0)
+
+    def wait() -> None:
+        while (message := messages.get()).kind == "step":
+            pass
+        if message.kind == "error":
+            raise _error(job, message.value)
+
+    try:
+        yield wait
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def _with_room(jobs: Sequence[Job], workers: int, progress: Progress) -> int:
     """Return how many jobs run side by side: as many as are wanted, or as there is memory for, at least one."""
     each = max(job.memory for job in jobs)
@@ -133,7 +160,7 @@ def _arithmetic_of_a_worker(job: Job) -> Iterator[None]:
 
 
 def _advance(bar: Task, job: Job, value: str, steps: int = 1) -> None:
-    bar.advance(steps, note=f"{job.title}  {value}")
+    bar.advance(steps, note=f"{job.title}  {value}" if value else "")
 
 
 def _run_processes(jobs: Sequence[Job], workers: int, bar: Task, on_done: Callable[[], None] | None) -> None:

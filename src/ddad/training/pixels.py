@@ -53,7 +53,10 @@ class ImagePool:
         return ImagePool(self.arrays, np.tile(self._chosen, times))
 
     def near(self, compute: Compute) -> ImagePool:
-        """Return the pool with its images where they are learned from: in a GPU's memory, if they leave room there."""
+        """Return the pool with its images where they are learned from: in a GPU's memory, if they leave room there.
+
+        What is made of it afterwards (`subset`, `+`, `repeated`) reads the arrays again.
+        """
         if compute.device != "cuda":
             return self
         free, _ = torch.cuda.mem_get_info()
