@@ -28,7 +28,7 @@ UNSEEN = {
 SWEEPS = {
     "anomaly-rate-brain-tumor": "Brain Tumor, official split, AUC over the rate among 400 unlabeled images",
     "anomaly-rate-brain-tumor-leakfree": "Brain Tumor, leak-free split, AUC over the rate among 400 unlabeled images",
-    "anomaly-rate-chest-xray": "Chest X-ray, AUC over the rate among 200 unlabeled images",
+    "anomaly-rate-chest-xray": "Chest X-ray, AUC over the rate among 200 unlabeled images (without ±: one seed)",
 }
 
 
