@@ -125,6 +125,8 @@ def test_unread_fields_change_nothing(name: str, tmp_path: Path) -> None:
         "reconstruction.backbone": "ae" if name == "vae" else "vae",
         "reconstruction.members": 5,
         "reconstruction.udm_epochs": 7,
+        "reconstruction.memory_slots": 7,
+        "reconstruction.memory_entropy_weight": 0.5,
         "classification.members": 7,
     }
     recipe = recipe_of(name, **{field.replace(".", "__"): others[field] for field in DETECTORS[name].unread})

@@ -281,6 +281,13 @@ def test_a_recipe_is_divided_into_what_is_shared_and_what_differs() -> None:
     assert not [name for name in told if name.startswith("igd.")]  # nobody reads it
 
 
+@pytest.mark.parametrize(("method", "slots"), [("ae", None), ("ae-u", None), ("vae", None), ("memae", "25")])
+def test_a_memory_stands_in_the_recipe_of_the_method_that_has_one(method: str, slots: str | None) -> None:
+    shared = dict(run_recipes([stored_run(method)]).shared)
+    assert shared["reconstruction.latent_size"] == "16"
+    assert shared.get("reconstruction.memory_slots") == slots
+
+
 def test_runs_of_one_recipe_have_it_whole(tmp_path: Path) -> None:
     page = write_report(finished(tmp_path / "b", [stored_run(seed=seed) for seed in (0, 1)])).read_text()
     assert "<dt>reconstruction.backbone</dt><dd>ae-u</dd>" in page

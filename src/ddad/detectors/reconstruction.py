@@ -19,6 +19,9 @@ from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs
 
+_ENSEMBLE = ("reconstruction.backbone", "reconstruction.members", "reconstruction.udm_epochs")
+_MEMORY = ("reconstruction.memory_slots", "reconstruction.memory_entropy_weight")
+
 
 class _ReconstructionBaseline(OneClassDetector):
     """One reconstruction network; an image's score is the mean of A_rec (section 3.3).
@@ -28,7 +31,7 @@ class _ReconstructionBaseline(OneClassDetector):
 
     backbone: ClassVar[Backbone]
     sections = ("reconstruction",)
-    unread = ("reconstruction.backbone", "reconstruction.members", "reconstruction.udm_epochs")
+    unread: ClassVar[tuple[str, ...]] = (*_ENSEMBLE, *_MEMORY)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -76,6 +79,7 @@ class MemAE(_ReconstructionBaseline):
     """MemAE (Gong et al. 2019)."""
 
     name = backbone = "memae"
+    unread = _ENSEMBLE
 
 
 class AEU(_ReconstructionBaseline):
