@@ -102,6 +102,14 @@ def test_the_table_says_where_it_comes_from(records: dict[float, list[dict[str, 
     assert lines[-1] == "- 1 of the runs computed on cuda in bf16 on NVIDIA H100; versions: ddad 0.1.0"
 
 
+def test_curves_are_named_from_the_first_run_on_as_in_the_finished_table(tmp_path: Path) -> None:
+    first = [record("ddad", 0, {"r_dual": 1.0, "rec": 0.1})]
+    for backbones, names in (("ae", "ae-u"), ["DDAD (AE-U) R_dual", "DDAD (AE-U) Rec."]), (("ae-u",), ["R_dual", "Rec."]):
+        table = write_sweep("members", [3], first, "ddad sweep", tmp_path, planned=4, backbones=backbones, brief=True)
+        header = table.splitlines()[0].strip("| ").split(" | ")
+        assert header[1:] == names
+
+
 def test_runs_with_other_images_are_not_compared(tmp_path: Path) -> None:
     other = {10.0: [record("ddad", seed, {"r_dual": 1.0}, cohort=str(seed)) for seed in (0, 1)]}
     text = written(other, tmp_path, kind="normals")

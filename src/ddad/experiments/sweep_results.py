@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def write_sweep(
     out: Path,
     *,
     planned: int | None = None,
+    backbones: Collection[str] = (),
     brief: bool = False,
 ) -> str:
     """Write `sweep.csv`, `sweep.md` and the plot `sweep.pdf`, `.svg`, `.png`; return the table as Markdown.
@@ -53,6 +54,7 @@ def write_sweep(
         command: the command line that makes them again.
         out: folder for the files.
         planned: how many records there will be, if not all are there.
+        backbones: of DDAD in these, by which its curves are named from the first record on as they will be.
         brief: whether to leave out what takes long: intervals, tests, and the plot.
     """
     by_value: dict[float, list[dict[str, Any]]] = {}
@@ -62,7 +64,7 @@ def write_sweep(
     for value, found in by_value.items():
         means, tests[value] = _measured(found, kind, brief)
         measured.append(means.assign(value=value))
-    rows = in_order(pd.concat(measured, ignore_index=True), kind)
+    rows = in_order(pd.concat(measured, ignore_index=True), kind, backbones)
     cells = [
         {"value": value, **cell} for value, record in zip(values, records, strict=True) for cell in cells_of([record])
     ]
@@ -105,13 +107,14 @@ def curves_of(cells: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     return rows if rows.empty else in_order(rows, kind)
 
 
-def in_order(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+def in_order(rows: pd.DataFrame, kind: Kind, backbones: Collection[str] = ()) -> pd.DataFrame:
     """Name the curves of a sweep, and sort them: DDAD's in the order of Fig. 5, then the others.
 
     Args:
         rows: from `summary`, with a `value`; the scores of DDAD that Fig. 5 does not have are left out, but for Rec.
             (ensemble) over K.
         kind: what was varied.
+        backbones: of DDAD that there will be, if not all are there.
 
     Returns:
         The rows with `name`, and `curve`, the name among those of one backbone; they are the same if there is only one.
@@ -126,8 +129,8 @@ def in_order(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
         title.partition(") ")[2] if method == "ddad" else title
         for method, title in zip(rows["method"], titles, strict=True)
     ]
-    several = rows.loc[rows["method"] == "ddad", "backbone"].nunique() > 1
-    return rows.assign(name=titles if several else curves, curve=curves)
+    several = {*backbones, *rows.loc[rows["method"] == "ddad", "backbone"]}
+    return rows.assign(name=titles if len(several) > 1 else curves, curve=curves)
 
 
 def sweep_table(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:

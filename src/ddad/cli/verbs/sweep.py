@@ -74,13 +74,14 @@ def sweep(
         precision=precision,
         preset_changes={"holdout": 0.0},
     )
+    own_backbones = options.each_of("--backbones", backbones) or ["ae-u"]
     planned = sweep_runs(
         kind,
         Setting(dataset, str(data), split, anomaly_rate, unseen=unseen),
         base,
         values=_numbers(values),
         methods=options.each_of("--methods", methods),
-        backbones=options.each_of("--backbones", backbones) or ["ae-u"],
+        backbones=own_backbones,
         seeds=seeds,
     )
     folder = out or Path(f"sweep-{kind}")
@@ -91,7 +92,7 @@ def sweep(
         finished = [(value, record) for value, record in zip(swept, records, strict=True) if record is not None]
         if finished:
             own, there = zip(*finished, strict=True)
-            write_sweep(kind, own, there, command, folder, planned=len(planned), brief=brief)
+            write_sweep(kind, own, there, command, folder, planned=len(planned), backbones=own_backbones, brief=brief)
         return len(finished)
 
     try:
