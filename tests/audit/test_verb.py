@@ -112,6 +112,30 @@ def test_the_new_split_has_no_leak_and_as_many_images(folder, monkeypatch, capsy
     assert "--overwrite" in refused.err
 
 
+def test_images_that_lose_their_label_are_named(folder, monkeypatch, capsys) -> None:
+    for number in range(2):
+        save(picture(1 + number)[::-1], folder / "images" / f"test.1-{5 + number}.png")  # of train.0, and of test.0
+    torn = [
+        f"{key}-{number}.png"
+        for key, first in (("train.0", 0), ("test.0", 0), ("test.1", 5))
+        for number in (first, first + 1)
+    ]
+    options = ("audit", "--data", folder, "--write-split", folder / "fresh.json", "--out", folder / "audit.html")
+
+    outcome = run_cli(monkeypatch, capsys, *options)
+
+    told = (
+        "6 of the images with a label became unlabeled, because images that belong to them have the other one: "
+        f"{', '.join(torn[:3])} and 3 more."
+    )
+    assert told in outcome.err.replace("\n", " ")
+    assert f"In the split of --write-split, {told}" in (folder / "audit.html").read_text()
+    found = run_cli(monkeypatch, capsys, *options, "--overwrite", "--json").json["split"]
+    assert found["contradicted"] == torn
+    written = json.loads((folder / "fresh.json").read_text())
+    assert set(torn) <= {name for names in written["train"]["unlabeled"].values() for name in names}
+
+
 def test_unlabeled_images_without_a_known_label_stay_unlabeled(folder, monkeypatch, capsys) -> None:
     for number in range(6):
         save(picture(500 + number), folder / f"n/{number}.png")

@@ -104,7 +104,10 @@ def test_the_table_says_where_it_comes_from(records: dict[float, list[dict[str, 
 
 def test_curves_are_named_from_the_first_run_on_as_in_the_finished_table(tmp_path: Path) -> None:
     first = [record("ddad", 0, {"r_dual": 1.0, "rec": 0.1})]
-    for backbones, names in (("ae", "ae-u"), ["DDAD (AE-U) R_dual", "DDAD (AE-U) Rec."]), (("ae-u",), ["R_dual", "Rec."]):
+    for backbones, names in (
+        (("ae", "ae-u"), ["DDAD (AE-U) R_dual", "DDAD (AE-U) Rec."]),
+        (("ae-u",), ["R_dual", "Rec."]),
+    ):
         table = write_sweep("members", [3], first, "ddad sweep", tmp_path, planned=4, backbones=backbones, brief=True)
         header = table.splitlines()[0].strip("| ").split(" | ")
         assert header[1:] == names

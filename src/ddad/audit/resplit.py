@@ -11,6 +11,7 @@ import numpy as np
 
 from ddad.audit.audit import Audit
 from ddad.cohorts.benchmark_folder import LISTS, read_split
+from ddad.cohorts.rows import listed
 from ddad.errors import CohortError
 from ddad.files import write_atomically
 
@@ -35,11 +36,23 @@ class Resplit:
             source has it.
         before: how many names each list of the source had.
         left_out: images that are in no list, because they could not be read or have no place.
+        contradicted: names that became unlabeled, because images that belong together contradict each other in label.
     """
 
     lists: dict[str, list[str]]
     before: dict[str, int]
     left_out: int
+    contradicted: list[str]
+
+    @property
+    def note(self) -> str:
+        """How many images became unlabeled, why, and the first of them; empty if none did."""
+        if not self.contradicted:
+            return ""
+        return (
+            f"{len(self.contradicted)} of the images with a label became unlabeled, because images that belong to them "
+            f"have the other one: {listed(self.contradicted)}"
+        )
 
     def write(self, file: Path) -> None:
         """Write the JSON file.
@@ -117,16 +130,27 @@ def leak_free_split(audit: Audit, lists: Mapping[str, str], images: Path | None,
     named: dict[str, list[str]] = {key: [] for key in kept}
     for index, key in sorted(chosen.items()):
         named["train.unlabeled.0" if key == _UNKNOWN else key].append(_name(audit.paths[index], images))
+    contradicted = sorted(
+        index
+        for group in waiting
+        if _contradicted({lists[audit.paths[index]] for index in group})
+        for index in group
+        if not lists[audit.paths[index]].startswith("train.unlabeled")
+    )
     return Resplit(
         named,
         {key: before[key] + (before[_UNKNOWN] if key == "train.unlabeled.0" else 0) for key in kept},
         len(audit.paths) + len(audit.skipped) - len(chosen),
+        [_name(audit.paths[index], images) for index in contradicted],
     )
 
 
 def _may_stay(homes: set[str]) -> bool:
-    contradicted = {"0", "1"} <= {key[-1] for key in homes}
-    return len(homes) == 1 or not (contradicted or any(key.startswith("test") for key in homes))
+    return len(homes) == 1 or not (_contradicted(homes) or any(key.startswith("test") for key in homes))
+
+
+def _contradicted(homes: set[str]) -> bool:
+    return {"0", "1"} <= {key[-1] for key in homes}
 
 
 def _put(group: Sequence[int], keys: Mapping[int, str], chosen: dict[int, str], counts: dict[str, int]) -> None:

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ddad import __version__
-from ddad.audit import DATE, Audit, Shortcut
+from ddad.audit import DATE, Audit, Resplit, Shortcut
 from ddad.audit.shortcuts import JOINT
 from ddad.errors import ImageError
 from ddad.files import new_file, write_atomically
@@ -43,12 +43,20 @@ class Example:
     words: str
 
 
-def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progress: Progress | None = None) -> None:
+def write_audit_page(
+    audit: Audit,
+    file: Path,
+    *,
+    resplit: Resplit | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
     """Write the page.
 
     Args:
         audit: what was found.
         file: HTML file to write.
+        resplit: a split of its images without leaks, if there is to be one.
         overwrite: whether a file that is there may be replaced.
         progress: told of every example.
 
@@ -60,6 +68,7 @@ def write_audit_page(audit: Audit, file: Path, *, overwrite: bool = False, progr
     examples, conflicts = _examples(audit, listener(progress))
     content = environment.from_string(own_template("audit.html.j2")).render(
         audit=audit,
+        resplit=resplit,
         version=__version__,
         unreadable=[image for image in audit.skipped if not image.blank],
         blank=sum(image.blank for image in audit.skipped),

@@ -74,22 +74,30 @@ def audit(
             if file is not None:
                 new_file(file, option, overwrite=overwrite)
         found = audit_cohort(cohort, workers=workers, progress=progress)
+        dealt = None
+        if write_split is not None:
+            images = None if data is None else data / "images"
+            dealt = leak_free_split(found, source_lists(found, data, split), images)
         if out is not None:
-            write_audit_page(found, out, overwrite=overwrite, progress=progress)
+            write_audit_page(found, out, resplit=dealt, overwrite=overwrite, progress=progress)
     content = found.to_json()
-    if write_split is not None:
-        images = None if data is None else data / "images"
-        dealt = leak_free_split(found, source_lists(found, data, split), images)
-        after = {key: len(names) for key, names in dealt.lists.items()}
-        content["split"] = {"file": str(write_split), "before": dealt.before, "after": after}
     if not as_json:
         print_audit(found)
     if out is not None:
         say(f"{out}: open it in a browser. It holds pictures and paths of the images: pass it on with the same care.")
     warn(found.notes)
-    if write_split is not None:
+    if write_split and dealt:
         dealt.write(write_split)
+        after = {key: len(names) for key, names in dealt.lists.items()}
         say(f"{write_split}: {', '.join(f'{key} {after[key]} (was {dealt.before[key]})' for key in after)}")
+        if dealt.note:
+            say(f"{write_split}: {dealt.note}.")
+        content["split"] = {
+            "file": str(write_split),
+            "before": dealt.before,
+            "after": after,
+            "contradicted": dealt.contradicted,
+        }
     if as_json:
         print_json(content)
     met = {"copies": found.leaks, "shortcuts": found.has_shortcuts}
