@@ -197,12 +197,14 @@ def test_images_that_are_all_alike_are_named_so_and_make_no_split(tmp_path: Path
         for number in range(count):
             noise = np.random.default_rng([count, number]).normal(0, 4, (160, 160))
             save(picture(0) + noise, tmp_path / part / f"{part}{number}.png")
+    (tmp_path / "n/damaged.png").write_bytes((tmp_path / "n/n0.png").read_bytes()[:300])
     file = tmp_path / "fresh.json"
 
     options = ("--normal", tmp_path / "n", "--test-normal", tmp_path / "t", "--write-split", file)
     outcome = run_cli(monkeypatch, capsys, "audit", *options)
 
     assert outcome.code == 1
+    assert "damaged.png: " in outcome.err
     assert "Groups of copies in both training and test: 1" in outcome.out
     assert "16 of 16 different ones chain into one group" in outcome.err
     assert "test.0 with 0 of 4 images" in outcome.err

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import EXIT_FOUND, exit_if_skipped, print_audit, print_json, say_skipped, warn
+from ddad.cli.output import EXIT_FOUND, EXIT_SKIPPED, print_audit, print_json, say_skipped, warn
 
 
 class FailOn(StrEnum):
@@ -86,6 +86,8 @@ def audit(
     if out is not None:
         say(f"{out}: open it in a browser. It holds pictures and paths of the images: pass it on with the same care.")
     warn(found.notes)
+    skipped = [(str(image.path), image.reason) for image in found.skipped if not image.blank]
+    say_skipped(skipped)
     if write_split and dealt:
         dealt.write(write_split)
         after = {key: len(names) for key, names in dealt.lists.items()}
@@ -102,9 +104,8 @@ def audit(
         print_json(content)
     met = {"copies": found.leaks, "shortcuts": found.has_shortcuts}
     failed = [name for name in fail_on or [] if met[name]]
-    skipped = [(str(image.path), image.reason) for image in found.skipped if not image.blank]
     if failed:
-        say_skipped(skipped)
         say(f"found: {', '.join(failed)}", style="red")
         raise typer.Exit(EXIT_FOUND)
-    exit_if_skipped(skipped)
+    if skipped:
+        raise typer.Exit(EXIT_SKIPPED)
