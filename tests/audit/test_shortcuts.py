@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 from ddad.audit import shortcuts as module
 from ddad.audit.look import CATEGORIES, NUMBERS, Look
-from ddad.audit.shortcuts import JOINT, find_shortcuts, measure_memorisation
+from ddad.audit.shortcuts import JOINT, Shortcut, find_shortcuts, measure_memorisation
 from support import RecordedProgress
 
 RNG = np.random.default_rng(0)
@@ -177,6 +177,23 @@ def test_few_images_and_words_of_their_own_are_not_set_apart() -> None:
 
     assert found["DICOM model"].apart == 0
     assert found["width"].apart == 0
+
+
+def test_days_are_compared_among_images_that_have_one() -> None:
+    def found(dated: int) -> dict[str, Shortcut]:
+        looks = [
+            look(seed, **{"DICOM date given": 1.0, "DICOM date": 730000.0 + seed} if seed < 40 + dated else {})
+            for seed in range(80)
+        ]
+        return {s.feature: s for s in find_shortcuts(looks, ["normal"] * 40 + ["unlabeled"] * 40, np.arange(80))}
+
+    half = found(20)["DICOM date"]
+    assert (half.auc, half.higher_in, half.without) == (1.0, "unlabeled", 20)
+    assert half.note == "strong, 100% of normal set apart, 20 without"
+    assert "without" not in found(40)["DICOM date"].note
+    few = found(9)
+    assert "DICOM date" not in few
+    assert few["DICOM date given"].strong
 
 
 @pytest.mark.parametrize("given", [{"DICOM date given": 1.0, "DICOM date": 730000.0}, {"DICOM maker": "one"}])

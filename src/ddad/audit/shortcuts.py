@@ -54,6 +54,7 @@ class Shortcut:
         apart: share of a group that has a word, or values beyond all values, that no image of the other has; 0 where
             that is less than `APART`, or may be by chance. However few images it is, they give themselves away.
         apart_in: that group; empty if there is none.
+        without: images of the two groups that lack the feature, and are not in its AUC.
     """
 
     comparison: str
@@ -64,6 +65,7 @@ class Shortcut:
     higher_in: str
     apart: float = 0.0
     apart_in: str = ""
+    without: int = 0
 
     @property
     def strong(self) -> bool:
@@ -80,7 +82,8 @@ class Shortcut:
         """What a user is told of it, in a few words; empty if there is nothing to tell."""
         level = "strong" if self.strong else "weak" if self.weak else ""
         told = f"{self.apart:.0%} of {self.apart_in} set apart" if self.apart else ""
-        return ", ".join(filter(None, (level, told)))
+        lack = f"{self.without} without" if self.without else ""
+        return ", ".join(filter(None, (level, told, lack)))
 
     def to_json(self) -> dict[str, Any]:
         """Return all, the interval as a list."""
@@ -94,6 +97,7 @@ class Shortcut:
             "weak": self.weak,
             "apart": self.apart,
             "apart_in": self.apart_in,
+            "without": self.without,
         }
 
 
@@ -201,10 +205,12 @@ def _measured(
     first, second = sides
     comparison = f"{first} against {second}"
 
-    def shortcut(feature: str, interval: Interval, values: NDArray[Any], higher_in: str = "") -> Shortcut:
+    def shortcut(
+        feature: str, interval: Interval, values: NDArray[Any], higher_in: str = "", without: int = 0
+    ) -> Shortcut:
         apart, side = _set_apart(values, labels, groups, words=feature in CATEGORIES)
-        apart_in = sides[side] if apart else ""
-        return Shortcut(comparison, feature, interval.estimate, interval.low, interval.high, higher_in, apart, apart_in)
+        auc, low, high = interval.estimate, interval.low, interval.high
+        return Shortcut(comparison, feature, auc, low, high, higher_in, apart, sides[side] if apart else "", without)
 
     found = []
     for feature in (*NUMBERS, *CATEGORIES):
@@ -212,18 +218,21 @@ def _measured(
         values = table[feature]
         if feature.startswith("DICOM") and (values.isna() | values.isin(["", 0.0])).all():
             continue
+        there = values.notna().to_numpy()
+        if min(len(np.unique(groups[there & (labels == side)])) for side in (0, 1)) < _FEWEST:
+            continue  # that a day is given is a feature of its own
         higher_in = ""
-        if values.nunique(dropna=False) < 2:
+        if values[there].nunique() < 2:
             interval = Interval(0.5, 0.5, 0.5)
         elif feature in CATEGORIES:
             words = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
             interval = delong_interval(labels, _cross_validated(words, values.to_frame(), labels, groups), groups)
         else:
-            interval = delong_interval(labels, values.fillna(values.median()).to_numpy(float), groups)
+            interval = delong_interval(labels[there], values[there].to_numpy(float), groups[there])
             higher_in = second if interval.estimate >= 0.5 else first
             if interval.estimate < 0.5:
                 interval = Interval(1 - interval.estimate, 1 - interval.high, 1 - interval.low)
-        found.append(shortcut(feature, interval, values.to_numpy(), higher_in))
+        found.append(shortcut(feature, interval, values.to_numpy(), higher_in, int((~there).sum())))
     found.sort(key=lambda shortcut: -shortcut.auc)
     task.advance(note=JOINT)
     columns = table.loc[:, table.nunique() > 1].copy()
