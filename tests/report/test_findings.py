@@ -14,7 +14,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from ddad import Cohort, Model, fit
-from ddad.errors import OutputError
+from ddad.errors import CohortError, OutputError
 from ddad.report import findings as findings_module
 from ddad.report.findings import ScoringSummary, _Table, write_findings
 from ddad.report.nifti_maps import NiftiMaps
@@ -176,6 +176,21 @@ def test_a_kill_while_volumes_are_written_loses_none(
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["out.unfinished"]
     scored(model, sources, tmp_path / "cut")
     assert results(tmp_path / "cut") == results(tmp_path / "whole")
+
+
+def test_nothing_is_kept_of_a_start_that_goes_on_and_can_score_no_image(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = write_images(tmp_path / "sources", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "score_listed", lambda *_, **__: killed())
+        with pytest.raises(KeyboardInterrupt):
+            write_findings(model, [source], tmp_path / "out")
+    assert (tmp_path / "out.unfinished").exists()
+    source.write_bytes(b"no picture")
+    with pytest.raises(CohortError, match="no image could be scored"):
+        write_findings(model, [source], tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["sources"]
 
 
 def test_results_that_were_published_elsewhere_are_not_passed_over(

@@ -120,7 +120,7 @@ def write_findings(
     Raises:
         OutputError: a folder to write exists and may not be replaced, lies in another one or in an input, or the disk
             is full.
-        CohortError: no image could be scored; nothing is left behind then, unless an earlier start left something.
+        CohortError: no image could be scored; nothing is left behind then.
         SettingError: the false discovery rate is not between 0 and 1, or the model is not calibrated.
     """
     _check_rate(model, false_discovery_rate)
@@ -154,7 +154,11 @@ def write_findings(
             with writing_to(target):
                 write_run(folder, model.summary() | {"name": model_name}, compute)
             scoring = _Scoring(model, folder, heatmaps, keep_identifiers, dicom, nifti)
-            summary = scoring.of(listing, device, precision, progress)
+            try:
+                summary = scoring.of(listing, device, precision, progress)
+            except CohortError:
+                workspace.remove()  # no start has scored any: there is nothing to go on with
+                raise
             summary.store(folder / _SUMMARY)
         summary.discovered = _write_discoveries(folder, false_discovery_rate)
         if nifti is not None:
