@@ -112,7 +112,7 @@ def test_a_setting_that_the_detector_does_not_read_makes_no_other_run(setting: S
     assert stored(tmp_path / "b") == [file]
 
 
-def test_progress_tells_ddad_from_the_rival_of_its_backbones_name(setting: Setting, tmp_path: Path) -> None:
+def test_progress_and_files_tell_ddad_from_the_rival_of_its_backbones_name(setting: Setting, tmp_path: Path) -> None:
     progress = RecordedProgress()
     runs = [Run(setting, tiny_recipe(**{**QUICK, "detector": detector})) for detector in ("ddad", "ae-u")]
     run_grid(runs, tmp_path / "b", workers=0, progress=progress)
@@ -120,6 +120,17 @@ def test_progress_tells_ddad_from_the_rival_of_its_backbones_name(setting: Setti
     assert begun == [
         "run 1 of 2: DDAD (AE-U), seed 0", "run 2 of 2: AE-U, seed 0"
     ]  # fmt: skip
+    names = [file.name.rpartition("-")[0] for file in stored(tmp_path / "b")]
+    assert names == ["benchmark é-data-fast-ae-u-seed0", "benchmark é-data-fast-ddad-ae-u-seed0"]
+
+
+def test_a_run_is_found_by_what_it_holds_and_not_by_its_name(setting: Setting, tmp_path: Path) -> None:
+    run = Run(setting, tiny_recipe(**QUICK))
+    (record,) = run_grid([run], tmp_path / "b", workers=0)
+    (file,) = stored(tmp_path / "b")
+    file = file.rename(file.with_name("an-earlier-name-seed0-0.json"))
+    assert run_grid([run], tmp_path / "b", workers=0) == [record]
+    assert stored(tmp_path / "b") == [file]
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "{}"])

@@ -158,7 +158,7 @@ class _Planned:
             "ddad": __version__,
         }
         key = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
-        method = recipe.reconstruction.backbone if recipe.detector == "ddad" else recipe.detector
+        method = f"ddad-{recipe.reconstruction.backbone}" if recipe.detector == "ddad" else recipe.detector
         split = Path(images.setting.split).stem
         self.stem = f"{images.name}-{split}-{recipe.preset_name}-{method}-seed{recipe.seed}-{key}"
         self.file = folder / f"{self.stem}.json"
