@@ -59,6 +59,7 @@ def test_panels_share_their_scales() -> None:
 def write_run(folder: Path, method: str, backbone: str | None, scores: list[str], seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=20).tolist()
     record = {
+        "recipe": {"preset_name": "fast"},
         "cohort": "c",
         "labels": [0, 1] * 10,
         "scores": dict.fromkeys(scores, values),
@@ -86,9 +87,10 @@ def test_stored_runs_become_a_figure_a_backbone_and_one_for_the_rivals(tmp_path:
     assert {path: path.read_bytes() for path in written} == before
     with pytest.raises(OutputError, match="no stored run"):
         write_histograms(tmp_path, out)
-    (tmp_path / "official" / "runs" / "other.json").write_text("[1]")
-    with pytest.raises(OutputError, match=r"other\.json: is no stored run"):
-        write_histograms(tmp_path / "official", out)
+    for content in ("[1]", '{"cells": [{}]}'):
+        (tmp_path / "official" / "runs" / "other.json").write_text(content)
+        with pytest.raises(OutputError, match=r"other\.json: is no stored run"):
+            write_histograms(tmp_path / "official", out)
 
 
 def test_runs_of_several_settings_become_figures_that_say_which(tmp_path: Path) -> None:

@@ -252,8 +252,9 @@ def test_only_stored_runs_are_counted(tmp_path: Path) -> None:
     page = write_report(folder).read_text()
 
     assert "<dd>2</dd><dt>runs</dt>" in page
-    assert "runs/notes.json: it is no stored run." in page
-    assert "runs/cut.json: damaged. Remove it, and the same command does that run again." in page
+    again = "Remove it, and the run is done again."
+    assert f"<li>runs/notes.json: is no stored run. {again}</li>" in page
+    assert re.search(rf"<li>runs/cut.json: damaged \(.+\). {again}</li>", page)
 
 
 def test_tables_are_shown_without_the_runs(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ddad.progress import Progress
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 
+_NEEDED = ("recipe", "cohort", "cells", "scores", "labels")
 _MEASURED = ("auc", "auc_low", "auc_high", "ap", "ap_low", "ap_high")
 
 
@@ -114,16 +115,16 @@ def run_cells(
 
 
 def read_run(file: Path) -> dict[str, Any]:
-    """Read a run as a grid stored it.
+    """Read a run as a grid stored it, with all that tables, figures and pages go by.
 
     Raises:
-        OutputError: it is damaged.
+        OutputError: it is damaged, or no stored run.
     """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OutputError(f"{file}: damaged ({error}). Remove it, and the run is done again.") from error
-    if not isinstance(record, dict) or not record.get("cells"):
+    if not isinstance(record, dict) or not all(record.get(key) for key in _NEEDED):
         raise OutputError(f"{file}: is no stored run. Remove it, and the run is done again.")
     return record
 

@@ -12,7 +12,7 @@ import pandas as pd
 from ddad.errors import OutputError
 from ddad.experiments.benchmark import tables_so_far
 from ddad.experiments.published import METHOD_TITLES, SCORE_TITLES
-from ddad.experiments.run import in_words, told_apart
+from ddad.experiments.run import in_words, read_run, told_apart
 from ddad.experiments.sweep import Kind
 from ddad.experiments.sweep_results import curves_of, kind_of
 from ddad.images.source_header import IDENTIFIERS
@@ -223,15 +223,9 @@ def _benchmark(folder: Path) -> Results:
     found = Results(folder, " and ".join(there) or "benchmark")
     for file in sorted((folder / "runs").glob("*.json")):
         try:
-            record = read_json(file)
-        except OutputError:
-            again = "Remove it, and the same command does that run again."
-            found.missing.append(f"{file.relative_to(folder)}: damaged. {again}")
-            continue
-        if all(record.get(key) for key in ("recipe", "cohort", "cells", "scores", "labels")):
-            found.records.append(record)
-        else:
-            found.missing.append(f"{file.relative_to(folder)}: it is no stored run.")
+            found.records.append(read_run(file))
+        except OutputError as error:
+            found.missing.append(f"{file.relative_to(folder)}{str(error).removeprefix(str(file))}")
     settings = told_apart(found.records)
     for record, apart in zip(found.records, settings, strict=True):
         images = record.get("evaluation", {}).get("images", {})
