@@ -33,6 +33,7 @@ from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
 from ddad.trimming import NOT_KNOWN_NORMAL
 from ddad.unlabeled_share import share_estimate
+from ddad.wording import counted
 from ddad.workspace import Stopwatch, check_begun_with
 
 FEW_NORMALS = 100
@@ -231,7 +232,7 @@ def _choose_normals(images: _Images, recipe: Recipe, context: FitContext) -> Nor
         normals = known_normals(known, unlabeled, abnormal, recipe)
     if normals.count < MINIMUM_NORMALS:
         raise CohortError(
-            f"normal: only {normals.count} usable images, at least {MINIMUM_NORMALS} are needed to fit. "
+            f"normal: only {counted(normals.count, 'usable image')}, at least {MINIMUM_NORMALS} are needed to fit. "
             f"{_skipped(images)}"
         )
     images_of_normals = np.load(normals.trained.file, mmap_mode="r", allow_pickle=False)

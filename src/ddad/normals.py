@@ -19,6 +19,7 @@ from ddad.detectors import FitContext
 from ddad.errors import CohortError
 from ddad.recipe import Recipe
 from ddad.trimming import divide_pile, expected_trust
+from ddad.wording import counted
 
 MINIMUM_NORMALS = 8
 _HELD_OUT = "held-out normals"
@@ -108,8 +109,8 @@ def require_images(cohort: Cohort, recipe: Recipe) -> None:
     if len(kept) < MINIMUM_NORMALS:
         fewer = ", or hold out fewer (--set holdout=0)" if len(held) else ""
         raise CohortError(
-            f"normal: {len(normals)} images, {len(held)} of them held out; at least {MINIMUM_NORMALS} are needed to "
-            f"fit. Add known normal images{fewer}."
+            f"normal: {counted(len(normals), 'image')}, {len(held)} of them held out; at least {MINIMUM_NORMALS} are "
+            f"needed to fit. Add known normal images{fewer}."
         )
 
 

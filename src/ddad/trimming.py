@@ -20,6 +20,7 @@ from ddad.recipe import Recipe
 from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs
 from ddad.training.refinement import load_ensemble
+from ddad.wording import counted
 
 NOT_KNOWN_NORMAL = (
     "no image was known to be normal: trusted images score lower than normal ones do, so that nothing is flagged "
@@ -78,8 +79,9 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
         )
     if (count := len(np.unique(together))) < min(2 * settings.folds, len(images)):
         doubts.append(
-            f"the unlabeled images are of {count} groups (patients), too few for {settings.folds} folds: each image "
-            "stands alone where it is judged which are trusted, and networks know other images of its patient."
+            f"the unlabeled images are of {counted(count, 'group')} (patients), too few for {settings.folds} folds: "
+            "each image stands alone where it is judged which are trusted, and networks know other images of its "
+            "patient."
         )
     folds = group_folds(together, np.zeros(len(images), np.int64), settings.folds, recipe.seed)
     trusted = np.ones(len(images), bool)

@@ -87,7 +87,7 @@ def test_bad_folders_are_named(tmp_path: Path, folders: dict[str, Path]) -> None
     with pytest.raises(CohortError, match=r"normal: .*empty holds no images: it is empty"):
         Cohort.from_folders(normal=tmp_path / "empty")
     (tmp_path / "empty" / "a.docx").touch()
-    with pytest.raises(CohortError, match="none of its 1 files is one"):
+    with pytest.raises(CohortError, match="1 file in it is none"):
         Cohort.from_folders(normal=tmp_path / "empty")
     with pytest.raises(CohortError, match="No folder was named"):
         Cohort.from_folders()
@@ -107,9 +107,9 @@ def test_masks_must_match_and_be_unambiguous(tmp_path: Path, folders: dict[str, 
     sick = folders["test_abnormal"]
     spare = write_images(tmp_path / "spare", "g.png", "other.png")
     cohort = Cohort.from_folders(test_abnormal=sick, test_masks=spare)
-    assert cohort.notes[0].startswith("1 masks belong to no abnormal test image: ")
-    assert cohort.notes[1] == "1 abnormal test images have no mask."
-    with pytest.raises(CohortError, match=r"none of 1 masks bears the name"):
+    assert cohort.notes[0].startswith("1 mask belongs to no abnormal test image: ")
+    assert cohort.notes[1] == "1 abnormal test image has no mask."
+    with pytest.raises(CohortError, match=r"1 mask, none of which bears the name"):
         Cohort.from_folders(test_abnormal=sick, test_masks=write_images(tmp_path / "wrong", "q.png"))
     with pytest.raises(CohortError, match=r"unclear which image and mask belong together.*g\.png"):
         Cohort.from_folders(test_abnormal=sick, test_masks=write_images(tmp_path / "twice", "1/g.png", "2/g.png"))
@@ -125,9 +125,9 @@ def test_copies_between_roles_are_warned_of_not_refused(folders: dict[str, Path]
     shutil.copy(folders["normal"] / "b.png", folders["unlabeled"] / "z.png")
     cohort = Cohort.from_folders(**folders)
     leak, overlap = cohort.warnings
-    assert leak.startswith("1 test images have an exact copy among the normal images")
+    assert leak.startswith("1 test image has an exact copy among the normal images")
     assert f"{folders['test_normal'] / 'z.png'} = {folders['normal'] / 'a.png'}" in leak
-    assert overlap.startswith("1 unlabeled images have an exact copy among the normal images")
+    assert overlap.startswith("1 unlabeled image has an exact copy among the normal images")
     del folders["test_normal"], folders["unlabeled"]
     assert Cohort.from_folders(**folders).warnings == ()
 

@@ -179,7 +179,7 @@ def test_an_archive_bomb_and_a_damaged_archive_are_refused(tmp_path: Path, monke
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(CohortError, match="holds no images: none of its 1 files is one"):
+    with pytest.raises(CohortError, match="holds no images: 1 file in it is none"):
         find_images(tmp_path)
     with pytest.raises(CohortError, match="no image was named"):
         find_images([])

@@ -31,6 +31,14 @@ def test_each_group_counts_once() -> None:
     assert (len(found.groups), found.images, found.lowest_p_value) == (2, 4, 1 / 3)
 
 
+def test_the_promise_is_said_in_words_that_fit_the_number() -> None:
+    for groups, words in (
+        (["a", "a"], "1 group of normals (2 images: normals) is"),
+        (["a", "b"], "2 groups of normals (2 images: normals) are"),
+    ):
+        assert calibration([1, 2], groups).promise().endswith(f"at a false-alarm rate of 5 % {words} too few.")
+
+
 def test_thirds_of_a_group_do_not_miss_a_whole_by_rounding() -> None:
     assert calibration([1, 2, 3] * 3, ["a"] * 3 + ["b"] * 3 + ["c"] * 3).p_value(0) == 1
 

@@ -150,7 +150,7 @@ def test_the_results_say_what_each_method_has_unlike_its_preset_and_what_was_ski
     text = (tmp_path / "results.md").read_text()
     # IGD reads no segmentation.
     assert text.splitlines()[0] == "# d, data.json, recipe fast, refinement.epochs 7, segmentation.epochs 9"
-    assert "- skipped, because they cannot be used: 5 files: d/0.png, d/1.png, d/2.png and 2 more\n" in text
+    assert "- skipped: 5 files that cannot be used: d/0.png, d/1.png, d/2.png and 2 more\n" in text
 
 
 def test_tables_are_marked_as_in_the_paper(records: list[dict[str, Any]]) -> None:

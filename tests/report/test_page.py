@@ -149,9 +149,9 @@ def test_images_that_cannot_be_read_are_counted_and_drawn_as_the_network_saw_the
     with_maps = write_report(scoring_folder(tmp_path / "a", images)).read_text()
     without = write_report(scoring_folder(tmp_path / "b", images, maps=False)).read_text()
 
-    assert "1 images are shown as the network saw them" in with_maps
+    assert "1 image is shown as seen by the network" in with_maps
     assert all(image for image, _ in embedded(with_maps, "pictures-0"))
-    assert "1 images have no picture" in without
+    assert "1 image has no picture" in without
     assert "Score again with --heatmaps" in without
 
 
@@ -292,7 +292,7 @@ def test_pictures_of_maps_that_are_lost_or_damaged_are_counted(tmp_path: Path) -
     page = write_report(folder).read_text()
 
     assert "Maps of 3 of 8 images: maps/ lacks their pictures." in page
-    assert "Maps of 1 images: their pictures are damaged." in page
+    assert "Pictures of the maps of 1 image are damaged." in page
 
 
 @pytest.mark.parametrize(

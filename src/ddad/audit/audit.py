@@ -19,6 +19,7 @@ from ddad.cohorts.near_copies import Indices, joined_groups
 from ddad.errors import BlankSliceError, CohortError, ImageError
 from ddad.machine import processor_cores
 from ddad.progress import Progress, listener
+from ddad.wording import counted
 
 PARTS = ("normal", "unlabeled", "abnormal", "test normal", "test abnormal", "test of unknown label")
 """Parts of a cohort, in the order in which they are reported."""
@@ -120,7 +121,8 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
     looks, kept, skipped = _look(cohort, workers or processor_cores(), progress)
     if len(looks) < 2:
         reason = f" The first: {skipped[0].path}: {skipped[0].reason}." if skipped else " Name more."
-        raise CohortError(f"{cohort.name}: {len(looks)} images can be read; an audit compares at least two.{reason}")
+        count = counted(len(looks), "image")
+        raise CohortError(f"{cohort.name}: {count} can be read; an audit compares at least two.{reason}")
     table = cohort.table.iloc[kept]
     parts = [part_of(role, label) for role, label in zip(table["role"], table["label"], strict=True)]
     names = np.asarray(parts, dtype=str)

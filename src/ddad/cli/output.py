@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ddad.wording import counted
+
 if TYPE_CHECKING:
     from ddad.audit import Audit
     from ddad.evaluation.intervals import Interval
@@ -19,11 +21,6 @@ EXIT_SKIPPED = 3
 
 EXIT_FOUND = 4
 """Exit code of an audit that found what `--fail-on` names."""
-
-
-def counted(count: int, one: str, several: str) -> str:
-    """Say how many there are, in words that fit the number."""
-    return f"{count} {one if count == 1 else several}"
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -119,7 +116,7 @@ def warn(warnings: Sequence[str]) -> None:
     for warning in warnings[:10]:
         say(f"warning: {warning}", style="yellow")
     if len(warnings) > 10:
-        say(f"and {len(warnings) - 10} more warnings", style="yellow")
+        say(f"and {counted(len(warnings) - 10, 'more warning')}", style="yellow")
 
 
 def say_blank(count: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ddad.cohorts.rows import Role, Row, listed
 from ddad.errors import CohortError
+from ddad.wording import counted
 
 LISTS = ("train.0", "train.unlabeled.0", "train.unlabeled.1", "test.0", "test.1", "train.1")
 """The lists of a split; the last, images known to be abnormal, may be missing."""
@@ -69,7 +70,7 @@ def read_benchmark(
         names["train.unlabeled.1"] = abnormal[: counts[1]]
         if sum(counts) < wanted:
             notes.append(
-                f"{file.name}: {sum(counts)} unlabeled images instead of {wanted}: the lists hold no more "
+                f"{file.name}: {counted(sum(counts), 'unlabeled image')} instead of {wanted}: the lists hold no more "
                 f"at an anomaly rate of {anomaly_rate:g}."
             )
     rows = []

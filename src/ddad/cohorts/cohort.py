@@ -25,6 +25,7 @@ from ddad.errors import CohortError, ImageError
 from ddad.files import is_file
 from ddad.images import ALL, Address, Selection, byte_count, content
 from ddad.progress import Progress
+from ddad.wording import counted
 
 __all__ = ["COLUMNS", "Cohort", "Role"]
 
@@ -367,8 +368,8 @@ class Cohort:
                 count = sum(len(found[role]) for found in both)
                 example = f"{paths[both[0][role][0]]} = {paths[both[0][other][0]]}"
                 warnings.append(
-                    f"{count} {role} images have an exact copy among the {other} images, e.g. {example}"
-                    + (": what is measured on them is memory." if role == Role.TEST else ".")
+                    f"{counted(count, f'{role} image has', f'{role} images have')} an exact copy among the {other} "
+                    f"images, e.g. {example}" + (": what is measured on them is memory." if role == Role.TEST else ".")
                 )
         return warnings
 

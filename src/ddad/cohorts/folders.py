@@ -11,6 +11,7 @@ from ddad.cohorts.rows import Role, Row, SkippedImage, listed
 from ddad.errors import CohortError
 from ddad.images import Address, Selection
 from ddad.progress import Progress
+from ddad.wording import counted
 
 Folders = str | Path | Sequence[str | Path] | None
 
@@ -113,12 +114,14 @@ class _Masks:
         masks = {path for paths in self._by_stem.values() for path in paths}
         if not self._used:
             raise CohortError(
-                f"test_masks: none of {len(masks)} masks bears the name of an image in test_abnormal, "
-                f"e.g. {min(masks)}. Name each mask as its image, but for the suffix."
+                f"test_masks: {counted(len(masks), 'mask')}, none of which bears the name of an image in "
+                f"test_abnormal, e.g. {min(masks)}. Name each mask as its image, but for the suffix."
             )
         notes = []
         if unused := sorted(str(path) for path in masks - self._used):
-            notes.append(f"{len(unused)} masks belong to no abnormal test image: {listed(unused)}.")
+            notes.append(
+                f"{counted(len(unused), 'mask belongs', 'masks belong')} to no abnormal test image: {listed(unused)}."
+            )
         if images_without:
-            notes.append(f"{images_without} abnormal test images have no mask.")
+            notes.append(f"{counted(images_without, 'abnormal test image has', 'abnormal test images have')} no mask.")
         return notes

@@ -13,6 +13,7 @@ from ddad.errors import CohortError, ImageError, require
 from ddad.files import is_file, is_folder, is_link, is_there
 from ddad.images import ALL, IMAGE_SUFFIXES, Address, Selection, expand, is_image, list_members
 from ddad.progress import Progress
+from ddad.wording import counted
 
 
 @dataclass
@@ -75,7 +76,8 @@ def list_images(folder: Path, argument: str, selection: Selection = ALL, progres
             f"first: {path}: {reason}."
         )
     if not listing.images:
-        others = f"none of its {len(listing.passed_over)} files is one" if listing.passed_over else "it is empty"
+        none = counted(len(listing.passed_over), "file in it is none", "files in it are none")
+        others = none if listing.passed_over else "it is empty"
         raise CohortError(f"{argument}: {folder} holds no images: {others}. Name the folder that holds the images.")
     return listing
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ddad.cohorts.rows import Role, Row
 from ddad.errors import CohortError
+from ddad.wording import counted
 
 _REQUIRED = ("path", "role")
 _OPTIONAL = ("label", "group", "mask")
@@ -43,7 +44,7 @@ def read_manifest(manifest: Path) -> tuple[list[Row], list[str]]:
     if not rows:
         raise CohortError(f"{manifest}: names no images. Add a row for each.")
     if labels_unused:
-        notes.append(f"{manifest}: labels of {labels_unused} images outside the test set are not used.")
+        notes.append(f"{manifest}: labels of {counted(labels_unused, 'image')} outside the test set are not used.")
     return rows, notes
 
 

@@ -26,6 +26,7 @@ from scipy.stats import false_discovery_control
 
 from ddad.errors import CalibrationError, SettingError
 from ddad.files import write_atomically
+from ddad.wording import counted
 
 FALSE_ALARM_RATE = 0.05
 """The false-alarm rate that is promised unless another is asked for."""
@@ -140,7 +141,8 @@ class Calibration(BaseModel):
 
     def promise(self) -> str:
         """Say in a sentence who is flagged, and what is promised."""
-        basis = f"{len(self.groups)} groups of normals ({self.images} images: {self.of})"
+        groups, images = counted(len(self.groups), "group"), counted(self.images, "image")
+        basis = f"{groups} of normals ({images}: {self.of})"
         above = self.flagged_above
         if self.threshold is not None:
             return (
@@ -149,7 +151,8 @@ class Calibration(BaseModel):
             )
         rate = _percent(self.false_alarm_rate)
         if above is None:
-            return f"Nothing can be flagged: at a false-alarm rate of {rate} {basis} are too few."
+            verb = "is" if len(self.groups) == 1 else "are"
+            return f"Nothing can be flagged: at a false-alarm rate of {rate} {basis} {verb} too few."
         return f"Flagged is {self.score} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}."
 
     def caution(self) -> str | None:

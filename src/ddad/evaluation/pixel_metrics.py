@@ -12,6 +12,7 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ddad.errors import CohortError, SettingError
+from ddad.wording import counted
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -60,9 +61,9 @@ def pixel_metrics(
     _check(masks, maps)
     truth = np.concatenate([np.asarray(mask, dtype=bool).ravel() for mask in masks])
     if not truth.any():
-        raise CohortError(f"none of the {len(masks)} masks has an abnormal pixel: nothing to find.")
+        raise CohortError(f"none of {counted(len(masks), 'mask')} has an abnormal pixel: nothing to find.")
     if truth.all():
-        raise CohortError(f"all pixels of the {len(masks)} masks are abnormal: nothing to tell apart.")
+        raise CohortError(f"all pixels of {counted(len(masks), 'mask')} are abnormal: nothing to tell apart.")
     levels, ranks = np.unique(np.concatenate([np.ravel(one) for one in maps]), return_inverse=True)
     normal = np.bincount(ranks[~truth], minlength=len(levels))[::-1].cumsum()
     abnormal = np.bincount(ranks[truth], minlength=len(levels))[::-1].cumsum()

@@ -23,6 +23,7 @@ from ddad.model import Model, write_run
 from ddad.progress import Progress
 from ddad.recipe_sections import Preprocessing
 from ddad.training.device import Compute, DeviceName, Precision
+from ddad.wording import counted
 
 _FEW_GROUPS = 10
 
@@ -221,7 +222,7 @@ def _few_groups(labels: list[int], groups: list[int] | None) -> list[str]:
         own = [place for place, other in enumerate(labels) if other == label]
         count = len(own if groups is None else {groups[place] for place in own})
         if count < _FEW_GROUPS:
-            few = "few" if groups is None else f"of {count} groups (patients, volumes)"
+            few = "few" if groups is None else f"of {counted(count, 'group')} (patients, volumes)"
             warnings.append(
                 f"the {len(own)} {name} test images are {few}: with fewer than {_FEW_GROUPS}, intervals are too narrow."
             )

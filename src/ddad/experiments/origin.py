@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddad.cohorts.rows import listed
+from ddad.wording import counted
 
 
 def so_far(done: int, planned: int | None, brief: bool) -> str:
@@ -20,7 +21,7 @@ def so_far(done: int, planned: int | None, brief: bool) -> str:
 def skipped_files(records: Sequence[dict[str, Any]]) -> str:
     """Name in a line of Markdown the first files that the runs could not use; nothing without any."""
     files = list(dict.fromkeys(path for record in records for path, _ in record.get("skipped", ())))
-    return f"- skipped, because they cannot be used: {len(files)} files: {listed(files)}\n" if files else ""
+    return f"- skipped: {counted(len(files), 'file')} that cannot be used: {listed(files)}\n" if files else ""
 
 
 def computed_by(records: Sequence[dict[str, Any]]) -> str:
@@ -34,7 +35,7 @@ def computed_by(records: Sequence[dict[str, Any]]) -> str:
 def _computed_on(record: dict[str, Any]) -> str:
     compute = record["compute"]
     workers, jobs = compute["workers"], compute.get("jobs", 1)  # records of earlier versions do not have all
-    beside = f", {workers} network{'s' if workers != 1 else ''} side by side"
+    beside = f", {counted(workers, 'network')} side by side"
     if compute["device"] == "cuda":  # there, networks of an ensemble learn together
         beside = f" on {compute['gpu']}" if "gpu" in compute else ""
     at_once = f", {jobs} runs at once" if jobs > 1 else ""

@@ -33,6 +33,7 @@ from ddad.images.decoding import LARGEST_BYTE_COUNT, check_size, decoding
 from ddad.images.medical_image import MedicalImage
 from ddad.images.nifti_axes import CanonicalAxes
 from ddad.images.robust_range import robust_range
+from ddad.wording import counted
 
 _HEADER_LENGTH = 352
 _one_at_a_time = threading.Lock()
@@ -78,8 +79,8 @@ def read_nifti(path: Path, frame: Frame | None = None) -> MedicalImage:
         if not 1 <= frame.number <= count or not 1 <= frame.volume <= volumes:
             raise ImageError(
                 path,
-                f"has no slice {frame.number} of volume {frame.volume}: it holds {count} slices and {volumes} volumes, "
-                "counted from 1",
+                f"has no slice {frame.number} of volume {frame.volume}: it holds {counted(count, 'slice')} and "
+                f"{counted(volumes, 'volume')}, counted from 1",
             )
         values = axes.shown(_slice(path, image, axes.axial, axes.index(frame.number, count), frame.volume))
         pixels = np.ascontiguousarray(values if values.ndim == 3 else values[..., None])

@@ -27,6 +27,7 @@ from ddad.report.result_text import as_html
 from ddad.report.results import Results, ScoredRun, read_results
 from ddad.report.run_recipes import run_recipes
 from ddad.report.sweep_chart import sweep_chart
+from ddad.wording import counted
 
 _REFERENCE_QUANTILE = 0.95
 
@@ -268,15 +269,17 @@ def _picture_notes(gallery: Gallery | None) -> list[str]:
             "the file would grow too large."
         )
     if gallery.damaged_maps:
-        notes.append(f"Maps of {gallery.damaged_maps:,} images: their pictures are damaged. Score again to have them.")
+        images = counted(gallery.damaged_maps, "image")
+        notes.append(f"Pictures of the maps of {images} are damaged. Score again to have them.")
     without = len(gallery.items) - gallery.pictured - gallery.left_out
     if without:
         notes.append(
-            f"{without} images have no picture: their files cannot be read from here. "
+            f"{counted(without, 'image has', 'images have')} no picture: the files cannot be read from here. "
             "Make the report where the images lie."
         )
     if gallery.from_network:
         notes.append(
-            f"{gallery.from_network} images are shown as the network saw them: their files cannot be read from here."
+            f"{counted(gallery.from_network, 'image is', 'images are')} shown as seen by the network: the files cannot "
+            "be read from here."
         )
     return notes

@@ -31,6 +31,7 @@ from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
 from ddad.selecting.division import Division, divide
 from ddad.training.device import Compute, DeviceName
+from ddad.wording import counted
 from ddad.workspace import check_begun_with
 
 _HELD_OUT = "held-out"
@@ -142,7 +143,8 @@ def _select(
         if not stored.exists():
             spent = sum(entry["seconds"] for entry in tried.values())
             if tried and budget is not None and spent >= budget:
-                progress.message(f"the budget is spent: {len(recipes) - len(tried)} candidates are not tried")
+                left = counted(len(recipes) - len(tried), "candidate is", "candidates are")
+                progress.message(f"the budget is spent: {left} not tried")
                 break
             progress.message(f"candidate {number + 1} of {len(recipes)}: {name}")
             own = folder / f"candidate-{number}"

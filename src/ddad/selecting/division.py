@@ -12,6 +12,7 @@ from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import small_images
 from ddad.cohorts.split import Indices, group_folds
 from ddad.errors import CohortError
+from ddad.wording import counted
 
 PARTS = 5
 """One part of so many is held out."""
@@ -58,8 +59,8 @@ def divide(
     count = len(np.unique(together))
     if count < 2 * PARTS:
         raise CohortError(
-            f"selection: the images are of only {count} groups of patients and near copies, at least {2 * PARTS} are "
-            "needed to hold some out. Add images, or fit without --select."
+            f"selection: the images are of only {counted(count, 'group')} of patients and near copies, at least "
+            f"{2 * PARTS} are needed to hold some out. Add images, or fit without --select."
         )
     is_unlabeled = np.arange(len(together)) >= len(normal)
     folds = group_folds(together, is_unlabeled, PARTS, seed)
@@ -84,8 +85,8 @@ def _shortcoming(held: NDArray[np.bool_], is_unlabeled: NDArray[np.bool_], group
     for kind, side in sides:
         if len(side) < LEAST_HELD_OUT:
             return (
-                f"selection: {len(side)} {kind} images would be held out to judge by, at least {LEAST_HELD_OUT} are "
-                f"needed. Add {kind} images, or fit without --select."
+                f"selection: {counted(len(side), f'{kind} image')} would be held out to judge by, at least "
+                f"{LEAST_HELD_OUT} are needed. Add {kind} images, or fit without --select."
             )
     for kind, side in sides:
         if len(np.unique(side)) < LEAST_GROUPS:

@@ -10,6 +10,7 @@ import typer
 
 from ddad.cli import options
 from ddad.cli.output import exit_if_skipped, print_json, print_selection, say_blank, warn
+from ddad.wording import counted
 
 
 def fit(
@@ -105,10 +106,11 @@ def fit(
         if "selection" in card:
             print_selection(card["selection"])
         seen, normal_ones = card["cohort"], "trusted" if "unsupervised" in card else "normal"
-        known = f", with {seen['abnormal']} known abnormal ones" if seen["abnormal"] else ""
+        known = f", with {counted(seen['abnormal'], 'known abnormal one')}" if seen["abnormal"] else ""
         say(
-            f"{out}: fitted on {seen['normal']} {normal_ones} and {seen['unlabeled']} unlabeled images{known} in "
-            f"{card['seconds']:.0f} s; {seen['held_out_normal']} {normal_ones} ones were held out. "
+            f"{out}: fitted on {seen['normal']} {normal_ones} and "
+            f"{counted(seen['unlabeled'], 'unlabeled image')}{known} in {card['seconds']:.0f} s; "
+            f"{counted(seen['held_out_normal'], f'{normal_ones} one was', f'{normal_ones} ones were')} held out. "
             f"Main score: {card['primary_score']}."
         )
         if "prevalence" in card and (found := card["prevalence"]) is None:

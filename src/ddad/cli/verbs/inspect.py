@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import counted, exit_if_skipped, passed_over, print_json, say_blank
+from ddad.cli.output import exit_if_skipped, passed_over, print_json, say_blank
+from ddad.wording import counted
 
 
 def inspect(

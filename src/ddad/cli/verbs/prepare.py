@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ddad.cli import options
-from ddad.cli.output import counted, exit_if_skipped, print_json, warn
+from ddad.cli.output import exit_if_skipped, print_json, warn
+from ddad.wording import counted
 
 
 def prepare(

@@ -166,7 +166,7 @@
     page = Math.min(Math.max(page, 0), pages - 1);
     byId("cards").replaceChildren(...chosen.slice(page * perPage, (page + 1) * perPage).map(card));
     for (const where of document.querySelectorAll(".where")) {
-      where.textContent = `page ${page + 1} of ${pages}, ${chosen.length} findings`;
+      where.textContent = `page ${page + 1} of ${pages}, ${chosen.length} finding${chosen.length === 1 ? "" : "s"}`;
     }
     for (const button of document.querySelectorAll(".pager button")) {
       button.disabled = button.dataset.step === "-1" ? page === 0 : page === pages - 1;
