@@ -305,6 +305,7 @@ def test_a_model_is_calibrated_with_other_normals_and_flags_by_them(
     done = run("score", own, phantom / "test_abnormal" / "00001.png", "--out", tmp_path / "t",
                "--false-discovery-rate", "0.001")  # fmt: skip
     assert flat("no image can be taken at a false discovery rate of 0.1 %") in flat(done.err)
+    assert pd.read_csv(tmp_path / "t" / "discoveries.csv")["discovered"].isna().all()
     assert run("calibrate", own, "--false-alarm-rate", "0.3").code == 0
     assert Model.load(own).calibration.false_alarm_rate == 0.3  # type: ignore[union-attr]
     done = run("calibrate", own, "--normal", phantom / "test_normal", "--json")

@@ -28,6 +28,7 @@ from ddad.detectors.base import Curves, FitContext
 from ddad.detectors.ddad import DDAD
 from ddad.errors import CohortError, DdadError, DivergenceError, FitWarning, ImageError, OutputError, SettingError
 from ddad.images import MedicalImage
+from ddad.planning import say_what_is_not_read
 from ddad.training import loop
 from ddad.training.checkpoint import load_tensors
 from ddad.workspace import Workspace
@@ -241,7 +242,7 @@ def test_images_that_are_smaller_than_the_network_are_named_in_the_card(tmp_path
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_too_few_normals_stop_at_once(count: int, tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match=rf"normal: {count} images.*at least 8"):
+    with pytest.raises(CohortError, match=rf"normal: {count} images?,.*at least 8"):
         fit(normals(tmp_path / "n", count), tiny_recipe(), out=tmp_path / "m", workers=0)
     assert names(tmp_path) == {"n"}
     with pytest.raises(CohortError, match=r"0 of them held out; .* Add known normal images\.$"):
@@ -581,6 +582,10 @@ def test_a_setting_that_is_not_read_is_said_to_have_no_effect(cohort: Cohort, tm
     own = said(cohort, detector="ae", reconstruction__members=7, reconstruction__ndm_epochs=3)
     assert "reconstruction.members has no effect: a fit of ae on these images does not read it" in own
     assert not any("ndm_epochs" in text for text in own)
+    progress = RecordedProgress()
+    given = tiny_recipe(igd__epochs=3, ganomaly__epochs=4)
+    say_what_is_not_read(cohort, given, progress, [given.changed({"detector": "igd"})])
+    assert [message.partition(" ")[0] for message in progress.messages] == ["ganomaly.epochs"]
     pile = Cohort.from_folders(unlabeled=write_images(tmp_path / "pile", 24)[0].parent)
     assert said(pile, trimming__rounds=1) == []
 

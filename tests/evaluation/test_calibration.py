@@ -84,6 +84,8 @@ def test_with_too_few_normals_nothing_is_flagged_and_that_is_said() -> None:
     assert "at least 19 groups" in str(few.caution())
     assert "false discovery rate of 1 %: that takes at least 99 groups" in str(few.caution_of_discoveries(0.01))
     assert few.caution_of_discoveries(few.lowest_p_value) is None
+    # The k-th lowest of m p-values is taken at up to k / m of the rate.
+    assert (few.lowest_p_value, few.fewest_discoveries(76, 0.2), few.fewest_discoveries(4, 1 / 19)) == (1 / 19, 20, 4)
     enough = calibration([float(i) for i in range(19)])
     assert enough.caution() is None
     assert (enough.flagged_above, enough.flags(18.5), enough.flags(18)) == (18, True, False)
@@ -93,7 +95,7 @@ def test_a_threshold_set_by_hand_decides_and_promises_nothing() -> None:
     by_hand = calibration([1, 2, 3, 4]).model_copy(update={"threshold": 2.0})
     assert (by_hand.flags(2.5), by_hand.flags(2), by_hand.flagged_above) == (True, False, 2)
     assert "Nothing is promised" in by_hand.promise()
-    assert "50.0%" in by_hand.promise()
+    assert "50 %" in by_hand.promise()
     assert by_hand.at(0.4).threshold is None
 
 
@@ -191,3 +193,9 @@ def test_q_values_are_benjamini_and_hochbergs() -> None:
                 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]  # fmt: skip
     assert (q_values(p_values) <= 0.05).sum() == 4
     assert len(q_values([])) == 0
+
+
+def test_a_score_that_is_called_image_is_called_a_score_in_the_promise() -> None:
+    scores = [float(i) for i in range(40)]
+    promised = Calibration.from_scores(scores, range(40), of="held-out normals", score="image").promise()
+    assert promised.startswith("Flagged is a score above")

@@ -30,11 +30,15 @@ def saved(path: Path, array: np.ndarray[Any, Any], mode: str | None = None, **op
 
 
 def png_bytes(width: int, height: int, depth: int, colour: int, raw: bytes, *, interlaced: bool = False) -> bytes:
+    return packed_png(width, height, depth, colour, zlib.compress(raw), interlaced=interlaced)
+
+
+def packed_png(width: int, height: int, depth: int, colour: int, packed: bytes, *, interlaced: bool = False) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -246,6 +250,35 @@ def test_truncated_files_are_refused(tmp_path: Path, name: str, share: float) ->
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ImageError, match=r"truncated or damaged (PNG|JPEG|TIFF) .*: copy it again"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("array", [GREY16, COLOUR8, COLOUR16], ids=["grey16", "colour8", "colour16"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("flipped", [b"\x01", b"\xff" * 40], ids=["a bit", "40 bytes"])
+def test_a_png_whose_pixels_are_damaged_is_refused(
+    array: np.ndarray[Any, Any], share: float, flipped: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    if array is COLOUR16:
+        path.write_bytes(png_bytes(40, 30, 16, 2, rows16(COLOUR16)))
+    else:
+        saved(path, array)
+    whole = bytearray(path.read_bytes())
+    start = int(share * len(whole))
+    for offset, bits in enumerate(flipped):
+        whole[start + offset] ^= bits
+    path.write_bytes(whole)
+    with pytest.raises(ImageError, match=r"truncated or damaged PNG \(the checksum of a chunk IDAT does not fit\)"):
+        read_image(path)
+
+
+def test_a_png_that_no_checksum_tells_of_is_refused_where_its_pixels_cannot_be_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    packed = bytearray(zlib.compress(RNG.integers(0, 256, 41 * 30, dtype=np.uint8).tobytes()))
+    packed[len(packed) // 2 : len(packed) // 2 + 40] = bytes(40)
+    path.write_bytes(packed_png(40, 30, 8, 0, bytes(packed)))
+    with pytest.raises(ImageError, match="truncated or damaged PNG"):
         read_image(path)
 
 

@@ -112,6 +112,35 @@ def test_where_nothing_can_be_flagged_the_summary_says_so(tmp_path: Path) -> Non
     assert "not calibrated" not in page
 
 
+@pytest.mark.parametrize(("flagged_above", "low", "high"), [(0.6, 0.1, 0.9), (7.5, 0.1, 7.5), (-2, -2.0, 0.9)])
+def test_the_axis_of_a_histogram_reaches_the_line(
+    flagged_above: float, low: float, high: float, tmp_path: Path
+) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 3), r_dual=[0.1, 0.5, 0.9])
+    calibration = {"score": "r_dual", "flagged_above": flagged_above, "promise": ""}
+    (folder / "run.json").write_text(json.dumps({"model": MODEL | {"calibration": calibration}}))
+    charts = re.findall(r'data-low="([^"]+)" data-high="([^"]+)"', write_report(folder).read_text())
+    names = list(read_results(folder).score_names)
+    assert tuple(map(float, charts[names.index("r_dual")])) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("discovered", "said"),
+    [
+        ([True, False, True], "which 2 of 3 images are taken together."),
+        ([False] * 3, "which 0 of 3 images are taken together."),
+        ([None] * 3, "at its false discovery rate no image can be taken, whatever it scores."),
+    ],
+)
+def test_discoveries_are_named_though_they_are_not_on_the_page(
+    discovered: list[bool | None], said: str, tmp_path: Path
+) -> None:
+    folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 3))
+    table = pd.DataFrame({"path": ["a", "b", "c"], "discovered": discovered})
+    table.to_csv(folder / "discoveries.csv", index=False)
+    assert f"<li>discoveries.csv: {said}</li>" in write_report(folder).read_text()
+
+
 def test_a_calibration_places_the_line_and_says_what_it_promises(tmp_path: Path) -> None:
     folder = scoring_folder(tmp_path / "scores", write_images(tmp_path / "images", 5))
     calibration = {"score": "r_dual", "flagged_above": 0.6, "promise": "Flagged is r_dual above 0.6."}

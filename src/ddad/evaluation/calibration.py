@@ -143,17 +143,17 @@ class Calibration(BaseModel):
         """Say in a sentence who is flagged, and what is promised."""
         groups, images = counted(len(self.groups), "group"), counted(self.images, "image")
         basis = f"{groups} of normals ({images}: {self.of})"
-        above = self.flagged_above
+        above, named = self.flagged_above, "a score" if self.score == "image" else self.score
         if self.threshold is not None:
             return (
-                f"Flagged is {self.score} above {self.threshold:.4g}, a threshold set by hand. Nothing is promised; of "
-                f"{basis}, {self._share_above(self.threshold):.1%} score as high."
+                f"Flagged is {named} above {self.threshold:.4g}, a threshold set by hand. Nothing is promised; of "
+                f"{basis}, {_percent(self._share_above(self.threshold))} score as high."
             )
         rate = _percent(self.false_alarm_rate)
         if above is None:
             verb = "is" if len(self.groups) == 1 else "are"
             return f"Nothing can be flagged: at a false-alarm rate of {rate} {basis} {verb} too few."
-        return f"Flagged is {self.score} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}."
+        return f"Flagged is {named} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}."
 
     def caution(self) -> str | None:
         """Say why nothing can be flagged, if so."""
@@ -164,6 +164,10 @@ class Calibration(BaseModel):
     def caution_of_discoveries(self, false_discovery_rate: float) -> str | None:
         """Say why no batch can have a discovery at this rate, if so: its q-values are no lower than its p-values."""
         return self._too_few("no image can be taken at a false discovery rate", false_discovery_rate)
+
+    def fewest_discoveries(self, images: int, false_discovery_rate: float) -> int:
+        """Return how many of a batch must score above all unseen normals, at least, for any of them to be taken."""
+        return math.ceil(round(self.lowest_p_value * images / false_discovery_rate, 9))
 
     def _too_few(self, consequence: str, rate: float) -> str | None:
         if self.lowest_p_value <= rate:

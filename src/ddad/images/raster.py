@@ -12,9 +12,11 @@ What is decided here, because files leave it open:
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,7 @@ from ddad.images.decoding import check_size, decoding
 from ddad.images.medical_image import MedicalImage
 
 _ORIENTATION_TAG = 274
+_PNG_SIGNATURE_BYTES = 8
 _TRANSPARENT = "has transparent pixels, which were set on black"
 _quiet = threading.Lock()
 # What tifffile says of bad files goes to the application's log if it has one, not to the terminal.
@@ -47,13 +50,16 @@ def read_png(path: Path) -> MedicalImage:
     with decoding(path, "PNG"), path.open("rb") as file:
         width, height, depth = _png_header(file)
         check_size(path, width, height)
+        _check_pixel_chunks(file)
         with _quietly():
             image = PngImagePlugin.PngImageFile(file)
-            orientation = _exif_orientation(image)
         notes = _frame_notes(getattr(image, "n_frames", 1), "frames")
+        # Pillow decodes the pixels to find the orientation: where that fails, it must not be taken for a missing one.
+        image.load()
+        with _quietly():
+            orientation = _exif_orientation(image)
         if depth == 16 and image.mode in ("RGB", "RGBA", "LA"):
             return _read_deep_png(path, notes, orientation)
-        image.load()
         return _from_pillow(image, path, "png", notes, bits=depth, orientation=orientation)
 
 
@@ -275,6 +281,26 @@ def _png_header(file: BinaryIO) -> tuple[int, int, int]:
     file.seek(0)
     # Two and four bits are spread over 0 to 255 by Pillow.
     return width, height, depth if depth in (1, 16) else 8
+
+
+def _check_pixel_chunks(file: BinaryIO) -> None:
+    """Make sure that pixels and palette are what their checksums say, which Pillow does not look at.
+
+    Raises:
+        ValueError: they are not. Where the file is cut off, the decoder says so.
+    """
+    file.seek(_PNG_SIGNATURE_BYTES)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            break
+        if kind in (b"PLTE", b"IDAT"):
+            content, checksum = file.read(length), file.read(4)
+            if len(checksum) == 4 and zlib.crc32(kind + content) != int.from_bytes(checksum):
+                raise ValueError(f"the checksum of a chunk {kind.decode()} does not fit")
+        else:
+            file.seek(length + 4, os.SEEK_CUR)
+    file.seek(0)
 
 
 def _frame_notes(count: int, name: str) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def histogram(
         x_title: below the horizontal axis.
     """
     everything = np.concatenate([np.asarray(values, float) for values in groups.values()])
-    low, high = limits(everything)
+    low, high = limits(everything if threshold is None else np.append(everything, threshold))
     edges = np.linspace(low, high, _BINS + 1)
     counts = {name: np.histogram(values, edges)[0] for name, values in groups.items()}
     frame = Frame((low, high), (0, max(1, *(int(count.max()) for count in counts.values())) * 1.05))
@@ -63,7 +63,7 @@ def histogram(
                 )
     line = ""
     if threshold is not None:
-        at = frame.across(min(max(threshold, low), high))
+        at = frame.across(threshold)
         line = f'<line class="threshold" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{frame.up(0):.1f}"/>'
     ends = f'data-low="{low!r}" data-high="{high!r}" '
     ends += f'data-left="{frame.across(low):.1f}" data-right="{frame.across(high):.1f}"'

@@ -42,14 +42,15 @@ _TYPES |= dict.fromkeys(IDENTIFIERS, "string")  # a patient's number may begin w
 class ScoringSummary:
     """What a scoring run did: how many images it scored, which it had to skip, and which files are no images.
 
-    `discovered` counts the images that Benjamini-Hochberg takes over the whole batch. `blank` are slices or frames
+    `discovered` counts the images that Benjamini-Hochberg takes over the whole batch, and is None where it is not asked
+    or, at its rate, can take none. `blank` are slices or frames
     without content in a file with several; `without_dicom` counts DICOM sources of which no DICOM results could be
     made, `without_nifti` NIfTI slices whose map could not be kept.
     """
 
     scored: int = 0
     flagged: int = 0
-    discovered: int = 0
+    discovered: int | None = None
     doubtful: int = 0
     without_dicom: int = 0
     without_nifti: int = 0
@@ -160,7 +161,7 @@ def write_findings(
                 workspace.remove()  # no start has scored any: there is nothing to go on with
                 raise
             summary.store(folder / _SUMMARY)
-        summary.discovered = _write_discoveries(folder, false_discovery_rate)
+        summary.discovered = _write_discoveries(folder, model, false_discovery_rate)
         if nifti is not None:
             nifti.finish()
         for name in left:
@@ -276,17 +277,21 @@ def _check_rate(model: Model, false_discovery_rate: float | None) -> None:
         raise SettingError(f"--false-discovery-rate: {NOT_CALIBRATED}")
 
 
-def _write_discoveries(folder: Path, rate: float | None) -> int:
-    """Write which findings Benjamini-Hochberg takes at a false discovery rate, if there is one; return how many."""
+def _write_discoveries(folder: Path, model: Model, rate: float | None) -> int | None:
+    """Write which findings Benjamini-Hochberg takes at a false discovery rate, if there is one; return how many.
+
+    Where it can take none, whatever the scores, `discovered` is empty: False would read as normal.
+    """
     file = folder / "discoveries.csv"
-    if rate is None:
+    if rate is None or model.calibration is None:
         file.unlink(missing_ok=True)
-        return 0
+        return None
     table = _read_table(folder)[["path", "score", "p_value"]]
     table["q_value"] = q_values(table["p_value"].to_numpy())
-    table["discovered"] = table["q_value"] <= rate
+    can_take = model.calibration.caution_of_discoveries(rate) is None
+    table["discovered"] = table["q_value"] <= rate if can_take else None
     write_atomically(file, table.to_csv(index=False).encode())
-    return int(table["discovered"].sum())
+    return int(table["discovered"].sum()) if can_take else None
 
 
 def _read_table(folder: Path) -> pd.DataFrame:

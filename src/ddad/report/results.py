@@ -19,6 +19,7 @@ from ddad.images.source_header import IDENTIFIERS
 from ddad.model import Model
 from ddad.report.map_strip import MAPS
 from ddad.report.result_files import numbers, read_json, read_table, read_text
+from ddad.wording import counted
 
 _FIXED = (
     *("path", "score", "p_value", "flagged", "rows", "columns", "warnings", "heatmap", "overlay", "label", "group"),
@@ -122,6 +123,15 @@ def read_results(folder: str | Path) -> Results:
     )
 
 
+def _discoveries(file: Path) -> str:
+    """Say what a file of discoveries holds: flags, and the order of the page, are of images one by one."""
+    taken = read_table(file, ("path", "discovered"))["discovered"]
+    if taken.isna().any():
+        return "discoveries.csv: at its false discovery rate no image can be taken, whatever it scores."
+    count = int((taken.astype(str) == "True").sum())
+    return f"discoveries.csv: which {count} of {counted(len(taken), 'image')} are taken together."
+
+
 def _has_evaluation(folder: Path) -> bool:
     return (folder / "evaluation" / "evaluation.json").is_file()
 
@@ -133,6 +143,8 @@ def _scoring(folder: Path) -> Results:
     found.model = _model(folder, found)
     _take_findings(found, file, table, "score")
     _take_strips(found, folder, table)
+    if (folder / "discoveries.csv").is_file():
+        found.missing.append(_discoveries(folder / "discoveries.csv"))
     if (folder / "skipped.csv").is_file():
         left_out = read_table(folder / "skipped.csv", ("path",))
         if "kind" in left_out:

@@ -89,8 +89,8 @@ def fit_best(
     def make(folder: Path) -> Model:
         context = FitContext(folder, compute, processor_cores() if workers is None else workers, progress)
         chosen, notes = _select(cohort, recipe, recipes, budget, context)
-        progress.message(f"chosen: {chosen}; now it is fitted on all images")
-        say_what_is_not_read(cohort, recipes[chosen], progress)
+        progress.message(f"chosen: {chosen}; now it is fitted on all images, but for the normals that a fit holds out")
+        say_what_is_not_read(cohort, recipes[chosen], progress, recipes.values())
         own = folder / f"chosen-{list(recipes).index(chosen)}"
         own.mkdir(exist_ok=True)
         precise = Compute.choose(device, recipes[chosen].precision)

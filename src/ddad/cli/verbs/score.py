@@ -94,7 +94,7 @@ def score(
                 "scored": summary.scored,
                 "calibration": None if calibration is None else calibration.summary(),
                 "flagged": None if calibration is None or calibration.caution() else summary.flagged,
-                "discovered": None if false_discovery_rate is None else summary.discovered,
+                "discovered": summary.discovered,
                 "skipped": [{"path": str(image.path), "reason": image.reason} for image in summary.skipped],
                 "passed_over": [
                     {"path": str(file.path), "reason": file.reason} for file in summary.blank + summary.passed_over
@@ -107,10 +107,12 @@ def score(
         if calibration is not None:
             flagged = "" if calibration.caution() else f"{summary.flagged} of {summary.scored} flagged. "
             say(f"{flagged}{calibration.promise()}")
-        if false_discovery_rate is not None:
+        if calibration is not None and false_discovery_rate is not None and summary.discovered is not None:
             taken = counted(summary.discovered, "image", "images")
             rate = f"a false discovery rate of {100 * false_discovery_rate:.3g} %"
-            say(f"{out / 'discoveries.csv'}: {taken} taken together at {rate}.")
+            fewest = calibration.fewest_discoveries(summary.scored, false_discovery_rate)
+            none = "" if summary.discovered else f" {fewest} of {summary.scored} would have to score above all normals."
+            say(f"{out / 'discoveries.csv'}: {taken} taken together at {rate}.{none}")
         if summary.blank:
             blank = counted(len(summary.blank), "blank slice or frame was", "blank slices or frames were")
             say(f"{out / 'skipped.csv'}: {blank} passed over.")
