@@ -109,6 +109,7 @@ def test_where_nothing_can_be_flagged_the_summary_says_so(tmp_path: Path) -> Non
     page = write_report(folder).read_text()
 
     assert "none can be" in page
+    assert "Nothing can be flagged: too few. Not a calibrated threshold: the line first stands above 95 % of" in page
     assert "not calibrated" not in page
 
 

@@ -62,7 +62,8 @@ def print_selection(selection: dict[str, Any]) -> None:
     held = selection["held_out"]
     console.print(
         f"Chosen: {selection['chosen']}. The guide is the AUC of {held['normal']} held-out normal against "
-        f"{held['unlabeled']} held-out unlabeled images; no label was looked at."
+        f"{held['unlabeled']} held-out unlabeled images; no label was looked at. Taken is the first candidate that the "
+        "best is ahead of by at most one standard error."
     )
 
 

@@ -89,7 +89,7 @@ class _Line:
             self._done_before = self._done  # by an earlier process: it says nothing of how long the rest takes
         if self._done < self._total and now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
-            say(f"{self._title}: {self._done} of {self._total}{self._left(now)}  {note}")
+            say(f"{self._title}: {self._done} of {self._total}{self._left(now)}  {note}".rstrip())
 
     def _left(self, now: float) -> str:
         own = self._done - self._done_before

@@ -194,7 +194,8 @@ def _threshold(results: Results, name: str) -> tuple[float | None, str, bool]:
     scores = reference.get("scores", {}).get(name)
     if scores:
         of = reference.get("of", "held-out normals")
-        note = f"Not a calibrated threshold: the line first stands above 95 % of {len(scores)} {of}, as a guide."
+        none = f"{calibration['promise']} " if name == calibration.get("score") else ""
+        note = f"{none}Not a calibrated threshold: the line first stands above 95 % of {len(scores)} {of}, as a guide."
         return float(np.quantile(scores, _REFERENCE_QUANTILE)), note, False
     return None, "There is no threshold: no image is flagged by this score, and no held-out normals are known.", False
 
