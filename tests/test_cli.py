@@ -342,7 +342,9 @@ def test_the_precision_of_a_scoring_run_is_recorded(run: Run, model: Path, phant
 def test_the_precision_of_an_evaluation_is_recorded(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:
     out = tmp_path / "evaluation"
     tested = ("--test-normal", phantom / "test_normal", "--test-abnormal", phantom / "test_abnormal", "--out", out)
-    assert run("evaluate", model, *tested, "--device", "cpu", "--precision", "bf16").code == 0
+    done = run("evaluate", model, *tested, "--device", "cpu", "--precision", "bf16")
+    assert done.code == 0
+    assert flat(f"Written to {out}. Next: ddad report {out}") in flat(done.err)
     assert json.loads((out / "run.json").read_text())["scoring"] == {"device": "cpu", "precision": "bf16"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def evaluate(
     as_json: options.Json = False,
 ) -> None:
     """Measure a model on labelled test images: AUC and AP with intervals, pixel metrics where masks exist."""
-    from ddad.cli.terminal import terminal_progress
+    from ddad.cli.terminal import say, terminal_progress
     from ddad.experiments.evaluation import evaluate as evaluate_model
     from ddad.experiments.evaluation import write_evaluation
     from ddad.files import output_folder, spare
@@ -54,6 +55,8 @@ def evaluate(
     if out is not None:
         write_evaluation(evaluation, out, model_name=model.resolve().name, overwrite=overwrite)
     print_evaluation(evaluation, as_json)
+    if out is not None:
+        say(f"Written to {out}. Next: ddad report {shlex.quote(str(out))}")
     metrics = evaluation.to_json()
     say_blank(len(metrics["blank"]))
     exit_if_skipped(metrics["skipped"])
