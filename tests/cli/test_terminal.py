@@ -49,7 +49,7 @@ def test_what_an_earlier_process_did_says_nothing_of_the_time_left(clock: list[f
         task.advance(0, note="ddad, seed 1")
         clock[0] += 600
         task.advance()
-    assert lines[:2] == ["runs: 20 of 26  ddad, seed 1", "runs: 21 of 26, about 1 h 40 min left  "]
+    assert lines[:2] == ["runs: 20 of 26  ddad, seed 1", "runs: 21 of 26, about 1 h 40 min left"]
 
 
 @pytest.mark.parametrize(
