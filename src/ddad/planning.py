@@ -32,9 +32,9 @@ def check_plan(cohort: Cohort, recipe: Recipe) -> None:
     require_images(cohort, recipe)
 
 
-def say_what_is_not_read(cohort: Cohort, recipe: Recipe, progress: Progress, tried: Iterable[Recipe] = ()) -> None:
-    """Name every setting of a recipe that a fit on this cohort passes over, and so do fits of all that were tried."""
-    read = {field for one in (recipe, *tried) for field in settings_read(cohort, one).changes_from_preset()}
+def say_what_is_not_read(cohort: Cohort, recipe: Recipe, progress: Progress, others: Iterable[Recipe] = ()) -> None:
+    """Name every setting of a recipe that a fit on this cohort passes over, and so do fits by other recipes, if any."""
+    read = {field for one in (recipe, *others) for field in settings_read(cohort, one).changes_from_preset()}
     for setting in recipe.changes_from_preset():
         if setting not in read:
             progress.message(f"{setting} has no effect: a fit of {recipe.detector} on these images does not read it")

@@ -273,6 +273,16 @@ def test_a_png_whose_pixels_are_damaged_is_refused(
         read_image(path)
 
 
+def test_a_png_chunk_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    saved(path, GREY8)
+    whole = path.read_bytes()
+    place = whole.index(b"IDAT")
+    path.write_bytes(whole[: place - 4] + b"\xff\xff\xff\xff" + whole[place:])
+    with pytest.raises(ImageError, match=r"truncated or damaged PNG \(the file ends within a chunk IDAT\)"):
+        read_image(path)
+
+
 def test_a_png_that_no_checksum_tells_of_is_refused_where_its_pixels_cannot_be_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     packed = bytearray(zlib.compress(RNG.integers(0, 256, 41 * 30, dtype=np.uint8).tobytes()))

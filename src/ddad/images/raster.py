@@ -287,16 +287,19 @@ def _check_pixel_chunks(file: BinaryIO) -> None:
     """Make sure that pixels and palette are what their checksums say, which Pillow does not look at.
 
     Raises:
-        ValueError: they are not. Where the file is cut off, the decoder says so.
+        ValueError: they are not, or the file ends before their checksum.
     """
+    size = file.seek(0, os.SEEK_END)
     file.seek(_PNG_SIGNATURE_BYTES)
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         if kind == b"IEND":
             break
         if kind in (b"PLTE", b"IDAT"):
-            content, checksum = file.read(length), file.read(4)
-            if len(checksum) == 4 and zlib.crc32(kind + content) != int.from_bytes(checksum):
+            content, checksum = file.read(min(length, size)), file.read(4)
+            if len(checksum) < 4:
+                raise ValueError(f"the file ends within a chunk {kind.decode()}")
+            if zlib.crc32(kind + content) != int.from_bytes(checksum):
                 raise ValueError(f"the checksum of a chunk {kind.decode()} does not fit")
         else:
             file.seek(length + 4, os.SEEK_CUR)

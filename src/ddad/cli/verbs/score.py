@@ -111,7 +111,11 @@ def score(
             taken = counted(summary.discovered, "image", "images")
             rate = f"a false discovery rate of {100 * false_discovery_rate:.3g} %"
             fewest = calibration.fewest_discoveries(summary.scored, false_discovery_rate)
-            none = "" if summary.discovered else f" {fewest} of {summary.scored} would have to score above all normals."
+            none = (
+                ""
+                if summary.discovered
+                else f" At least {fewest} of {summary.scored} would have to score above all normals."
+            )
             say(f"{out / 'discoveries.csv'}: {taken} taken together at {rate}.{none}")
         if summary.blank:
             blank = counted(len(summary.blank), "blank slice or frame was", "blank slices or frames were")
