@@ -20,7 +20,7 @@ from ddad.recipe import Recipe
 from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs
 from ddad.training.refinement import load_ensemble
-from ddad.wording import counted
+from ddad.wording import counted, whole_percent
 
 NOT_KNOWN_NORMAL = (
     "no image was known to be normal: trusted images score lower than normal ones do, so that nothing is flagged "
@@ -137,11 +137,13 @@ class DividedPile:
     def describe(self) -> str:
         """Say how many images are trusted, and why."""
         count, total, agreement = int(self.trust.trusted.sum()), len(self.paths), self.trust.agreement
-        return (
+        described = (
             f"no image is known to be normal: {count} of {total} unlabeled images are trusted to be, those that "
             "networks which have not seen them reconstruct best."
-            + (f" In the round before, {agreement:.0%} of them were trusted too." if agreement is not None else "")
         )
+        if agreement is None:
+            return described
+        return f"{described} In the round before, {whole_percent(agreement)} of them were trusted too."
 
     def to_json(self) -> dict[str, Any]:
         """Return the division for the model card: counts, and [path, error, fold, trusted] of every image."""

@@ -163,7 +163,7 @@ def test_a_perfect_shortcut_of_a_part_of_the_pile_is_noted() -> None:
 
     for feature in ("file type", "width"):
         assert not found[feature].strong
-        assert found[feature].note == "weak, 30% of unlabeled set apart"
+        assert found[feature].note == "weak, 30 % of unlabeled set apart"
         assert found[feature].to_json()["apart"] == pytest.approx(0.3)
         assert found[feature].to_json()["apart_in"] == "unlabeled"
     assert found["brightness"].apart == 0
@@ -189,7 +189,7 @@ def test_days_are_compared_among_images_that_have_one() -> None:
 
     half = found(20)["DICOM date"]
     assert (half.auc, half.higher_in, half.without) == (1.0, "unlabeled", 20)
-    assert half.note == "strong, 100% of normal set apart, 20 without"
+    assert half.note == "strong, 100 % of normal set apart, 20 without"
     assert "without" not in found(40)["DICOM date"].note
     few = found(9)
     assert "DICOM date" not in few

@@ -301,7 +301,7 @@ def test_a_day_that_only_one_side_has_is_a_shortcut(tmp_path: Path) -> None:
     audit = audit_cohort(Cohort.from_folders(normal=tmp_path / "n", unlabeled=tmp_path / "u"))
 
     (found,) = [one for one in audit.shortcuts if one.feature == DATE_GIVEN]
-    assert (found.auc, found.higher_in, found.note) == (1.0, "normal", "strong, 100% of unlabeled set apart")
+    assert (found.auc, found.higher_in, found.note) == (1.0, "normal", "strong, 100 % of unlabeled set apart")
 
 
 def test_an_anomaly_rate_takes_the_first_unlabeled_names(folder, monkeypatch, capsys) -> None:

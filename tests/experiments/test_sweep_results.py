@@ -72,7 +72,7 @@ def test_each_value_has_means_with_spread_and_interval(
     text = written(records, tmp_path)
     assert "| anomaly rate of the unlabeled images | R_dual | R_intra | A_intra | Rec. | Normal vs unlabeled |" in text
     rows = rows_of(text, "# AUC")
-    assert [row[0] for row in rows] == ["0%", "60%"]
+    assert [row[0] for row in rows] == ["0 %", "60 %"]
     assert rows[1][1].startswith("60.5 ± 0.7 [")
     assert rows[1][5].startswith("80.5 ± 0.7 [")
 
@@ -82,8 +82,8 @@ def test_each_value_says_what_is_highest_and_what_cannot_be_told_from_it(
 ) -> None:
     rows = rows_of(written(records, tmp_path), "## Which differences")
     # At 0 % three scores are the same; the others shift the same images by less, which paired tests see.
-    assert rows[0] == ["0%", "R_dual", "R_intra, A_intra"]
-    assert rows[1] == ["60%", "Normal vs unlabeled", "–"]
+    assert rows[0] == ["0 %", "R_dual", "R_intra, A_intra"]
+    assert rows[1] == ["60 %", "Normal vs unlabeled", "–"]
 
 
 def test_the_table_says_where_it_comes_from(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_runs_with_other_images_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_a_rate_between_percents_is_not_rounded(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
-    assert rows_of(written({0.025: records[0.6]}, tmp_path), "# AUC")[0][0] == "2.5%"
+    assert rows_of(written({0.025: records[0.6]}, tmp_path), "# AUC")[0][0] == "2.5 %"
 
 
 def test_a_sweep_ends_in_a_table_and_a_plot(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_sweep_has_its_plot_and_table(tmp_path: Path) -> None:
     assert "R_dual at 5 %: 70.5 ± 0.7" in plot
     assert re.findall(r'text-anchor="middle">([\d.]+)<', plot) == ["0", "5", "20"]
     table, tests = tables_of(page)
-    assert [row[0] for row in table] == ["anomaly rate of the unlabeled images", "0%", "5%", "20%"]
+    assert [row[0] for row in table] == ["anomaly rate of the unlabeled images", "0 %", "5 %", "20 %"]
     assert table[1][1].startswith("70.5 ± 0.7 [")
     assert tests[0][1:] == ["highest AUC", "not told from it"]
 
@@ -232,8 +232,8 @@ def test_runs_in_several_settings_can_be_told_apart(tmp_path: Path) -> None:
     assert [run.title for run in found.runs] == [
         "brain-tumor · data.json · ddad · ae-u · reconstruction.members 1 · seed 0",
         "brain-tumor · data.json · ddad · ae-u · seed 0",
-        "brain-tumor · data.json · fpi · anomaly rate 0% · seed 0",
-        "brain-tumor · data.json · fpi · anomaly rate 20% · seed 0",
+        "brain-tumor · data.json · fpi · anomaly rate 0 % · seed 0",
+        "brain-tumor · data.json · fpi · anomaly rate 20 % · seed 0",
     ]
     assert found.primary == "r_dual"  # of DDAD, whatever runs come last
 

@@ -154,7 +154,7 @@ def test_a_calibration_places_the_line_and_says_what_it_promises(tmp_path: Path)
     names = list(read_results(folder).score_names)
     assert embedded(page, "counts")[names.index("r_dual")]["threshold"] == 0.6
     assert page.count("Flagged is r_dual above 0.6.") == 2
-    assert "about 40% (95% interval 30% to 50%)" in page
+    assert "about 40 % (95 % interval 30 % to 50 %)" in page
 
 
 HOSTILE = "</script><script>alert(1)<!-- \"'&\u2028.png"

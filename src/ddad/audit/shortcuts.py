@@ -21,6 +21,7 @@ from ddad.cohorts.near_copies import Indices
 from ddad.evaluation.delong import delong_interval
 from ddad.evaluation.intervals import Interval
 from ddad.progress import Progress, Task, listener
+from ddad.wording import whole_percent
 
 SHORTCUT_AUC = 0.7
 """A feature is a strong shortcut if the lower end of its AUC's interval reaches this."""
@@ -81,7 +82,7 @@ class Shortcut:
     def note(self) -> str:
         """What a user is told of it, in a few words; empty if there is nothing to tell."""
         level = "strong" if self.strong else "weak" if self.weak else ""
-        told = f"{self.apart:.0%} of {self.apart_in} set apart" if self.apart else ""
+        told = f"{whole_percent(self.apart)} of {self.apart_in} set apart" if self.apart else ""
         lack = f"{self.without} without" if self.without else ""
         return ", ".join(filter(None, (level, told, lack)))
 

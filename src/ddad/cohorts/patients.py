@@ -11,6 +11,7 @@ from ddad.cohorts.rows import Role, Row
 from ddad.errors import ImageError
 from ddad.images import Address, Identity, read_identity
 from ddad.progress import Progress
+from ddad.wording import whole_percent
 
 MOST_STUDIES, MOST_OF_ALL = 20, 0.1
 """A patient identifier with more studies than this, and a larger share of all studies, is that of no one patient."""
@@ -85,8 +86,8 @@ def _placeholder_notes(identities: dict[str, Identity], placeholders: set[str]) 
     count = len(placeholders)
     return [
         f"{count} patient identifier{'s' * (count > 1)} of {len(files)} DICOM files, e.g. {files[0]}, "
-        f"{'have' if count > 1 else 'has'} more than {MOST_STUDIES} studies and {MOST_OF_ALL:.0%} of all: taken "
-        "for a placeholder that anonymising left, and these files are grouped by study, so that a patient with "
+        f"{'have' if count > 1 else 'has'} more than {MOST_STUDIES} studies and {whole_percent(MOST_OF_ALL)} of all: "
+        "taken for a placeholder that anonymising left, and these files are grouped by study, so that a patient with "
         "several studies is several groups. Where patients are known, name them in the column group of a manifest."
     ]
 

@@ -26,7 +26,7 @@ from scipy.stats import false_discovery_control
 
 from ddad.errors import CalibrationError, SettingError
 from ddad.files import write_atomically
-from ddad.wording import counted
+from ddad.wording import counted, percent
 
 FALSE_ALARM_RATE = 0.05
 """The false-alarm rate that is promised unless another is asked for."""
@@ -147,9 +147,9 @@ class Calibration(BaseModel):
         if self.threshold is not None:
             return (
                 f"Flagged is {named} above {self.threshold:.4g}, a threshold set by hand. Nothing is promised; of "
-                f"{basis}, {_percent(self._share_above(self.threshold))} score as high."
+                f"{basis}, {percent(self._share_above(self.threshold))} score as high."
             )
-        rate = _percent(self.false_alarm_rate)
+        rate = percent(self.false_alarm_rate)
         if above is None:
             verb = "is" if len(self.groups) == 1 else "are"
             return f"Nothing can be flagged: at a false-alarm rate of {rate} {basis} {verb} too few."
@@ -174,10 +174,10 @@ class Calibration(BaseModel):
             return None
         needed = math.ceil(round(1 / rate - 1, 9))
         return (
-            f"{consequence} of {_percent(rate)}: that takes at least {needed} groups of unseen normals (patients, or "
+            f"{consequence} of {percent(rate)}: that takes at least {needed} groups of unseen normals (patients, or "
             f"images without a near copy), and there are {len(self.groups)}. Hold out more (ddad fit --set "
             "holdout=SHARE), calibrate with other normals (ddad calibrate MODEL --normal DIR), or allow "
-            f"{_percent(self.lowest_p_value)} or more."
+            f"{percent(self.lowest_p_value)} or more."
         )
 
     def summary(self) -> dict[str, Any]:
@@ -285,7 +285,3 @@ def q_values(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     given = np.asarray(p_values, dtype=float)
     adjusted: npt.NDArray[np.float64] = false_discovery_control(given) if len(given) else given
     return adjusted
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.3g} %"

@@ -29,6 +29,7 @@ from ddad.progress import Progress, Task, listener
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 from ddad.training.jobs import Job, run_jobs
+from ddad.wording import percent
 from ddad.workspace import locked
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -169,7 +170,7 @@ class _Planned:
         setting = self.images.setting
         parts = [method_title(self.recipe.detector, self.recipe.reconstruction.backbone), f"seed {self.recipe.seed}"]
         if setting.anomaly_rate is not None:
-            parts.append(f"anomaly rate {100 * setting.anomaly_rate:g}%")
+            parts.append(f"anomaly rate {percent(setting.anomaly_rate)}")
         if setting.normals is not None:
             parts.append(f"{setting.normals} normal images")
         return ", ".join([*parts, *(f"{field} {value}" for field, value in own_settings(self.recipe).items())])

@@ -21,6 +21,7 @@ from ddad.fitting import fit
 from ddad.progress import Progress
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
+from ddad.wording import percent
 
 _NEEDED = ("recipe", "cohort", "cells", "scores", "labels")
 _MEASURED = ("auc", "auc_low", "auc_high", "ap", "ap_low", "ap_high")
@@ -154,7 +155,7 @@ def in_words(record: dict[str, Any]) -> dict[str, str]:
         words |= {name: str(value) for name, value in own_settings(Recipe.model_validate(recipe)).items()}
     rate, counts = record.get("anomaly_rate"), record.get("counts", {})
     if rate is not None:
-        words["anomaly rate"] = f"{100 * rate:g}%"
+        words["anomaly rate"] = percent(rate)
     if record.get("unseen"):
         words["unseen"] = str(record["unseen"])
     words["normal images"] = str(counts.get("normal", 0) + counts.get("held_out_normal", 0))

@@ -26,6 +26,7 @@ from ddad.experiments.run import cells_of
 from ddad.experiments.sweep import SWEEPS, Kind
 from ddad.experiments.tables import constant_note, spreads, summary, to_markdown
 from ddad.files import write_atomically
+from ddad.wording import percent
 
 _SHOWN = ("r_dual", "r_intra", "a_inter", "a_intra", "rec")
 """DDAD's curves in Fig. 5, in its order."""
@@ -277,4 +278,4 @@ def _titles(rows: pd.DataFrame) -> list[str]:
 
 
 def _value(value: float, kind: Kind) -> str:
-    return f"{100 * value:g}%" if kind == "anomaly-rate" else f"{value:g}"
+    return percent(value) if kind == "anomaly-rate" else f"{value:g}"

@@ -13,6 +13,7 @@ from ddad.images.medical_image import MedicalImage
 from ddad.images.placement import Placement
 from ddad.images.robust_range import robust_range
 from ddad.recipe_sections import Preprocessing
+from ddad.wording import percent
 
 _SMALLEST_SIZE = 16
 _SLIVER = 1 / 8
@@ -94,7 +95,7 @@ def range_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | No
     used = (float(np.percentile(image.pixels, 99.9)) - float(image.pixels.min())) / max(high - low, 1e-30)
     if used >= _SLIVER:
         return None
-    return f"uses only {100 * used:.2g} % of its {image.bits}-bit range: try intensity=percentile"
+    return f"uses only {percent(used, digits=2)} of its {image.bits}-bit range: try intensity=percentile"
 
 
 def is_coloured(image: MedicalImage) -> bool:

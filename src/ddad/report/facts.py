@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ddad.report.results import Results
+from ddad.wording import percent, whole_percent
 
 Facts = list[tuple[str, str]]
 
@@ -81,8 +82,8 @@ def _flagged(results: Results) -> str:
 def _share(prevalence: dict[str, Any] | None) -> str | None:
     if not prevalence:
         return None
-    low, high, level = prevalence["low"], prevalence["high"], prevalence["level"]
-    return f"about {prevalence['estimate']:.0%} ({level:.0%} interval {low:.0%} to {high:.0%})"
+    share, low, high = (whole_percent(prevalence[part]) for part in ("estimate", "low", "high"))
+    return f"about {share} ({percent(prevalence['level'])} interval {low} to {high})"
 
 
 def candidate_facts(results: Results) -> list[tuple[str, str, str, str]]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ddad.experiments.drawing import COLOURS
 from ddad.experiments.sweep import SWEEPS, Kind
 from ddad.report.charts import Frame, axes, limits, svg
+from ddad.wording import percent
 
 _MARKS = (
     "M-1,0a1,1 0 1,0 2,0a1,1 0 1,0 -2,0z",  # in the order of `drawing.MARKERS`
@@ -34,9 +35,9 @@ def sweep_chart(curves: pd.DataFrame, kind: Kind) -> tuple[Markup, list[tuple[st
     Returns:
         The chart, and of each curve its name and a piece of it for the legend.
     """
-    sweep, percent = SWEEPS[kind], kind == "anomaly-rate"
+    sweep, in_percent = SWEEPS[kind], kind == "anomaly-rate"
     curves = curves.dropna(subset="auc")  # a score that is constant has none
-    places = curves["value"] * (100 if percent else 1)
+    places = curves["value"] * (100 if in_percent else 1)
     at = np.log10(places) if sweep.scale == "log" else places
     spread = pd.to_numeric(curves["auc_sd"]).fillna(0.0)
     curves = curves.assign(at=at, low=(curves["auc"] - spread).clip(0), high=(curves["auc"] + spread).clip(upper=100))
@@ -54,11 +55,11 @@ def sweep_chart(curves: pd.DataFrame, kind: Kind) -> tuple[Markup, list[tuple[st
             bands += f'<g {look}><polygon class="spread" points="{around}"/></g>'
         lines += f'<g {look}><polyline points="{frame.points(x, curve["auc"].tolist())}"/>'
         for place, value, auc, sd in curve[["at", "value", "auc", "auc_sd"]].itertuples(index=False):
-            where = f"{100 * value:g} %" if percent else f"{value:g}"
+            where = percent(value) if in_percent else f"{value:g}"
             tip = f"{name} at {where}: {auc:.1f}{'' if pd.isna(sd) else f' ± {sd:.1f}'}"
             lines += _mark(number, frame.across(place), frame.up(auc), tip)
         lines += "</g>"
-    title = f"{sweep.title}{' (%)' if percent else ''}"
+    title = f"{sweep.title}{' (%)' if in_percent else ''}"
     labels = {float(place): f"{value:g}" for place, value in sorted(set(zip(at, places, strict=True)))}
     chart = svg(f"AUC over {sweep.title}", axes(frame, escape(title), "AUC (%)", x_labels=labels) + bands + lines)
     return Markup(chart), [(name, _key(number)) for number, name in enumerate(names)]

@@ -10,7 +10,7 @@ import typer
 
 from ddad.cli import options
 from ddad.cli.output import exit_if_skipped, print_json, print_selection, say_blank, warn
-from ddad.wording import counted
+from ddad.wording import counted, whole_percent
 
 
 def fit(
@@ -116,8 +116,9 @@ def fit(
         if "prevalence" in card and (found := card["prevalence"]) is None:
             say(NOT_ESTIMATED)
         elif "prevalence" in card:
+            share, low, high = (whole_percent(found[part]) for part in ("estimate", "low", "high"))
             say(
-                f"About {found['estimate']:.0%} ({found['low']:.0%} to {found['high']:.0%}) of the unlabeled images "
+                f"About {share} ({low} to {high}) of the unlabeled images "
                 "are unlike the normal ones in brightness or texture; finer findings are not counted."
             )
         elif seen["unlabeled"]:

@@ -9,7 +9,7 @@ import typer
 
 from ddad.cli import options
 from ddad.cli.output import exit_if_skipped, passed_over, print_json, warn
-from ddad.wording import counted
+from ddad.wording import counted, percent
 
 
 def score(
@@ -109,7 +109,7 @@ def score(
             say(f"{flagged}{calibration.promise()}")
         if calibration is not None and false_discovery_rate is not None and summary.discovered is not None:
             taken = counted(summary.discovered, "image", "images")
-            rate = f"a false discovery rate of {100 * false_discovery_rate:.3g} %"
+            rate = f"a false discovery rate of {percent(false_discovery_rate)}"
             fewest = calibration.fewest_discoveries(summary.scored, false_discovery_rate)
             none = (
                 ""
