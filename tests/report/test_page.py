@@ -13,6 +13,7 @@ from PIL import Image
 
 from ddad import Cohort, Model, fit
 from ddad.errors import ModelError, OutputError
+from ddad.recalibration import recalibrate
 from ddad.report import gallery
 from ddad.report.page import write_report
 from ddad.report.results import read_results
@@ -39,7 +40,12 @@ _CANDIDATES = [
     }
     for name, changes, estimate in (("as given", {}, 0.7), ("<ddad+>", {"detector": "ddad+"}, 0.75))
 ]
-SELECTION = {"chosen": "<ddad+>", "held_out": {"normal": 31, "unlabeled": 32}, "candidates": _CANDIDATES}
+SELECTION = {
+    "chosen": "<ddad+>",
+    "best": "<ddad+>",
+    "held_out": {"normal": 31, "unlabeled": 32},
+    "candidates": _CANDIDATES,
+}
 
 
 def scoring_folder(folder: Path, images: list[Path], *, maps: bool = True, **columns: Any) -> Path:
@@ -412,6 +418,7 @@ def test_how_the_recipe_was_chosen_and_whom_the_fit_trusted_is_shown(tmp_path: P
     assert "<strong>&lt;ddad+&gt;</strong>, chosen" in page
     assert "0.700 (0.600 – 0.800)" in page
     assert "0.050 ± 0.020" in page
+    assert "0.000 ± 0.020" not in page  # the best is behind none
     assert "detector = ddad+" in page
     assert "31 normal and 32 unlabeled" in page
     assert "40 of 80 unlabeled images" in page
@@ -434,6 +441,16 @@ def test_a_model_has_a_page_of_its_card_its_curves_and_its_held_out_normals(tmp_
     scores = model.card["held_out_normals"]["scores"]
     assert [panel["values"] for panel in embedded(page, "counts")] == list(scores.values())
     Model.load(tmp_path / "m.ddad")  # with the page in its folder
+
+    others = Cohort.from_folders(normal=write_images(tmp_path / "others", 30, seed=7)[0].parent)
+    calibration, _, _ = recalibrate(tmp_path / "m.ddad", others, device="cpu")
+    page = write_report(tmp_path / "m.ddad", overwrite=True).read_text()
+    assert "Histogram of normals given to ddad calibrate" in page
+    assert "Histogram of held-out normals" in page
+    assert "<label>Normals <select" in page
+    first = embedded(page, "counts")[0]
+    assert first["values"] == [score for group in calibration.groups for score in group]
+    assert first["threshold"] == calibration.flagged_above
     (tmp_path / "m.ddad" / "recipe.json").write_text("{}")
     with pytest.raises(ModelError, match=r"recipe\.json: was altered"):
         write_report(tmp_path / "m.ddad")

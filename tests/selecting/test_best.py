@@ -127,8 +127,10 @@ def test_candidates_that_were_tried_are_not_tried_again(
     with pytest.raises(OutputError, match="other settings"):
         fit_best(cohort, tiny_recipe(seed=1), CANDIDATES, out=tmp_path / "m", workers=0)
     second = judged_by(Judge(shifts), monkeypatch)
-    fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0)
+    progress = RecordedProgress()
+    fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=0, progress=progress)
     assert second.tried == ["classifier"]
+    assert "candidate 2 of 3: one network, tried before" in progress.messages
 
 
 def test_no_candidate_is_begun_once_the_budget_is_spent(
@@ -139,7 +141,7 @@ def test_no_candidate_is_begun_once_the_budget_is_spent(
     model = fit_best(cohort, tiny_recipe(), CANDIDATES, budget=0, out=tmp_path / "m", workers=0, progress=progress)
     assert judge.tried == ["as given"]
     assert model.card["selection"]["not_tried"] == ["one network", "classifier"]
-    assert any("2 candidates are not tried" in message for message in progress.messages)
+    assert "the budget is spent; not tried: one network, classifier" in progress.messages
 
 
 def test_candidates_that_diverge_are_left_out(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def print_selection(selection: dict[str, Any]) -> None:
             row["name"],
             f"{guide['estimate']:.3f}",
             f"{guide['low']:.3f} – {guide['high']:.3f}",
-            f"{row['behind']:.3f} ± {row['standard_error']:.3f}",
+            "–" if row["name"] == selection["best"] else f"{row['behind']:.3f} ± {row['standard_error']:.3f}",
             f"{row['seconds']:.0f}",
             style="bold" if row["name"] == selection["chosen"] else None,
         )
@@ -65,6 +65,9 @@ def print_selection(selection: dict[str, Any]) -> None:
         f"{held['unlabeled']} held-out unlabeled images; no label was looked at. Taken is the first candidate that the "
         "best is ahead of by at most one standard error."
     )
+    for title, names in (("Not tried", selection["not_tried"]), ("Did not learn", selection["diverged"])):
+        if names:
+            console.print(f"{title}: {', '.join(names)}.")
 
 
 def print_audit(audit: Audit) -> None:

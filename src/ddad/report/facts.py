@@ -89,13 +89,14 @@ def _share(prevalence: dict[str, Any] | None) -> str | None:
 def candidate_facts(results: Results) -> list[tuple[str, str, str, str]]:
     """Return name, guide, distance to the best with its standard error, and what each candidate changes."""
     rows = []
-    for row in results.model.get("selection", {}).get("candidates", ()):
+    selection = results.model.get("selection", {})
+    for row in selection.get("candidates", ()):
         guide = row["guide"]
         rows.append(
             (
                 row["name"],
                 f"{guide['estimate']:.3f} ({guide['low']:.3f} – {guide['high']:.3f})",
-                f"{row['behind']:.3f} ± {row['standard_error']:.3f}",
+                "–" if row["name"] == selection["best"] else f"{row['behind']:.3f} ± {row['standard_error']:.3f}",
                 ", ".join(f"{name} = {value}" for name, value in row["changes"].items()) or "nothing",
             )
         )

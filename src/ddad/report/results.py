@@ -308,9 +308,13 @@ def _model_alone(folder: Path) -> Results:
     model = Model.load(folder)
     found.model = model.summary() | {"name": folder.resolve().name}
     found.skipped = found.model["cohort"]["skipped_count"]
-    scores = model.card["held_out_normals"]["scores"]
-    found.score_names, found.primary = list(scores), model.primary_score
-    found.runs = [ScoredRun("", {name: list(values) for name, values in scores.items()})]
+    normals, calibration = model.card["held_out_normals"], model.calibration
+    found.score_names, found.primary = list(normals["scores"]), model.primary_score
+    found.runs = [ScoredRun(normals["of"], {name: list(values) for name, values in normals["scores"].items()})]
+    if calibration is not None and calibration.of != normals["of"]:
+        # The line is drawn by these; who looks at it wants to see them.
+        own = [score for group in calibration.groups for score in group]
+        found.runs.insert(0, ScoredRun(calibration.of, {calibration.score: own}))
     found.missing.append("Findings and ROC curves: a model has none. Give the --out folder of ddad score or evaluate.")
     return found
 

@@ -31,7 +31,6 @@ from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
 from ddad.selecting.division import Division, divide
 from ddad.training.device import Compute, DeviceName
-from ddad.wording import counted
 from ddad.workspace import check_begun_with
 
 _HELD_OUT = "held-out"
@@ -140,11 +139,12 @@ def _select(
     tried: dict[str, dict[str, Any]] = {}
     for number, (name, candidate) in enumerate(recipes.items()):
         stored = folder / f"candidate-{number}.json"
-        if not stored.exists():
+        if stored.exists():
+            progress.message(f"candidate {number + 1} of {len(recipes)}: {name}, tried before")
+        else:
             spent = sum(entry["seconds"] for entry in tried.values())
             if tried and budget is not None and spent >= budget:
-                left = counted(len(recipes) - len(tried), "candidate is", "candidates are")
-                progress.message(f"the budget is spent: {left} not tried")
+                progress.message(f"the budget is spent; not tried: {', '.join(list(recipes)[len(tried) :])}")
                 break
             progress.message(f"candidate {number + 1} of {len(recipes)}: {name}")
             own = folder / f"candidate-{number}"

@@ -107,8 +107,9 @@
       if (image) over.append(picture(""));  // the same image again, beneath the map
       over.append(heat);
       pair.append(over);
-      row.style.gridTemplateColumns = `repeat(${Math.max(1, maps.length)}, 1fr)`;
-      const small = maps.map((title) => {
+      row.style.gridTemplateColumns = `repeat(${maps.length}, 1fr)`;
+      // A single map is already over the image.
+      const small = maps.length < 2 ? [] : maps.map((title) => {
         const own = make("figure"), canvas = make("canvas");
         own.append(canvas, make("figcaption", "", title));
         own.title = title;
@@ -116,7 +117,7 @@
         row.append(own);
         return canvas;
       });
-      article.append(row);
+      if (small.length) article.append(row);
       const loaded = webp(strip);
       loaded.addEventListener("load", () => {
         small.forEach((canvas, tile) => colour(canvas, loaded, tile, false));
