@@ -101,7 +101,11 @@ class DDAD(Detector):
                 into=[str(refiners[score]) for score in group],
                 inputs=[inputs[score] for score in group],
                 pixels=str(normal),
-                members={module: [str(path) for path in paths] for module, paths in members.items()},
+                members={  # who reads no A_inter has no need of the UDM
+                    module: [str(path) for path in paths]
+                    for module, paths in members.items()
+                    if module == "ndm" or any("a_inter" in inputs[score] for score in group)
+                },
             )
             for group in groups(sorted(inputs))
         ]
