@@ -39,6 +39,24 @@ def test_the_promise_is_said_in_words_that_fit_the_number() -> None:
         assert calibration([1, 2], groups).promise().endswith(f"at a false-alarm rate of 5 % {words} too few.")
 
 
+@pytest.mark.parametrize(("groups", "rate"), [(20, 0.05), (30, 0.05), (100, 0.05), (100, 0.2)])
+def test_one_calibration_of_twenty_flags_more_than_it_says(groups: int, rate: float) -> None:
+    rng = np.random.default_rng(groups)
+    realised = []
+    for _ in range(2000):
+        found = calibration(rng.uniform(size=groups).tolist(), rate=rate)
+        assert found.flagged_above is not None
+        realised.append(1 - found.flagged_above)  # of uniform scores
+    share = np.mean(np.array(realised) > found.rate_of_one_in_twenty)
+    assert share == pytest.approx(0.05, abs=0.02)  # four standard errors
+    assert np.mean(realised) <= rate + 0.01
+
+
+def test_how_far_one_calibration_may_be_off_is_said() -> None:
+    assert calibration([*range(20)]).promise().endswith("in one calibration of twenty, above about 14 %.")
+    assert calibration([*range(10)]).rate_of_one_in_twenty == 0  # too few to flag anything
+
+
 def test_thirds_of_a_group_do_not_miss_a_whole_by_rounding() -> None:
     assert calibration([1, 2, 3] * 3, ["a"] * 3 + ["b"] * 3 + ["c"] * 3).p_value(0) == 1
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from scipy.stats import false_discovery_control
+from scipy.stats import beta, false_discovery_control
 
 from ddad.errors import CalibrationError, SettingError
 from ddad.files import write_atomically
@@ -118,6 +118,17 @@ class Calibration(BaseModel):
         # The rate is below 1, so the lowest normal score has too large a p-value.
         return float(values[too_common[-1]])
 
+    @property
+    def rate_of_one_in_twenty(self) -> float:
+        """The false-alarm rate that one calibration of twenty, by so many groups, is above.
+
+        The promise is of the mean over calibrations; that of one is distributed as Beta(k, n + 1 - k), where n groups
+        have one image each and k = ⌊rate (n + 1)⌋ (Vovk 2012). Of groups with several images it is roughly that.
+        0 where no score is high enough to be flagged.
+        """
+        flagged = math.floor(round(self.false_alarm_rate * (len(self.groups) + 1), 9))
+        return float(beta.ppf(0.95, flagged, len(self.groups) + 1 - flagged)) if flagged else 0.0
+
     def p_value(self, score: float) -> float:
         """Return the share of normal images, the new one included, that score as high; each group counts once."""
         values, weights = self._from_above
@@ -153,7 +164,10 @@ class Calibration(BaseModel):
         if above is None:
             verb = "is" if len(self.groups) == 1 else "are"
             return f"Nothing can be flagged: at a false-alarm rate of {rate} {basis} {verb} too few."
-        return f"Flagged is {named} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}."
+        return (
+            f"Flagged is {named} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}; in one calibration of "
+            f"twenty, above about {percent(self.rate_of_one_in_twenty, digits=2)}."
+        )
 
     def caution(self) -> str | None:
         """Say why nothing can be flagged, if so."""
