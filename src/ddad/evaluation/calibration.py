@@ -165,8 +165,8 @@ class Calibration(BaseModel):
             verb = "is" if len(self.groups) == 1 else "are"
             return f"Nothing can be flagged: at a false-alarm rate of {rate} {basis} {verb} too few."
         return (
-            f"Flagged is {named} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}; in one calibration of "
-            f"twenty, above about {percent(self.rate_of_one_in_twenty, digits=2)}."
+            f"Flagged is {named} above {above:.4g}. False-alarm rate: at most {rate}, by {basis}; in one "
+            f"calibration of twenty, above about {percent(self.rate_of_one_in_twenty, digits=2)}."
         )
 
     def caution(self) -> str | None:
