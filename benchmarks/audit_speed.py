@@ -29,7 +29,7 @@ FOLDERS = {0: "normal", 1: "normal", 2: "unlabeled", 3: "test_normal", 4: "test_
 
 
 def write(folder: Path, number: int) -> None:
-    """Write image `number`; a copy is an earlier image mirrored and in another contrast."""
+    """Write image `number`; a copy is an earlier image mirrored, in another contrast, and every other one cut."""
     copied = number % EVERY == EVERY - 1
     rng = np.random.default_rng(number - 1 if copied else number)
     picture = np.zeros((SIDE, SIDE))
@@ -37,6 +37,9 @@ def write(folder: Path, number: int) -> None:
         coarse = Image.fromarray(rng.normal(0, strength, (cells, cells)).astype(np.float32))
         picture += np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     picture = 110 + (0.7 * picture[:, ::-1] if copied else picture)
+    if copied and number // EVERY % 2:
+        top, bottom, left, right = np.random.default_rng(number).integers(0, SIDE // 10, 4)
+        picture = picture[top : SIDE - bottom, left : SIDE - right]
     levels = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     Image.fromarray(levels).save(folder / FOLDERS[number % 5] / f"{number:06d}.jpg", quality=90)
 

@@ -1,32 +1,19 @@
-"""Exact and near copies: hashes first, then correlation of thumbnails, mirrored, turned and cropped."""
+"""Exact and near copies within and across the parts of a cohort: pairs, groups and counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from ddad.audit.look import THUMBNAIL, Look
-from ddad.cohorts.near_copies import Indices, correlated, joined_groups, linked_further, standardised
+from ddad.audit.look import Look
+from ddad.audit.near_pairs import Pairs, pairs_in_one_frame, pairs_of_parts
+from ddad.cohorts.near_copies import Indices, joined_groups, linked_further
 from ddad.progress import Progress
 
-# A perceptual hash of 16x16 numbers finds candidates, 32x32 decide. Slow changes of brightness are taken away before
-# (at 32x32, what a Gaussian of one pixel leaves), because all images of one kind have these in common.
-_HASH_SIDE, _SIDE = 16, 32
-_HASH_CORRELATION = 0.6
-NEAR_COPY_CORRELATION = 0.65
-"""Evened fine structure of two images that count as near copies; unrelated chest X-rays stay below 0.6."""
-# Of 255 grey values. What is stronger counts as this strong: an edge drawn into an image must not outweigh its anatomy.
-_STRONG = 3.0
-
-_WHOLE = (0.0, 0.0, 1.0)
-_CENTRE_CROPS = tuple(((1 - share) / 2, (1 - share) / 2, share) for share in (0.93, 0.86, 0.8))
-_CORNER_CROPS = tuple((top, left, 0.9) for top in (0.0, 0.1) for left in (0.0, 0.1))
-_CONFIRM_AT_ONCE = 65536
 _NOBODY = -1
 
 
@@ -74,7 +61,7 @@ def find_copies(looks: Sequence[Look], parts: Sequence[str], progress: Progress)
     """Find the copies among images.
 
     Compared are images with every other image as they are, mirrored, upside down and turned by 180°; the same without
-    dark margins; and crops in the centre and the corners, down to 0.8 of each side.
+    dark margins; and as a part of the other, down to about three quarters of each side, or shifted, also mirrored.
 
     Args:
         looks: of the images.
@@ -94,7 +81,7 @@ def find_copies(looks: Sequence[Look], parts: Sequence[str], progress: Progress)
     leaders[picture[::-1], part[::-1]] = everyone[::-1]
     alone = np.sort(leaders[leaders != _NOBODY])
     near = _Nearest.among(len(alone), len(names))
-    for first, second, correlation in _near([looks[index] for index in alone], progress):
+    for first, second, correlation in _near([looks[index] for index in alone], part[alone], progress):
         other = picture[alone[first]] != picture[alone[second]]
         near.note(first[other], second[other], correlation[other], part[alone])
     own = np.searchsorted(alone, leaders[picture, part])
@@ -187,86 +174,8 @@ def _joined(*several: CopyPairs) -> CopyPairs:
     return CopyPairs(first[kept], second[kept], exact[kept], correlation[kept])
 
 
-def _near(looks: Sequence[Look], progress: Progress) -> Iterator[tuple[Indices, Indices, NDArray[np.float32]]]:
-    whole = np.stack([look.whole for look in looks])
-    content = np.stack([look.content for look in looks])
-    crops = (*_CENTRE_CROPS, *_CORNER_CROPS)
-    with progress.task("comparing images", 2 * (4 + len(crops))) as task:
-        for pictures in (whole, content):
-            own = _Prints.of(pictures, _WHOLE)
-            for seen in own.turned():
-                yield from _confirmed(seen, own)
-                task.advance()
-            for crop in crops:
-                cropped = _Prints.of(pictures, crop)
-                yield from _confirmed(cropped, own)
-                yield from _confirmed(next(iter(cropped.mirrored())), own)
-                task.advance()
-
-
-def _confirmed(first: _Prints, second: _Prints) -> Iterator[tuple[Indices, Indices, NDArray[np.float32]]]:
-    """Find candidates by their hashes and confirm them on the larger pictures."""
-    for rows, columns in correlated(first.hashes, second.hashes, _HASH_CORRELATION):
-        other = rows != columns
-        rows, columns = rows[other], columns[other]
-        for start in range(0, len(rows), _CONFIRM_AT_ONCE):
-            row, column = rows[start : start + _CONFIRM_AT_ONCE], columns[start : start + _CONFIRM_AT_ONCE]
-            correlation = np.einsum("ij,ij->i", first.details[row], second.details[column])
-            near = correlation > NEAR_COPY_CORRELATION
-            yield row[near], column[near], correlation[near]
-
-
-@dataclass(frozen=True)
-class _Prints:
-    """Standardised rows of every image: a hash (N, 256) and details (N, 1024)."""
-
-    hashes: NDArray[np.float32]
-    details: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, pictures: NDArray[np.uint8], crop: tuple[float, float, float]) -> _Prints:
-        """Make the prints of a part of thumbnails (N, 64, 64): top, left and side, as shares."""
-        return cls(_fine(pictures, crop, _HASH_SIDE), _fine(pictures, crop, _SIDE))
-
-    def mirrored(self) -> Iterable[_Prints]:
-        """Yield the prints mirrored left to right."""
-        yield self._flipped(2)
-
-    def turned(self) -> Iterable[_Prints]:
-        """Yield the prints as they are, mirrored, upside down and turned by 180°."""
-        yield self
-        yield from (self._flipped(*axes) for axes in ((2,), (1,), (1, 2)))
-
-    def _flipped(self, *axes: int) -> _Prints:
-        return _Prints(_flip(self.hashes, _HASH_SIDE, axes), _flip(self.details, _SIDE, axes))
-
-
-def _flip(rows: NDArray[np.float32], side: int, axes: tuple[int, ...]) -> NDArray[np.float32]:
-    flipped = np.flip(rows.reshape(-1, side, side), axes)
-    return np.ascontiguousarray(flipped).reshape(len(rows), -1)
-
-
-def _fine(pictures: NDArray[np.uint8], crop: tuple[float, float, float], side: int) -> NDArray[np.float32]:
-    top, left, share = crop
-    down, across = _averaging(top, share, side), _averaging(left, share, side)
-    small = (down @ pictures.astype(np.float32) @ across.T).astype(np.float32)
-    blurred = ndimage.gaussian_filter(small, (0, 1, 1), mode="nearest")
-    return standardised(_evened(small - blurred))
-
-
-def _evened(fine: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take away from pictures (N, H, W) what frames have: what rows and columns share, and strength."""
-    fine = fine - np.median(fine, axis=2, keepdims=True)
-    fine = fine - np.median(fine, axis=1, keepdims=True)
-    squashed: NDArray[np.float32] = np.tanh(fine / _STRONG)
-    return squashed
-
-
-def _averaging(start: float, share: float, side: int) -> NDArray[np.float32]:
-    """Return the matrix (side, 64) that averages a part of 64 pixels into `side` cells of equal width."""
-    edges = (start + share * np.linspace(0, 1, side + 1)) * THUMBNAIL
-    pixels = np.arange(THUMBNAIL)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    weights = np.clip(overlap, 0, None)
-    matrix: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return matrix
+def _near(looks: Sequence[Look], part: Indices, progress: Progress) -> Iterator[Pairs]:
+    whole, content = (np.stack([getattr(look, name) for look in looks]) for name in ("whole", "content"))
+    for pictures in (whole, content):
+        yield from pairs_in_one_frame(pictures, progress)
+    yield from pairs_of_parts(content, part, progress)
