@@ -11,7 +11,7 @@ import numpy as np
 from ddad.evaluation.curves import Curve
 
 _WIDTH, _HEIGHT = 460, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 44
 _BINS = 40
 
 
