@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.audit.pictures import part_of, scene, thumbnail
 
-from ddad.audit.registration import edges_of, registered
+from ddad.audit.registration import _sampled, edges_of, registered
 
 WHOLE = scene(1)
 
@@ -34,6 +34,12 @@ def test_the_place_of_a_part_is_found_from_near_it(place, error, mirrored, contr
 def test_a_shifted_image_lies_beyond_the_border() -> None:
     shifted = np.pad(WHOLE, ((20, 0), (0, 0)))[: len(WHOLE)]
     assert laid_upon(shifted, (0, 0, 1, 1)) == pytest.approx([-0.05, 0, 1, 1], abs=0.012)
+
+
+def test_places_are_computed_in_single_precision() -> None:
+    edges = edges_of(np.stack([thumbnail(WHOLE), thumbnail(scene(2))]))
+    half = np.full((1, 1), 0.5, np.float32)
+    assert _sampled(edges, np.array([0]), half, half).dtype == np.float32  # in double it takes twice the time
 
 
 def test_pictures_without_edges_stay_where_they_were() -> None:

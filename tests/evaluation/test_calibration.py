@@ -55,6 +55,7 @@ def test_one_calibration_of_twenty_flags_more_than_it_says(groups: int, rate: fl
 def test_how_far_one_calibration_may_be_off_is_said() -> None:
     assert calibration([*range(20)]).promise().endswith("in one calibration of twenty, above about 14 %.")
     assert calibration([*range(10)]).rate_of_one_in_twenty == 0  # too few to flag anything
+    assert 0.99 < calibration([*range(10)], rate=1 - 1e-11).rate_of_one_in_twenty <= 1
 
 
 def test_thirds_of_a_group_do_not_miss_a_whole_by_rounding() -> None:

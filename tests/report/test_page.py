@@ -451,6 +451,13 @@ def test_a_model_has_a_page_of_its_card_its_curves_and_its_held_out_normals(tmp_
     first = embedded(page, "counts")[0]
     assert first["values"] == [score for group in calibration.groups for score in group]
     assert first["threshold"] == calibration.flagged_above
+
+    (tmp_path / "m.ddad" / "calibration.json").unlink()
+    few = Cohort.from_folders(normal=write_images(tmp_path / "few", 5, seed=8)[0].parent)
+    calibration, _, _ = recalibrate(tmp_path / "m.ddad", few, device="cpu")
+    assert calibration.flagged_above is None
+    page = write_report(tmp_path / "m.ddad", overwrite=True).read_text()
+    assert "the line first stands above 95 % of 5 normals given to ddad calibrate" in page
     (tmp_path / "m.ddad" / "recipe.json").write_text("{}")
     with pytest.raises(ModelError, match=r"recipe\.json: was altered"):
         write_report(tmp_path / "m.ddad")

@@ -60,8 +60,9 @@ class CopyCount:
 def find_copies(looks: Sequence[Look], parts: Sequence[str], progress: Progress) -> tuple[CopyPairs, Indices]:
     """Find the copies among images.
 
-    Compared are images with every other image as they are, mirrored, upside down and turned by 180°; the same without
-    dark margins; and as a part of the other, down to about three quarters of each side, or shifted, also mirrored.
+    Compared are images with every other image as they are, mirrored, upside down, turned by 180° and as negatives; the
+    same without dark margins; and, without these, as a part of the other, down to about three quarters of each side,
+    or shifted, also mirrored.
 
     Args:
         looks: of the images.

@@ -75,6 +75,7 @@ def pairs_of_parts(pictures: Pictures, part: Indices, progress: Progress) -> Ite
 def _confirmed(pictures: Pictures, pairs: Candidates, places: Places) -> Pairs:
     """Keep the pairs whose fine structure agrees where both show the same; the first shows `places` of the second."""
     start, size = places[:, :2], places[:, 2:]
+    # Of the first, what lies within the second.
     begin, end = np.clip(-start / size, 0, 1), np.clip((1 - start) / size, 0, 1)
     usable = (end - begin >= _SMALLEST_OVERLAP).all(axis=1)
     usable &= ((size >= _SCALES[0]) & (size <= _SCALES[1])).all(axis=1)

@@ -204,11 +204,12 @@ class _Alike:
 def _best(found: Sequence[_Alike], order: Indices, parts: Sequence[slice], likest: int) -> Candidates:
     """Keep each pair at the crop where it is most alike, if it is among the `likest` of one of its images."""
     count = len(order)
-    image = np.broadcast_to(np.arange(count), (2, len(parts), count))
+    everyone = np.broadcast_to(np.arange(count), (2, len(parts), count))
+    by_whole = np.array([True, False])[:, None, None]
     pairs = []
     for alike in found:
-        whole = np.where(np.arange(2)[:, None, None] == 0, image, alike.partner)
-        cropped = np.where(np.arange(2)[:, None, None] == 0, alike.partner, image)
+        whole = np.where(by_whole, everyone, alike.partner)
+        cropped = np.where(by_whole, alike.partner, everyone)
         there = np.isfinite(alike.similarity)
         pairs.append((whole[there], cropped[there], alike.similarity[there]))
     comparison = np.repeat(np.arange(len(found)), [len(values) for *_, values in pairs])

@@ -30,11 +30,8 @@ def edges_of(pictures: Pictures) -> Edges:
     edges = np.empty((len(pictures), _SIDE, _SIDE, 3), np.float32)
     for start in range(0, len(pictures), _AT_ONCE):
         levels = pictures[start : start + _AT_ONCE].astype(np.float32)
-        fine, coarse = (
-            ndimage.gaussian_filter(levels, (0, reach, reach), mode="nearest") for reach in (_FINE, _COARSE)
-        )
-        band = fine - coarse
-        spread = np.sqrt(ndimage.gaussian_filter(band**2, (0, 1.5 * _COARSE, 1.5 * _COARSE), mode="nearest"))
+        band = _blurred(levels, _FINE) - _blurred(levels, _COARSE)
+        spread = np.sqrt(_blurred(band**2, 1.5 * _COARSE))
         small = np.tanh(band / (spread + 1)).reshape(-1, _SIDE, 2, _SIDE, 2).mean(axis=(2, 4))
         changes = (change * _SIDE for change in np.gradient(small, axis=(1, 2)))
         edges[start : start + _AT_ONCE] = np.stack([small, *changes], axis=-1)
@@ -99,10 +96,10 @@ def _centred(values: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArr
 def _sampled(edges: Edges, images: Indices, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (P, points, 3) at places between pixels, by bilinear interpolation; y, x are shares of the sides."""
     y, x = y * _SIDE - 0.5, x * _SIDE - 0.5
-    row, column = (np.clip(np.floor(at), 0, _SIDE - 2).astype(np.int64) for at in (y, x))
+    row, column = (np.clip(np.floor(at), 0, _SIDE - 2) for at in (y, x))
     by_row, by_column = np.clip(y - row, 0, 1)[..., None], np.clip(x - column, 0, 1)[..., None]
     flat = edges.reshape(-1, edges.shape[-1])
-    corner = images[:, None] * _SIDE**2 + row * _SIDE + column
+    corner = images[:, None] * _SIDE**2 + (row * _SIDE + column).astype(np.int64)
     upper = flat[corner] + (flat[corner + 1] - flat[corner]) * by_column
     lower = flat[corner + _SIDE] + (flat[corner + _SIDE + 1] - flat[corner + _SIDE]) * by_column
     sampled: NDArray[np.float32] = upper + (lower - upper) * by_row

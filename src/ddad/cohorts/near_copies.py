@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -54,7 +55,7 @@ def near_copies_of(
 
 def standardised(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return pictures (N, H, W) as rows (N, H·W) of mean 0 and length 1: their products are correlations."""
-    flat = pictures.reshape(len(pictures), -1)
+    flat = pictures.reshape(len(pictures), math.prod(pictures.shape[1:]))
     flat = flat - flat.mean(axis=1, keepdims=True)
     # A picture without contrast is like no other.
     length = np.linalg.norm(flat, axis=1, keepdims=True)

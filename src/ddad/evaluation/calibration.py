@@ -126,8 +126,9 @@ class Calibration(BaseModel):
         have one image each and k = ⌊rate (n + 1)⌋ (Vovk 2012). Of groups with several images it is roughly that.
         0 where no score is high enough to be flagged.
         """
-        flagged = math.floor(round(self.false_alarm_rate * (len(self.groups) + 1), 9))
-        return float(beta.ppf(0.95, flagged, len(self.groups) + 1 - flagged)) if flagged else 0.0
+        count = len(self.groups)
+        flagged = min(count, math.floor(round(self.false_alarm_rate * (count + 1), 9)))
+        return float(beta.ppf(0.95, flagged, count + 1 - flagged)) if flagged else 0.0
 
     def p_value(self, score: float) -> float:
         """Return the share of normal images, the new one included, that score as high; each group counts once."""

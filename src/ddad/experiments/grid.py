@@ -170,7 +170,7 @@ class _Planned:
         setting = self.images.setting
         parts = [method_title(self.recipe.detector, self.recipe.reconstruction.backbone), f"seed {self.recipe.seed}"]
         if setting.anomaly_rate is not None:
-            parts.append(f"anomaly rate {percent(setting.anomaly_rate)}")
+            parts.append(f"anomaly rate {percent(setting.anomaly_rate, digits=6)}")
         if setting.normals is not None:
             parts.append(f"{setting.normals} normal images")
         return ", ".join([*parts, *(f"{field} {value}" for field, value in own_settings(self.recipe).items())])

@@ -155,7 +155,7 @@ def in_words(record: dict[str, Any]) -> dict[str, str]:
         words |= {name: str(value) for name, value in own_settings(Recipe.model_validate(recipe)).items()}
     rate, counts = record.get("anomaly_rate"), record.get("counts", {})
     if rate is not None:
-        words["anomaly rate"] = percent(rate)
+        words["anomaly rate"] = percent(rate, digits=6)
     if record.get("unseen"):
         words["unseen"] = str(record["unseen"])
     words["normal images"] = str(counts.get("normal", 0) + counts.get("held_out_normal", 0))

@@ -278,4 +278,4 @@ def _titles(rows: pd.DataFrame) -> list[str]:
 
 
 def _value(value: float, kind: Kind) -> str:
-    return percent(value) if kind == "anomaly-rate" else f"{value:g}"
+    return percent(value, digits=6) if kind == "anomaly-rate" else f"{value:g}"

@@ -149,7 +149,7 @@ def _panels(results: Results, number: int, notes: list[str]) -> Iterator[Panel]:
         values = [scores[index] for index in finite]
         labels = None if run.labels is None else [run.labels[index] for index in finite]
         groups = None if run.groups is None else [run.groups[index] for index in finite]
-        threshold, note, strictly = _threshold(results, name)
+        threshold, note, strictly = _threshold(results, name, run)
         roc, pr = _curves(name, values, labels, groups)
         yield Panel(
             run=number,
@@ -176,7 +176,7 @@ def _groups(values: Sequence[float], labels: Sequence[int] | None) -> dict[str, 
     }
 
 
-def _threshold(results: Results, name: str) -> tuple[float | None, str, bool]:
+def _threshold(results: Results, name: str, run: ScoredRun) -> tuple[float | None, str, bool]:
     """Return where the line of a score stands first, what it is, and whether only scores strictly above it count."""
     calibration = results.model.get("calibration") or {}
     if name == calibration.get("score") and calibration.get("flagged_above") is not None:
@@ -191,9 +191,10 @@ def _threshold(results: Results, name: str) -> tuple[float | None, str, bool]:
                 False,
             )
     reference = results.model.get("held_out_normals", {})
-    scores = reference.get("scores", {}).get(name)
+    scores, of = reference.get("scores", {}).get(name), reference.get("of", "held-out normals")
+    if results.kind == "model":
+        scores, of = run.scores[name], run.title  # a model's page draws such normals themselves
     if scores:
-        of = reference.get("of", "held-out normals")
         none = f"{calibration['promise']} " if name == calibration.get("score") else ""
         note = f"{none}Not a calibrated threshold: the line first stands above 95 % of {len(scores)} {of}, as a guide."
         return float(np.quantile(scores, _REFERENCE_QUANTILE)), note, False

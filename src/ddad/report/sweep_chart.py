@@ -55,7 +55,7 @@ def sweep_chart(curves: pd.DataFrame, kind: Kind) -> tuple[Markup, list[tuple[st
             bands += f'<g {look}><polygon class="spread" points="{around}"/></g>'
         lines += f'<g {look}><polyline points="{frame.points(x, curve["auc"].tolist())}"/>'
         for place, value, auc, sd in curve[["at", "value", "auc", "auc_sd"]].itertuples(index=False):
-            where = percent(value) if in_percent else f"{value:g}"
+            where = percent(value, digits=6) if in_percent else f"{value:g}"
             tip = f"{name} at {where}: {auc:.1f}{'' if pd.isna(sd) else f' ± {sd:.1f}'}"
             lines += _mark(number, frame.across(place), frame.up(auc), tip)
         lines += "</g>"
