@@ -26,5 +26,5 @@ def store(file: Path, record: dict[str, Any]) -> None:
 
 def command() -> str:
     """Return the command line of the script that runs."""
-    script = Path(sys.argv[0])
-    return shlex.join(["python", f"benchmarks/{script.name}", *sys.argv[1:]])
+    script = Path(sys.argv[0]).resolve().relative_to(Path(__file__).resolve().parents[1])
+    return shlex.join(["python", script.as_posix(), *sys.argv[1:]])

@@ -1,13 +1,14 @@
 """The procedure as published, written plainly for comparison: what `fast` and the engine are measured against.
 
 One network after another, fp32, images in memory, ASR-Net at batch 8 with a pass over the test set after each
-epoch, scoring one image at a time. Only a few steps of each part are run; `bench.py` extrapolates and says so.
+epoch, scoring one image at a time. `bench.py` runs a few steps of each part and extrapolates, and says so; for
+`same_scores.py` it is run to the end of fewer epochs.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -61,15 +62,17 @@ def images_per_second(step: Callable[[], int], seconds: float) -> float:
 
 def stage_1_rate(recipe: Recipe, images: Tensor, seconds: float) -> float:
     """Train one reconstruction network on images (N, C, S, S); return images a second."""
-    network = _reconstruction_network(recipe).train()
+    return images_per_second(reconstruction_step(_reconstruction_network(recipe), recipe, images), seconds)
+
+
+def reconstruction_step(network: Autoencoder, recipe: Recipe, images: Tensor) -> Callable[[], int]:
+    """Return what trains a network by the next batch of images (N, C, S, S), and says how many these were."""
+    network.train()
     optimizer = _adam(network, recipe.reconstruction.learning_rate)
-    order = torch.randperm(len(images))
-    place = 0
+    batches = _batches(len(images), STAGE_1_BATCH)
 
     def step() -> int:
-        nonlocal place
-        batch = images[order[place : place + STAGE_1_BATCH]]
-        place = (place + STAGE_1_BATCH) % (len(images) - STAGE_1_BATCH)
+        batch = images[next(batches)]
         loss = network.loss(batch)
         optimizer.zero_grad()
         loss.backward()
@@ -77,7 +80,45 @@ def stage_1_rate(recipe: Recipe, images: Tensor, seconds: float) -> float:
         loss.item()  # the published loop keeps a running mean on the CPU
         return len(batch)
 
-    return images_per_second(step, seconds)
+    return step
+
+
+def _batches(count: int, size: int) -> Iterator[Tensor]:
+    while True:
+        yield from torch.randperm(count).split(size)
+
+
+def trained(step: Callable[[], int], images: int, epochs: int) -> None:
+    """Repeat `step` until it has seen so many images so many times."""
+    seen = 0
+    while seen < images * epochs:
+        seen += step()
+
+
+def fitted(recipe: Recipe, normal: Tensor, unlabeled: Tensor) -> tuple[Ensemble, Ensemble, dict[str, nn.Module]]:
+    """Run the procedure to its end on images (N, C, S, S); return NDM, UDM, and ASR-Net by score.
+
+    The pass over the test set after each epoch, which changes nothing, is left out.
+    """
+    ndm, udm = untrained_modules(recipe)
+    settings = recipe.reconstruction
+    both = torch.cat([normal, unlabeled])
+    for module, images, epochs in ((ndm, normal, settings.ndm_epochs), (udm, both, settings.udm_epochs)):
+        for member in module.members:
+            trained(reconstruction_step(member, recipe, images), len(images), epochs)
+        module.eval()
+    refiners: dict[str, nn.Module] = {}
+    for score, modules in (("r_intra", (ndm,)), ("r_dual", (ndm, udm))):
+        refiner = _PlainASRNet(len(modules), recipe.refinement.width)
+        trained(refinement_step(refiner, recipe, modules, normal), len(normal), recipe.refinement.epochs)
+        refiners[score] = refiner.eval()
+    return ndm, udm, refiners
+
+
+def scored(modules: Sequence[Ensemble], refiner: nn.Module, images: Tensor) -> list[float]:
+    """Score images (N, C, S, S) one at a time."""
+    with torch.no_grad():
+        return [torch.sigmoid(refiner(_discrepancies(modules, one[None]))).mean().item() for one in images]
 
 
 def untrained_modules(recipe: Recipe) -> tuple[Ensemble, Ensemble]:
@@ -92,12 +133,20 @@ def stage_2_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, se
 
     It is that of R_intra if `modules` is the NDM alone, that of R_dual if it is NDM and UDM.
     """
-    refiner = _PlainASRNet(len(modules), recipe.refinement.width).train()
+    refiner = _PlainASRNet(len(modules), recipe.refinement.width)
+    return images_per_second(refinement_step(refiner, recipe, modules, images), seconds)
+
+
+def refinement_step(
+    refiner: nn.Module, recipe: Recipe, modules: Sequence[Ensemble], images: Tensor
+) -> Callable[[], int]:
+    """Return what trains an ASR-Net by the next batch of images (N, C, S, S), and says how many these were."""
+    refiner.train()
     optimizer = _adam(refiner, recipe.refinement.learning_rate, recipe.refinement.weight_decay)
-    generator = torch.Generator().manual_seed(0)
+    batches, generator = _batches(len(images), STAGE_2_BATCH), torch.default_generator
 
     def step() -> int:
-        chosen = torch.randint(len(images), (STAGE_2_BATCH,), generator=generator)
+        chosen = next(batches)
         draw = draw_patches(chosen, len(images), recipe.images.image_size, recipe.synthesis, generator)
         batch, labels = apply_patches(images[chosen], images[draw.donors], draw)
         loss = focal_loss(refiner(_discrepancies(modules, batch)), labels, 2.0)
@@ -107,7 +156,7 @@ def stage_2_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, se
         loss.item()
         return len(batch)
 
-    return images_per_second(step, seconds)
+    return step
 
 
 def scoring_rate(recipe: Recipe, modules: Sequence[Ensemble], images: Tensor, seconds: float) -> float:

@@ -1,0 +1,139 @@
+"""Whether `paper` through the engine scores as the procedure as published does, within the noise of seeds.
+
+    python benchmarks/speed/same_scores.py DATA [--split FILE] [--share 0.1] [--seeds 5]
+
+Both are run to the end of a share of the published epochs, since the plain procedure takes hours a seed. Each fit is
+stored in `benchmarks/results/same-scores/runs`, and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import published_procedure as published
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import machine
+from stored_runs import file_of, store
+
+from ddad import Cohort, Recipe, __version__, fit
+from ddad.cohorts import Role, decode
+from ddad.experiments.evaluation import evaluate
+from ddad.experiments.published import SCORE_TITLES
+from ddad.experiments.tables import to_markdown
+
+OUT = Path(__file__).resolve().parents[1] / "results" / "same-scores"
+SCORES = ("r_intra", "r_dual")
+
+
+def by_procedure(cohort: Cohort, recipe: Recipe) -> dict[str, float]:
+    """Run the published procedure and return the AUC of each score."""
+    torch.manual_seed(recipe.seed)
+    normal, unlabeled = (pixels(cohort.paths(role), recipe) for role in (Role.NORMAL, Role.UNLABELED))
+    ndm, udm, refiners = published.fitted(recipe, normal, unlabeled)
+    tested = [cohort.paths(Role.TEST, label) for label in (0, 1)]
+    images = torch.cat([pixels(paths, recipe) for paths in tested])
+    labels = np.repeat([0, 1], [len(paths) for paths in tested])
+    modules = {"r_intra": (ndm,), "r_dual": (ndm, udm)}
+    return {
+        score: float(roc_auc_score(labels, published.scored(modules[score], refiners[score], images)))
+        for score in SCORES
+    }
+
+
+def by_engine(cohort: Cohort, recipe: Recipe) -> dict[str, float]:
+    """Fit and evaluate as `ddad` does."""
+    evaluation = evaluate(fit(cohort, recipe, device="cpu"), cohort, device="cpu")
+    return {score: evaluation.images[score].auc.estimate for score in SCORES}
+
+
+WAYS: dict[str, Callable[[Cohort, Recipe], dict[str, float]]] = {"procedure": by_procedure, "engine": by_engine}
+
+
+def pixels(paths: list[Path], recipe: Recipe) -> torch.Tensor:
+    """Decode images to (N, C, S, S)."""
+    return torch.from_numpy(np.array(decode(paths, recipe.images).pixels))
+
+
+def shortened(share: float, seed: int) -> Recipe:
+    """Return `paper` with a share of its epochs."""
+    recipe = Recipe.preset("paper")
+    epochs = {
+        "reconstruction.ndm_epochs": recipe.reconstruction.ndm_epochs,
+        "reconstruction.udm_epochs": recipe.reconstruction.udm_epochs,
+        "refinement.epochs": recipe.refinement.epochs,
+    }
+    return recipe.changed({name: max(1, round(share * count)) for name, count in epochs.items()} | {"seed": seed})
+
+
+def row(score: str, runs: list[dict[str, Any]]) -> dict[str, str]:
+    """Compare one score, in percent."""
+    first, second = (
+        100 * np.array([run["auc"][score] for run in runs if run["identity"]["way"] == way]) for way in WAYS
+    )
+    test = stats.ttest_ind(second, first, equal_var=False)
+    low, high = test.confidence_interval()
+    return {
+        "score": SCORE_TITLES[score],
+        "procedure": f"{first.mean():.1f} ± {first.std(ddof=1):.1f}",
+        "engine": f"{second.mean():.1f} ± {second.std(ddof=1):.1f}",
+        "engine less procedure": f"{second.mean() - first.mean():+.1f} [{low:+.1f}, {high:+.1f}]",
+        "p": f"{test.pvalue:.2g}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--split", default="data.json")
+    parser.add_argument("--share", type=float, default=0.1, help="of the published epochs")
+    parser.add_argument("--seeds", type=int, default=5)
+    options = parser.parse_args()
+    cohort = Cohort.from_benchmark(options.data, split=options.split)
+    runs = []
+    for seed in range(options.seeds):
+        for way, run in WAYS.items():
+            recipe = shortened(options.share, seed)
+            identity = {"way": way, "cohort": cohort.fingerprint(), "recipe": recipe.model_dump(mode="json")}
+            file = file_of(OUT, f"{options.data.name}-{way}-seed{seed}", identity)
+            if not file.exists():
+                started = time.perf_counter()
+                found = run(cohort, recipe)
+                store(file, {"identity": identity, "auc": found, "seconds": time.perf_counter() - started})
+            runs.append(json.loads(file.read_text(encoding="utf-8")))
+            print(way, seed, runs[-1]["auc"], f"{runs[-1]['seconds']:.0f} s", flush=True)
+    write(options.data.name, options.share, runs)
+
+
+def write(name: str, share: float, runs: list[dict[str, Any]]) -> None:
+    """Write the table."""
+    seconds = {way: np.mean([run["seconds"] for run in runs if run["identity"]["way"] == way]) for way in WAYS}
+    taken = " and ".join(f"{value:.0f}" for value in seconds.values())
+    text = f"""# `paper` through the engine, and the procedure as published: {name}
+
+AUC in percent, mean ± standard deviation over {len(runs) // 2} seeds, with {100 * share:g} % of the published epochs;
+the two draw different random numbers from the same seed. Interval and p-value are Welch's, over seeds.
+
+{to_markdown(pd.DataFrame([row(score, runs) for score in SCORES]))}
+- seconds a fit with its evaluation: {taken}; the procedure computes in fp32, the engine in bf16 where it can
+- ddad {__version__}, torch {torch.__version__}, {machine.described()}
+- cohort `{runs[0]["identity"]["cohort"]}`
+- command: `{runs[0]["command"]}`
+"""
+    (OUT / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
