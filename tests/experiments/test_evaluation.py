@@ -100,12 +100,12 @@ def test_test_images_that_the_model_has_seen_are_counted_by_how(tmp_path: Path) 
     first = cohort.digest(str(cohort.paths(Role.TEST)[0]))
     found = evaluate(stand_in([first[:16]]), cohort)
     assert found.warnings == [
-        "2 test images are not new to the model, so that memory is measured on them: 1 exact copies of images that the "
+        "2 test images are not new to the model, so that memory is measured, too: 1 exact copy of an image that the "
         "model was fitted on, 1 in a group (patient) with such images."
     ]
     saved_anew = [pixel_digest(picture(30))]
     assert evaluate(stand_in(looks=saved_anew), cohort).warnings == [
-        "1 test images are not new to the model, so that memory is measured on them: 1 that show the same as one of "
+        "1 test image is not new to the model, so that memory is measured, too: 1 that shows the same as one of "
         "the fit, saved anew or mirrored."
     ]
     assert evaluate(stand_in(), cohort).warnings == []

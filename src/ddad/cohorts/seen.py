@@ -16,6 +16,7 @@ from torch.nn import functional
 from ddad.cohorts.cohort import Cohort
 from ddad.images import Address
 from ddad.progress import Progress
+from ddad.wording import counted
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,21 @@ class Seen:
 
     def counted(self) -> str:
         """Count each kind that there is, in words."""
-        kinds = {
-            "exact copies of images that the model was fitted on": self.copies,
-            "that show the same as one of the fit, saved anew or mirrored": self.resaved,
-            "other slices of files that it was fitted on": self.slices,
-            "in a group (patient) with such images": self.related,
-        }
-        return ", ".join(f"{int(found.sum())} {words}" for words, found in kinds.items() if found.any())
+        kinds = (
+            (
+                self.copies,
+                "exact copy of an image that the model was fitted on",
+                "exact copies of images that the model was fitted on",
+            ),
+            (
+                self.resaved,
+                "that shows the same as one of the fit, saved anew or mirrored",
+                "that show the same as one of the fit, saved anew or mirrored",
+            ),
+            (self.slices, "other slice of a file that it was fitted on", "other slices of files that it was fitted on"),
+            (self.related, "in a group (patient) with such images", "in a group (patient) with such images"),
+        )
+        return ", ".join(counted(int(found.sum()), one, several) for found, one, several in kinds if found.any())
 
 
 def seen_in_fit(

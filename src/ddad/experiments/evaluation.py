@@ -234,7 +234,8 @@ def _seen_in_training(model: Model, cohort: Cohort, digests: dict[str, str], pro
     if not seen.any.any():
         return []
     return [
-        f"{seen.any.sum()} test images are not new to the model, so that memory is measured on them: {seen.counted()}."
+        f"{counted(int(seen.any.sum()), 'test image is', 'test images are')} not new to the model, so that memory is "
+        f"measured, too: {seen.counted()}."
     ]
 
 
