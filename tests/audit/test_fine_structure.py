@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.audit.pictures import scene, thumbnail
+from pictures import scene, thumbnail
 
 from ddad.audit.fine_structure import WHOLE, averaging, fine_structure
 

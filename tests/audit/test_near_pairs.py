@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.audit.pictures import part_of, scene, thumbnail
+from pictures import part_of, scene, thumbnail
 
 from ddad.audit.near_pairs import pairs_in_one_frame, pairs_of_parts
 from ddad.progress import listener
@@ -11,7 +11,7 @@ QUIET = listener(None)
 
 
 def in_one_frame(pictures: list[np.ndarray]) -> set[tuple[int, ...]]:
-    found = pairs_in_one_frame(np.stack(pictures), QUIET)
+    found = pairs_in_one_frame(np.stack(pictures), QUIET, "comparing")
     return {tuple(sorted(map(int, pair))) for first, second, _ in found for pair in zip(first, second, strict=True)}
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.audit.pictures import part_of, scene, thumbnail
+from pictures import part_of, scene, thumbnail
 
 from ddad.audit.oriented_gradients import COMPARISONS, CROPS, likely_crops
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.audit.pictures import part_of, scene, thumbnail
+from pictures import part_of, scene, thumbnail
 
 from ddad.audit.registration import _sampled, edges_of, registered
 

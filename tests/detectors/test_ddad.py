@@ -194,15 +194,21 @@ def test_progress_counts_every_epoch_of_every_network(tmp_path: Path) -> None:
     assert any("NDM network 2 of 2" in note for note in progress.tasks[0].notes)
 
 
-def test_on_a_gpu_networks_of_one_kind_are_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages: list[Sequence[Job]] = []
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Job]]:
+    """The jobs of both stages of a fit, of which none is run."""
+    recorded: list[Sequence[Job]] = []
 
     def run(jobs: Sequence[Job], **_: object) -> None:
-        stages.append(jobs)
-        if len(stages) == 2:
+        recorded.append(jobs)
+        if len(recorded) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("ddad.detectors.ddad.run_jobs", run)
+    return recorded
+
+
+def test_on_a_gpu_networks_of_one_kind_are_one_job(tmp_path: Path, stages: list[Sequence[Job]]) -> None:
     context = FitContext(tmp_path, Compute("cuda", "bf16"), 2, RecordedProgress())
     recipe = tiny_recipe(reconstruction__members=3, reconstruction__ndm_epochs=4, refinement__epochs=5)
     with pytest.raises(KeyboardInterrupt):
@@ -215,6 +221,14 @@ def test_on_a_gpu_networks_of_one_kind_are_one_job(tmp_path: Path, monkeypatch: 
     assert refiners.arguments["into"] == [str(tmp_path / f"{score}.safetensors") for score in ("r_dual", "r_intra")]
     assert refiners.output == tmp_path / "r_intra.safetensors"
     assert refiners.steps == 2 * 5
+
+
+def test_an_asr_net_that_reads_no_a_inter_is_not_given_the_udm(tmp_path: Path, stages: list[Sequence[Job]]) -> None:
+    context = FitContext(tmp_path, FP32, 2, RecordedProgress())
+    with pytest.raises(KeyboardInterrupt):
+        DDAD(tiny_recipe()).fit(tmp_path / "normal.npy", tmp_path / "unlabeled.npy", context)
+    given = {job.output.stem: set(job.arguments["members"]) for job in stages[1]}
+    assert given == {"r_dual": {"ndm", "udm"}, "r_intra": {"ndm"}}
 
 
 def test_finished_networks_are_not_trained_again(tmp_path: Path) -> None:

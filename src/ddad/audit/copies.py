@@ -177,6 +177,6 @@ def _joined(*several: CopyPairs) -> CopyPairs:
 
 def _near(looks: Sequence[Look], part: Indices, progress: Progress) -> Iterator[Pairs]:
     whole, content = (np.stack([getattr(look, name) for look in looks]) for name in ("whole", "content"))
-    for pictures in (whole, content):
-        yield from pairs_in_one_frame(pictures, progress)
+    yield from pairs_in_one_frame(whole, progress, "comparing images")
+    yield from pairs_in_one_frame(content, progress, "comparing images without dark margins")
     yield from pairs_of_parts(content, part, progress)

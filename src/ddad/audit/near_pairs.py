@@ -34,10 +34,16 @@ Pairs = tuple[Indices, Indices, NDArray[np.float32]]
 """(P,) first and second of each pair, and the correlation of their fine structure."""
 
 
-def pairs_in_one_frame(pictures: Pictures, progress: Progress) -> Iterator[Pairs]:
-    """Yield the pairs among pictures (N, 64, 64) that show the same, as they are, flipped, or as a negative."""
+def pairs_in_one_frame(pictures: Pictures, progress: Progress, title: str) -> Iterator[Pairs]:
+    """Yield the pairs among pictures (N, 64, 64) that show the same, as they are, flipped, or as a negative.
+
+    Args:
+        pictures: (N, 64, 64).
+        progress: told of each comparison.
+        title: what the progress bar says.
+    """
     own = _Prints.of(pictures)
-    with progress.task("comparing images", len(_TURNS)) as task:
+    with progress.task(title, len(_TURNS)) as task:
         for axes, sign in _TURNS:
             flipped = own.flipped(axes, sign)
             for rows, columns in correlated(flipped.hashes, own.hashes, _HASH_CORRELATION):

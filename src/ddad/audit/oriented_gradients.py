@@ -86,8 +86,9 @@ def likely_crops(pictures: Pictures, part: Indices, likest: int, advance: Callab
     bounds = np.flatnonzero(np.diff(part[order], prepend=-1, append=-1))
     parts = [slice(start, end) for start, end in pairwise(bounds)]
     maps = _orientations(pictures[order])
-    common, axes = _main_axes(_pooled(maps, WHOLE))
-    whole = _unit((_pooled(maps, WHOLE) - common) @ axes)
+    plain = _pooled(maps, WHOLE)
+    common, axes = _main_axes(plain)
+    whole = _unit((plain - common) @ axes)
     found = []
     for place in CROPS:
         cropped = _pooled(maps, place)
