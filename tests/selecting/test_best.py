@@ -141,7 +141,7 @@ def test_no_candidate_is_begun_once_the_budget_is_spent(
     model = fit_best(cohort, tiny_recipe(), CANDIDATES, budget=0, out=tmp_path / "m", workers=0, progress=progress)
     assert judge.tried == ["as given"]
     assert model.card["selection"]["not_tried"] == ["one network", "classifier"]
-    assert "the budget is spent; not tried: one network, classifier" in progress.messages
+    assert "the budget is spent; not tried: one network; classifier" in progress.messages
 
 
 def test_candidates_that_diverge_are_left_out(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

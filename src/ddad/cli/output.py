@@ -67,7 +67,7 @@ def print_selection(selection: dict[str, Any]) -> None:
     )
     for title, names in (("Not tried", selection["not_tried"]), ("Did not learn", selection["diverged"])):
         if names:
-            console.print(f"{title}: {', '.join(names)}.")
+            console.print(f"{title}: {'; '.join(names)}.")  # some names hold commas
 
 
 def print_audit(audit: Audit) -> None:

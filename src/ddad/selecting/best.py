@@ -144,7 +144,7 @@ def _select(
         else:
             spent = sum(entry["seconds"] for entry in tried.values())
             if tried and budget is not None and spent >= budget:
-                progress.message(f"the budget is spent; not tried: {', '.join(list(recipes)[len(tried) :])}")
+                progress.message(f"the budget is spent; not tried: {'; '.join(list(recipes)[len(tried) :])}")
                 break
             progress.message(f"candidate {number + 1} of {len(recipes)}: {name}")
             own = folder / f"candidate-{number}"
