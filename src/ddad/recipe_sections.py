@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 Backbone = Literal["ae", "memae", "ae-u", "vae"]
 Aspect = Literal["squash", "pad", "crop"]
+Supervision = Literal["image", "places"]
 
 
 class Section(BaseModel):
@@ -131,6 +132,11 @@ class Classification(Section):
     learning_rate: float = Field(2e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="Adam's L2 penalty")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="how far labels are drawn towards one half")
+    supervision: Supervision = Field(
+        "places",
+        description="what is compared with an image's label: its logit (image), or the logit of each place of the "
+        "grid whose mean that is (places)",
+    )
 
 
 class Segmentation(Section):

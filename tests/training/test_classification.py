@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from math import exp, log, log1p
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from ddad.networks.classifier import Classifier
 from ddad.training.checkpoint import load_tensors
-from ddad.training.classification import train_classifier
+from ddad.training.classification import classification_loss, train_classifier
 from ddad.training.device import Compute
 from ddad.training.pixels import ImagePool
 from support import tiny_recipe
@@ -54,3 +56,22 @@ def test_abnormal_images_are_learned_beside_a_pile_that_is_not_suspected(tmp_pat
     abnormal = ImagePool([images(8, bright_half=True, seed=4)])
     plain, bright = logits(tmp_path, [0.0] * 16 + [0.5] * 16, abnormal)
     assert bright > plain
+
+
+def test_each_place_answers_for_itself_or_their_mean_does() -> None:
+    evidence, label, weight = torch.tensor([[[2.0, -2.0]], [[1.0, 1.0]]]), torch.tensor([1.0, 0.0]), torch.tensor(3.0)
+    by_places = classification_loss(evidence, label, weight, "places")
+    by_image = classification_loss(evidence, label, weight, "image")
+    assert by_places.item() == pytest.approx((3 * (log1p(exp(-2)) + log1p(exp(2))) / 2 + log1p(exp(1))) / 2)
+    assert by_image.item() == pytest.approx((3 * log(2) + log1p(exp(1))) / 2)
+
+
+def test_supervision_is_a_setting_of_the_recipe(tmp_path: Path) -> None:
+    found = []
+    for supervision in ("image", "places"):
+        into = tmp_path / f"{supervision}.safetensors"
+        recipe = tiny_recipe(images__image_size=32, classification__supervision=supervision)
+        pools = [ImagePool([np.random.default_rng(k).random((8, 1, 32, 32), dtype=np.float32)]) for k in range(2)]
+        train_classifier(recipe, pools[0], pools[1], 0, into, Compute("cpu", "fp32"), lambda _: None)
+        found.append(load_tensors(into)[1]["losses"])
+    assert found[0] != found[1]

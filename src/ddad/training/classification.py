@@ -13,6 +13,7 @@ from torch.nn import functional
 from ddad.augmentation import apply_augmentations, draw_augmentations
 from ddad.networks.classifier import Classifier
 from ddad.recipe import Recipe
+from ddad.recipe_sections import Supervision
 from ddad.training.device import Compute
 from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_epochs
@@ -100,8 +101,8 @@ def train_classifier(
 
     def loss(batch: Tensor, target: Tensor) -> Tensor:
         with compute.autocast():
-            logits = network(batch)
-        return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
+            evidence = network.activation(batch)
+        return classification_loss(evidence, target, weight, settings.supervision)
 
     loop = LoopSettings(
         settings.epochs,
@@ -113,3 +114,21 @@ def train_classifier(
         section="classification",
     )
     train_epochs(network, batches, loss, loop, into, compute, report)
+
+
+def classification_loss(evidence: Tensor, target: Tensor, weight: Tensor, supervision: Supervision) -> Tensor:
+    """Return the binary cross-entropy of a batch.
+
+    By its image's logit alone a place is right as soon as the others are: one place that knows the image by heart
+    leaves the rest nothing to learn. So by default each place answers for itself.
+
+    Args:
+        evidence: logits at the places of the grid, (N, h, w); their mean is the logit of an image.
+        target: labels of the images, (N,) in [0, 1].
+        weight: of label 1 beside label 0.
+        supervision: whether the image's logit or that of each place is compared with the label.
+    """
+    logits = evidence.flatten(1)
+    if supervision == "image":
+        logits = logits.mean(dim=1, keepdim=True)
+    return functional.binary_cross_entropy_with_logits(logits, target[:, None].expand_as(logits), pos_weight=weight)
