@@ -1,6 +1,7 @@
 """Compare the scores of two folders of stored runs on the same test images: fp32 beside bf16, `paper` beside `fast`.
 
-    python benchmarks/compare_runs.py chest-xray chest-xray-fp32 --backbone ae-u --out benchmarks/results/precision
+    python benchmarks/compare_runs.py chest-xray chest-xray-fp32 --out benchmarks/results/comparisons
+    python benchmarks/compare_runs.py by-image chest-xray --method ddad+ --out benchmarks/results/comparisons
 
 Folders are named as they are under `benchmarks/results`. What is compared is the mean AUC over the
 seeds that both have, by the test of DeLong et al. (1988).
@@ -27,12 +28,12 @@ RESULTS = Path(__file__).resolve().parent / "results"
 _HALF_WIDTH = 1.96
 
 
-def read_runs(folder: str, backbone: str) -> list[dict[str, Any]]:
-    """Return the stored runs of DDAD with a backbone, sorted by seed."""
+def read_runs(folder: str, method: str, backbone: str | None) -> list[dict[str, Any]]:
+    """Return the stored runs of a method, sorted by seed; `backbone` is None for all but `ddad`."""
     records = [json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS / folder / "runs").glob("*.json")]
-    chosen = [run for run in records if (run["cells"][0]["method"], run["cells"][0]["backbone"]) == ("ddad", backbone)]
+    chosen = [run for run in records if (run["cells"][0]["method"], run["cells"][0]["backbone"]) == (method, backbone)]
     if not chosen:
-        raise SystemExit(f"benchmarks/results/{folder}: no run of ddad with backbone {backbone}.")
+        raise SystemExit(f"benchmarks/results/{folder}: no run of {method}{f' with {backbone}' if backbone else ''}.")
     return sorted(chosen, key=lambda run: int(run["recipe"]["seed"]))
 
 
@@ -46,7 +47,7 @@ def row(score: str, first: Scores, second: Scores) -> dict[str, str]:
     means, differences = by_seed.mean(axis=1), by_seed[1] - by_seed[0]
     reach = _HALF_WIDTH * tested.standard_error
     return {
-        "score": SCORE_TITLES[score],
+        "score": SCORE_TITLES.get(score, score),
         "first": f"{100 * means[0]:.2f}",
         "second": f"{100 * means[1]:.2f}",
         "difference": f"{100 * tested.difference:+.2f}",
@@ -68,10 +69,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first")
     parser.add_argument("second")
-    parser.add_argument("--backbone", default="ae-u")
+    parser.add_argument("--method", default="ddad")
+    parser.add_argument("--backbone", default="ae-u", help="of ddad")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    both = [read_runs(folder, options.backbone) for folder in (options.first, options.second)]
+    backbone = options.backbone if options.method == "ddad" else None
+    both = [read_runs(folder, options.method, backbone) for folder in (options.first, options.second)]
     seeds = set.intersection(*({run["recipe"]["seed"] for run in runs} for runs in both))
     both = [[run for run in runs if run["recipe"]["seed"] in seeds] for runs in both]
     if not seeds:
@@ -79,10 +82,12 @@ def main() -> None:
     first, second = (pooled_scores(runs) for runs in both)
     if (both[0][0]["cohort"], first.labels) != (both[1][0]["cohort"], second.labels):
         raise SystemExit(f"{options.first} and {options.second} are of different images: nothing to compare.")
-    table = pd.DataFrame([row(score, first, second) for score in SCORE_TITLES])
+    scores = SCORE_TITLES if options.method == "ddad" else ["image"]
+    table = pd.DataFrame([row(score, first, second) for score in scores])
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / f"{options.second}.md").write_text(
-        f"""# {options.second} against {options.first}
+    title = options.second if options.method == "ddad" else f"{options.second}-{options.method}"
+    (options.out / f"{title}.md").write_text(
+        f"""# {title} against {options.first}
 
 AUC in percent, mean over the seeds that both have, on the same {len(first.labels)} test images. The difference is
 second less first; interval and p-value by the paired test of DeLong et al. (1988) ask about other test images and take

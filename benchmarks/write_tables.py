@@ -10,7 +10,9 @@ from typing import Any
 
 from ddad.experiments.benchmark import write_results
 from ddad.experiments.published import benchmark_named
+from ddad.experiments.run import own_settings
 from ddad.experiments.sweep_results import write_sweep
+from ddad.recipe import Recipe
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DATA = "../shared/datasets"
@@ -55,23 +57,26 @@ def main() -> None:
 
 
 def commands(records: Iterable[dict[str, Any]], arguments: str) -> list[str]:
-    """Return the options that make the runs again: methods that have the same seeds and rates share a command."""
-    seeds: dict[tuple[str, str], dict[float, set[int]]] = defaultdict(lambda: defaultdict(set))
+    """Return the options that make the runs again: methods with the same seeds, rates and settings share a command."""
+    seeds: dict[tuple[str, str, str], dict[float, set[int]]] = defaultdict(lambda: defaultdict(set))
     for record in records:
-        cell = record["cells"][0]
-        seeds[cell["method"], cell["backbone"] or ""][record["anomaly_rate"] or 0.0].add(record["recipe"]["seed"])
-    shared: dict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
-    for method, own in sorted(seeds.items()):
+        cell, recipe = record["cells"][0], Recipe.model_validate(record["recipe"])
+        changes = "".join(f" --set {name}={value}" for name, value in own_settings(recipe).items())
+        key = cell["method"], cell["backbone"] or "", changes
+        seeds[key][record["anomaly_rate"] or 0.0].add(recipe.seed)
+    shared: dict[tuple[str, str, int], list[tuple[str, str]]] = defaultdict(list)
+    for (method, backbone, changes), own in sorted(seeds.items()):
         for count in sorted({len(found) for found in own.values()}, reverse=True):
             # With the lower rates beside, the number of unlabeled images stays theirs.
             rates = ",".join(f"{rate:g}" for rate in sorted(own) if len(own[rate]) >= count)
             values = f" --value {rates}" if arguments.startswith("sweep") else ""
-            shared[values, count].append(method)
+            shared[values, changes, count].append((method, backbone))
     options = []
-    for (values, count), methods in sorted(shared.items(), key=lambda item: item[1]):
+    for (values, changes, count), methods in sorted(shared.items(), key=lambda item: item[1]):
         names = ",".join(dict.fromkeys(method for method, _ in methods))
         backbones = ",".join(backbone for _, backbone in methods if backbone)
-        options.append(f"--methods {names}{f' --backbones {backbones}' if backbones else ''}{values} --seeds {count}")
+        given = f" --backbones {backbones}" if backbones else ""
+        options.append(f"--methods {names}{given}{values}{changes} --seeds {count}")
     return options
 
 
