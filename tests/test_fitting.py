@@ -579,6 +579,8 @@ def test_a_setting_that_is_not_read_is_said_to_have_no_effect(cohort: Cohort, tm
     unread = ["igd.epochs has no effect: a fit of ddad on these images does not read it"]
     assert said(cohort, igd__epochs=3) == unread
     assert len(said(cohort, trimming__rounds=1)) == 1
+    assert len(said(cohort, reconstruction__memory_slots=7)) == 1
+    assert said(cohort, reconstruction__backbone="memae", reconstruction__memory_slots=7) == []
     own = said(cohort, detector="ae", reconstruction__members=7, reconstruction__ndm_epochs=3)
     assert "reconstruction.members has no effect: a fit of ae on these images does not read it" in own
     assert not any("ndm_epochs" in text for text in own)

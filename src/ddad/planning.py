@@ -18,7 +18,7 @@ def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
     sections = {"images", *detector.sections}
     if not cohort.paths(Role.NORMAL):
         return recipe.keeping(sections | {"trimming", "reconstruction"})
-    return recipe.keeping(sections, but=detector.unread)
+    return recipe.keeping(sections, but=detector.unread_with(recipe.reconstruction.backbone))
 
 
 def check_plan(cohort: Cohort, recipe: Recipe) -> None:

@@ -77,6 +77,10 @@ class Reconstruction(Section):
     momentum: float = Field(0.5, ge=0, lt=1, description="Adam's first beta; the second is 0.999")
 
 
+MEMORY_FIELDS = ("reconstruction.memory_slots", "reconstruction.memory_entropy_weight")
+"""What only the backbone `memae` reads."""
+
+
 class Synthesis(Section):
     """Foreign patch interpolation (equations 9 and 10), in shares of the image's width d."""
 

@@ -289,6 +289,12 @@ def test_a_memory_stands_in_the_recipe_of_the_method_that_has_one(method: str, s
     assert shared.get("reconstruction.memory_slots") == slots
 
 
+@pytest.mark.parametrize(("backbone", "slots"), [("ae-u", None), ("memae", "25")])
+def test_a_memory_stands_in_the_recipe_of_ddad_with_the_backbone_that_has_one(backbone: str, slots: str | None) -> None:
+    shared = dict(run_recipes([stored_run(backbone=backbone)]).shared)
+    assert shared.get("reconstruction.memory_slots") == slots
+
+
 def test_runs_of_one_recipe_have_it_whole(tmp_path: Path) -> None:
     page = write_report(finished(tmp_path / "b", [stored_run(seed=seed) for seed in (0, 1)])).read_text()
     assert "<dt>reconstruction.backbone</dt><dd>ae-u</dd>" in page

@@ -17,6 +17,7 @@ from torch.nn import functional
 from ddad.errors import ModelError
 from ddad.progress import Progress, SilentProgress
 from ddad.recipe import Recipe
+from ddad.recipe_sections import MEMORY_FIELDS
 from ddad.training.device import Compute
 from ddad.training.side_by_side import side_by_side
 
@@ -85,7 +86,13 @@ class Detector(ABC):
     sections: ClassVar[tuple[str, ...]]
     """Sections of the recipe that it reads, beside `images`."""
     unread: ClassVar[tuple[str, ...]] = ()
-    """Fields of these sections, dotted, that it does not read all the same."""
+    """Fields of these sections, dotted, that it does not read all the same, whatever the backbone."""
+
+    @classmethod
+    def unread_with(cls, backbone: str) -> tuple[str, ...]:
+        """Return the fields of its sections, dotted, that it does not read where the recipe names this backbone."""
+        chooses = "reconstruction.backbone" not in cls.unread
+        return (*cls.unread, *MEMORY_FIELDS) if chooses and backbone != "memae" else cls.unread
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

@@ -14,13 +14,12 @@ from ddad.detectors.base import Curves, FitContext, Scored
 from ddad.detectors.one_class import OneClassDetector
 from ddad.networks.factory import build_autoencoder
 from ddad.recipe import Recipe
-from ddad.recipe_sections import Backbone
+from ddad.recipe_sections import MEMORY_FIELDS, Backbone
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs
 
 _ENSEMBLE = ("reconstruction.backbone", "reconstruction.members", "reconstruction.udm_epochs")
-_MEMORY = ("reconstruction.memory_slots", "reconstruction.memory_entropy_weight")
 
 
 class _ReconstructionBaseline(OneClassDetector):
@@ -31,7 +30,7 @@ class _ReconstructionBaseline(OneClassDetector):
 
     backbone: ClassVar[Backbone]
     sections = ("reconstruction",)
-    unread: ClassVar[tuple[str, ...]] = (*_ENSEMBLE, *_MEMORY)
+    unread: ClassVar[tuple[str, ...]] = (*_ENSEMBLE, *MEMORY_FIELDS)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -34,7 +34,8 @@ def own_settings(recipe: Recipe) -> dict[str, Any]:
     of others may have been different when a run was stored. Without known normal images all read the last two sections.
     """
     detector = DETECTORS[recipe.detector]
-    read = recipe.keeping({*detector.sections, "images", "reconstruction", "trimming"}, but=detector.unread)
+    unread = detector.unread_with(recipe.reconstruction.backbone)
+    read = recipe.keeping({*detector.sections, "images", "reconstruction", "trimming"}, but=unread)
     changes = read.changes_from_preset().items()
     named = ("detector", "reconstruction.backbone", "seed")
     return {field: value for field, value in changes if field not in named and (field, value) != ("holdout", 0)}

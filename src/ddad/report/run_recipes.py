@@ -47,8 +47,9 @@ def _read(recipe: dict[str, str], method: Any) -> dict[str, str]:
         return recipe
     detector = DETECTORS[method]
     sections = ("images", *detector.sections)
+    unread = detector.unread_with(recipe.get("reconstruction.backbone", ""))
     return {
         name: value
         for name, value in recipe.items()
-        if name not in detector.unread and ("." not in name or name.partition(".")[0] in sections)
+        if name not in unread and ("." not in name or name.partition(".")[0] in sections)
     }
