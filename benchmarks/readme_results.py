@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import defaultdict
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,11 @@ from typing import Any
 import pandas as pd
 
 from ddad.experiments.comparisons import not_told_apart
+from ddad.experiments.published import METHOD_TITLES
+from ddad.experiments.run import own_settings
 from ddad.experiments.sweep_results import in_order, sweep_table
 from ddad.experiments.tables import methods_table, scores_table, summary, to_markdown
+from ddad.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -56,13 +61,24 @@ def main() -> None:
         "Percent, mean ± standard deviation over seeds, `fast` recipe, two processor cores. Times are rough: the cores "
         "did other work too, and of fits that were interrupted only the last part was counted then; a whole run alone "
         "is timed in [results/speed](benchmarks/results/speed/results.md). Intervals, single runs and the command that "
-        "makes each table are in [benchmarks/results](benchmarks/results)."
+        "makes each table are in [benchmarks/results](benchmarks/results)." + changed_settings()
     )
     readme = ROOT / "README.md"
     begin, end = "<!-- results:begin -->", "<!-- results:end -->"
     block = f"{begin}\n\n{note}\n\n" + "\n".join(parts) + f"\n{end}"
     text = re.sub(f"{begin}.*?{end}", lambda _: block, readme.read_text(encoding="utf-8"), flags=re.DOTALL)
     readme.write_text(text, encoding="utf-8")
+
+
+def changed_settings() -> str:
+    """Say which methods had which settings beside those of the recipe."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name in (*TITLES, *UNSEEN, *SWEEPS):
+        for file in (ROOT / "benchmarks" / "results" / name / "runs").glob("*.json"):
+            record = json.loads(file.read_text(encoding="utf-8"))
+            for field, value in own_settings(Recipe.model_validate(record["recipe"])).items():
+                found[f"`{field}` = {value}"].add(METHOD_TITLES[record["cells"][0]["method"]])
+    return "".join(f" {' and '.join(sorted(methods))}: {setting}." for setting, methods in sorted(found.items()))
 
 
 def unseen_kinds() -> pd.DataFrame | None:
