@@ -2,7 +2,7 @@
 
 One network after another, fp32, images in memory, ASR-Net at batch 8 with a pass over the test set after each
 epoch, scoring one image at a time. `bench.py` runs a few steps of each part and extrapolates, and says so; for
-`same_scores.py` it is run to the end of fewer epochs.
+`same_scores.py` it is run to its end.
 """
 
 from __future__ import annotations

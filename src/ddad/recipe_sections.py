@@ -126,7 +126,7 @@ class Augmentation(Section):
 
 
 class Classification(Section):
-    """The classifiers of the detector `normal-vs-unlabeled`."""
+    """The classifiers of the detectors `normal-vs-unlabeled` and `ddad+`."""
 
     members: int = Field(2, ge=1, le=64, description="networks whose logits are averaged")
     width: int = Field(32, ge=4, le=1024, description="channels after the first convolution")
