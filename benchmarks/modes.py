@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from stored_runs import file_of, store
 
@@ -36,6 +37,7 @@ from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
 from ddad.cohorts import Role
 from ddad.cohorts.benchmark_folder import read_split
+from ddad.evaluation import PairedTest, delong_test
 from ddad.experiments.run import run_once
 from ddad.experiments.tables import to_markdown
 from ddad.progress import Progress
@@ -44,6 +46,8 @@ CONTAMINATION = 0.2
 FEW = (50, 20, 10)
 KNOWN_ABNORMAL = 20
 PILE_RATE = 0.05
+HALF_WIDTH = 1.96
+ORDER = ("clean normals", "pile", "all", *map(str, FEW), "none known", f"{KNOWN_ABNORMAL} known")
 Lists = dict[str, list[str]]
 
 
@@ -143,13 +147,12 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
     progress.message(f"{case.study}, {case.name}, {recipe.detector}, seed {recipe.seed}")
     model = file.with_suffix(".model")
     found = run_once(cohort, recipe, model, "auto", options.workers, progress)
-    labels, scores = np.array(found["labels"]), np.array(found["scores"][primary(recipe, cohort)])
-    aucs = {"all": auc(labels, scores)}
+    labels, scores = found["labels"], found["scores"][main_score(recipe.detector, found["counts"])]
+    tested_on = {"all": [True] * len(labels)}
     if case.study == "open-set" and not found["skipped"]:
-        kinds = np.array([*[""] * int((labels == 0).sum()), *(p.name for p in cohort.paths(Role.TEST, 1))])
-        for name, pattern in (("seen", options.seen), ("unseen", options.unseen)):
-            own = (labels == 0) | np.array([fnmatchcase(kind, pattern) for kind in kinds])
-            aucs[name] = auc(labels[own], scores[own])
+        names = [*[""] * labels.count(0), *(path.name for path in cohort.paths(Role.TEST, 1))]
+        for kind, pattern in (("seen", options.seen), ("unseen", options.unseen)):
+            tested_on[kind] = [not name or fnmatchcase(name, pattern) for name in names]
     kept = ("versions", "compute", "counts", "skipped", "warnings", "seconds", "contamination")
     if "trusted" in found:
         abnormal = set(case.lists["train.unlabeled.1"])
@@ -157,7 +160,8 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
     record = identity | {
         "reference": case.reference,
         "allowed_loss": case.allowed_loss,
-        "auc": aucs,
+        "auc": {kind: auc(labels, scores, own) for kind, own in tested_on.items()},
+        "tested_on": tested_on,
         **{name: found[name] for name in kept if name in found},
         "labels": found["labels"],
         "scores": found["scores"],
@@ -166,18 +170,8 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
     shutil.rmtree(model)
 
 
-def primary(recipe: Recipe, cohort: Cohort) -> str:
-    if recipe.detector == "ddad":
-        return "r_dual" if cohort.paths(Role.UNLABELED) else "r_intra"
-    return "image"
-
-
-def auc(labels: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]) -> float:
-    return round(100 * float(roc_auc_score(labels, scores)), 2)
-
-
-def impurity(contamination: pd.Series[float]) -> str:
-    return "" if contamination.isna().all() else f" ({100 * contamination.mean():.1f} % abnormal)"
+def auc(labels: Sequence[int], scores: Sequence[float], own: Sequence[bool]) -> float:
+    return round(100 * float(roc_auc_score(np.array(labels)[own], np.array(scores)[own])), 2)
 
 
 def nested(lists: Lists) -> dict[str, Any]:
@@ -187,69 +181,104 @@ def nested(lists: Lists) -> dict[str, Any]:
     return {"train": train, "test": {"0": lists["test.0"], "1": lists["test.1"]}}
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: the runs of a case by a method, one a seed, on test images of one kind."""
+
+    runs: dict[int, dict[str, Any]]
+    tested_on: str
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """One of the runs, for what all of them share."""
+        return next(iter(self.runs.values()))
+
+    def scores(self, seeds: Sequence[int]) -> tuple[list[int], NDArray[np.float64]]:
+        """Return the labels, and the main score by seed."""
+        own = np.array(self.first["tested_on"][self.tested_on])
+        score = main_score(self.first["recipe"]["detector"], self.first["counts"])
+        fits = [np.array(self.runs[seed]["scores"][score])[own] for seed in seeds]
+        return np.array(self.first["labels"])[own].tolist(), np.array(fits)
+
+    def loss_to(self, reference: Row) -> PairedTest | None:
+        """Return how much better the reference is, over the seeds that both have, on the same test images."""
+        seeds = sorted(set(self.runs) & set(reference.runs))
+        (labels, own), (others, better) = self.scores(seeds), reference.scores(seeds)
+        return delong_test(labels, better, own) if seeds and labels == others else None
+
+
+def rows_of(folder: Path) -> dict[tuple[str, ...], Row]:
+    """Return the rows by data, split, limit, study, case, method and kind of test image, in the table's order."""
+    rows: dict[tuple[str, ...], Row] = {}
+    for file in (folder / "runs").glob("*.json"):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        for kind in record["auc"]:
+            if record["study"] != "open-set" or kind != "all":
+                key = tuple(str(record[name]) for name in ("data", "split", "limit", "study", "case"))
+                row = rows.setdefault((*key, record["recipe"]["detector"], kind), Row({}, kind))
+                row.runs[record["recipe"]["seed"]] = record
+    return dict(sorted(rows.items(), key=lambda item: (*item[0][:4], ORDER.index(item[0][4]), *item[0][5:])))
+
+
 def write_table(folder: Path) -> None:
     """Write one table of everything that is stored in the folder."""
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "runs").glob("*.json"))]
-    rows = pd.DataFrame(
-        {
-            **{key: record[key] for key in ("study", "data", "split", "case", "reference", "allowed_loss")},
-            "limit": record["limit"] or 0,
-            "method": record["recipe"]["detector"],
-            "seed": record["recipe"]["seed"],
-            "tested on": tested,
-            "auc": value,
-            "normal": record["counts"]["normal"],
-            "unlabeled": record["counts"]["unlabeled"],
-            "contamination": record.get("contamination"),
-        }
-        for record in records
-        for tested, value in record["auc"].items()
-        if record["study"] != "open-set" or tested != "all"
-    )
-    order = {name: place for place, name in enumerate(("clean normals", "pile", "all", *map(str, FEW), "none known"))}
-    keys = ["study", "data", "split", "limit", "case", "method", "tested on"]
-    groups = sorted(rows.groupby(keys), key=lambda item: (*item[0][:4], order.get(item[0][4], 99), *item[0][5:]))
-    means = {key: group.set_index("seed")["auc"] for key, group in groups}
+    rows = rows_of(folder)
     cells = []
-    for key, group in groups:
-        study, data, split, limit, case, method, tested = key
-        reference, allowed = group["reference"].iloc[0], group["allowed_loss"].iloc[0]
-        against = next(
-            (
-                means[other]
-                for chosen in (method, "ddad")
-                if (other := (study, data, split, limit, reference, chosen, tested)) in means
-            ),
+    for (*setting, case, method, kind), row in rows.items():
+        reference = next(
+            (rows[key] for one in (method, "ddad") if (key := (*setting, row.first["reference"], one, kind)) in rows),
             None,
         )
-        loss = None if against is None else (against - means[key]).dropna()
+        loss, allowed = row.loss_to(reference) if reference else None, row.first["allowed_loss"]
+        limit = row.first["limit"]
         cells.append(
             {
-                "study": study,
-                "data": f"{data}, {split}" + (f", {limit} names of each list" if limit else ""),
+                "study": row.first["study"],
+                "data": f"{row.first['data']}, {row.first['split']}"
+                + (f", {limit} names of each list" if limit else ""),
                 "case": case,
                 "method": method,
-                "normal": f"{group['normal'].iloc[0]}" + impurity(group["contamination"]),
-                "unlabeled": int(group["unlabeled"].iloc[0]),
-                "tested on": tested,
-                "seeds": len(group),
-                "AUC": f"{group['auc'].mean():.1f}" + (f" ± {group['auc'].std():.1f}" if len(group) > 1 else ""),
-                "loss": "" if loss is None or loss.empty else f"{loss.mean():.1f}",
-                "allowed": "" if allowed is None or np.isnan(allowed) else f"{allowed:g}",
-                "met": ""
-                if loss is None or loss.empty or allowed is None or np.isnan(allowed)
-                else ("yes" if loss.mean() <= allowed else "no"),
+                "normal": f"{row.first['counts']['normal']}" + impurity(row),
+                "unlabeled": row.first["counts"]["unlabeled"],
+                "tested on": kind,
+                "seeds": len(row.runs),
+                "AUC": mean_auc(row),
+                "loss": "" if loss is None else f"{100 * loss.difference:.1f} {reach(loss)}",
+                "allowed": "" if allowed is None else f"{allowed:g}",
+                "met": "" if loss is None or allowed is None else "yes" if 100 * loss.difference <= allowed else "no",
             }
         )
-    table = to_markdown(pd.DataFrame(cells))
     text = (
         "# The three modes\n\nAUC of the main score on the test images, in percent, mean ± standard deviation over "
         "seeds. Loss: how much less than the first case of the study, over the same seeds, of the same method (of "
-        "`ddad`, where the first case has only that). Normal: images that were trained on as normal ones; in the pile, "
-        "those that were trusted, of which so many percent are abnormal. Written by `benchmarks/modes.py`, which says "
-        f"what the cases are; recipe, fingerprint and command of each run are in its file.\n\n{table}"
+        "`ddad`, where the first case has only that), with the 95 % interval of DeLong et al. (1988), which asks about "
+        "other test images and takes the fits as they are. Normal: images that were trained on as normal ones; in the "
+        "pile, those that were trusted, of which so many percent are abnormal. Written by `benchmarks/modes.py`, which "
+        f"says what the cases are; recipe, fingerprint and command of each run are in its file.\n\n"
+        f"{to_markdown(pd.DataFrame(cells))}"
     )
     (folder / "results.md").write_text(text, encoding="utf-8")
+
+
+def main_score(detector: str, counts: dict[str, int]) -> str:
+    if detector != "ddad":
+        return "image"
+    return "r_dual" if counts["unlabeled"] else "r_intra"
+
+
+def mean_auc(row: Row) -> str:
+    aucs = np.array([run["auc"][row.tested_on] for run in row.runs.values()])
+    return f"{aucs.mean():.1f}" + (f" ± {aucs.std(ddof=1):.1f}" if len(aucs) > 1 else "")
+
+
+def reach(loss: PairedTest) -> str:
+    half = 100 * HALF_WIDTH * loss.standard_error
+    return f"[{100 * loss.difference - half:.1f}, {100 * loss.difference + half:.1f}]"
+
+
+def impurity(row: Row) -> str:
+    shares = [run["contamination"] for run in row.runs.values() if "contamination" in run]
+    return f" ({100 * np.mean(shares):.1f} % abnormal)" if shares else ""
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
     division = divide(pixels["normal"], pixels["unlabeled"], (groups["normal"], groups["unlabeled"]), seed)
     for file, own, recipe in missing.values():
         progress.message(f"anomaly rate {rate:.0%}, seed {seed}: {own['candidate']}")
-        record = own | judge(recipe, pixels, division, options.workers, progress)
+        record = own | {"epochs": options.epochs} | judge(recipe, pixels, division, options.workers, progress)
         record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
         store(file, record)
 
@@ -143,10 +143,12 @@ def write_table(folder: Path) -> None:
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "runs").glob("*.json"))]
     rows = pd.DataFrame(summaries(records))
     cells = []
-    for (data, split, rate, limit), group in rows.groupby(["data", "split", "rate", "limit"], sort=True):
+    keys = ["data", "split", "limit", "epochs", "rate"]
+    for (data, split, limit, epochs, rate), group in rows.groupby(keys, sort=True):
         cells.append(
             {
                 "data": f"{data}, {split}" + (f", {limit} images of each kind" if limit else ""),
+                "epochs": f"{epochs:g}",
                 "anomaly rate": f"{rate:.0%}",
                 "seeds": len(group),
                 "candidates": int(group["candidates"].max()),
@@ -162,10 +164,11 @@ def write_table(folder: Path) -> None:
         )
     text = (
         "# Selection without labels\n\nThe candidates of `ddad fit --select auto`, each fitted without a fifth of the "
-        "normal and unlabeled images. The guide (AUC of held-out normal against held-out unlabeled images) and the "
-        "rule of one standard error choose; the AUC on test images, in percent, says who was truly best. Rank "
-        "correlation: Spearman's, of guide and test AUC over the candidates. Written by `benchmarks/selection.py`; "
-        f"recipe, fingerprint and command of each fit are in its JSON file.\n\n{to_markdown(pd.DataFrame(cells))}"
+        "normal and unlabeled images, for so many times the epochs of the recipe. The guide (AUC of held-out normal "
+        "against held-out unlabeled images) and the rule of one standard error choose; the AUC on test images, in "
+        "percent, says who was truly best. Rank correlation: Spearman's, of guide and test AUC over the candidates. "
+        "Written by `benchmarks/selection.py`; recipe, fingerprint and command of each fit are in its JSON file.\n\n"
+        f"{to_markdown(pd.DataFrame(cells))}"
     )
     (folder / "results.md").write_text(text, encoding="utf-8")
 
@@ -173,7 +176,7 @@ def write_table(folder: Path) -> None:
 def summaries(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row for each setting: what was chosen, and what was truly best."""
     order = {candidate.name: place for place, candidate in enumerate(CANDIDATES)}
-    keys = ("data", "split", "rate", "seed", "limit", "cohort")
+    keys = ("data", "split", "rate", "seed", "limit", "epochs", "cohort")
     settings: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in records:
         settings.setdefault(tuple(record[key] for key in keys), []).append(record)
