@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddad.augmentation import apply_augmentations, draw_augmentations
+from ddad.augmentation import apply_augmentations, draw_augmentations, moved
 from ddad.recipe_sections import Augmentation
 from ddad.training.seeds import torch_generator
 from support import random_images
@@ -43,10 +43,22 @@ def test_brightness_is_added_to_the_grey_range() -> None:
 def test_a_shift_moves_by_no_more_than_its_share() -> None:
     ramp = torch.linspace(-0.5, 0.5, 32).expand(8, 1, 32, 32).contiguous()
     draw = draw_augmentations(8, 32, Augmentation(**(NOTHING | {"shift": 0.25})), torch_generator(1, "test"))
-    moved = apply_augmentations(ramp, draw)
-    columns = ((moved - ramp)[:, 0, 16, 12:20].mean(1) / (1 / 31)).abs()
+    shifted = apply_augmentations(ramp, draw)
+    columns = ((shifted - ramp)[:, 0, 16, 12:20].mean(1) / (1 / 31)).abs()
     assert columns.max() <= 8.01
     assert columns.max() > 1
+
+
+def test_a_map_is_moved_as_its_image_is_and_is_nothing_beyond() -> None:
+    draw = draw_augmentations(8, 32, Augmentation(rotation=30, flip_share=0.5, shift=0.2), torch_generator(2, "test"))
+    blob = torch.zeros(8, 1, 32, 32)
+    blob[:, :, 12:18, 16:24] = 1
+    seen = apply_augmentations(2 * blob - 1, draw) > 0
+    told = moved(blob, draw, beyond="zeros") > 0.5
+    assert (seen == told).float().mean() > 0.98
+    assert not torch.equal(told, blob > 0.5)
+    assert (moved(torch.ones(8, 1, 32, 32), draw, beyond="zeros") == 0).any()
+    assert (moved(torch.ones(8, 1, 32, 32), draw, beyond="border") > 0.999).all()
 
 
 def test_blur_keeps_the_mean_and_takes_the_detail() -> None:

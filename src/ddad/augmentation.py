@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -70,16 +71,26 @@ def apply_augmentations(images: Tensor, draw: AugmentationDraw) -> Tensor:
     This is done where the images are.
     """
     draw = draw.beside(images)
-    grid = functional.affine_grid(draw.affine, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     def per_image(values: Tensor) -> Tensor:
         return values.view(-1, 1, 1, 1)
 
-    grey = torch.pow(((moved + 1) / 2).clamp(0, 1), per_image(draw.gamma))
+    grey = torch.pow(((moved(images, draw, beyond="border") + 1) / 2).clamp(0, 1), per_image(draw.gamma))
     grey = (grey - 0.5) * per_image(draw.contrast) + 0.5 + per_image(draw.brightness)
     grey = torch.lerp(grey, _blurred(grey), per_image(draw.blur))
     return ((grey + draw.noise) * 2 - 1).clamp(-1, 1)
+
+
+def moved(images: Tensor, draw: AugmentationDraw, *, beyond: Literal["border", "zeros"]) -> Tensor:
+    """Move images, or maps of images, (N, C, S, S), as drawn, and change nothing else.
+
+    Args:
+        images: any values.
+        draw: for as many images.
+        beyond: what is seen where an image ends: its border drawn out, or 0.
+    """
+    grid = functional.affine_grid(draw.beside(images).affine, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode=beyond, align_corners=False)
 
 
 def _blurred(images: Tensor) -> Tensor:

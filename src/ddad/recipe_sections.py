@@ -144,10 +144,10 @@ class Classification(Section):
 
 
 class Segmentation(Section):
-    """The networks of `draem`, `fpi` and `pii`; the patches of the latter two are those of `synthesis`."""
+    """The networks of `draem`, `fpi`, `pii` and the maps of `ddad+`; patches of `fpi` and `pii` are in `synthesis`."""
 
     width: int = Field(16, ge=4, le=256, description="channels of the first of four levels")
-    epochs: int = Field(40, ge=1, description="passes over the normal images")
+    epochs: int = Field(40, ge=1, description="passes over the normal images, for ddad+ over all images")
     batch_size: int = Field(16, ge=2, description="images a step")
     least_steps: int = Field(16, ge=1, description="steps of an epoch at least; few images are gone over several times")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="peak of Adam's one-cycle learning rate")

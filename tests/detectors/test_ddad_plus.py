@@ -66,6 +66,7 @@ def test_less_error_than_normal_images_show_is_nothing_unusual(unlabeled: bool, 
     detector = fit_in(tmp_path, unlabeled)
     side = detector.recipe.images.image_size
     detector.location.usual[0, : side // 2] += 1000  # as if normal images had large errors in the upper half
+    torch.nn.init.zeros_(detector.extent.network.head.weight)  # it sees nothing anywhere
     maps = detector.score(random_images(5, seed=3), FP32).maps["image"]
     upper, lower = maps[:, : side // 2].flatten(1), maps[:, side // 2 :].flatten(1)
     assert (upper == upper[:, :1]).all()
@@ -152,6 +153,23 @@ def test_a_fit_that_goes_on_keeps_to_whom_it_suspected(tmp_path: Path) -> None:
     again = fit_in(tmp_path)
     images = random_images(4, seed=3)
     assert not torch.equal(again.classifiers[0](images), before.classifiers[0](images))
+
+
+def test_the_extent_network_learns_what_the_map_shows_of_all_images(tmp_path: Path) -> None:
+    detector = fit_in(tmp_path, abnormal=marked(6, seed=5))
+    shares = np.load(tmp_path / "extent-shares.npy")
+    size = detector.recipe.images.image_size
+    assert shares.shape == (24 + 20 + 6, 1, size, size)
+    assert 0 <= shares.min() < shares.max() <= 1
+
+
+def test_a_fit_that_goes_on_keeps_what_the_extent_network_learns_from(tmp_path: Path) -> None:
+    before = fit_in(tmp_path)
+    shares = np.load(tmp_path / "extent-shares.npy")
+    np.save(tmp_path / "extent-shares.npy", 1 - shares)
+    (tmp_path / "extent.safetensors").unlink()
+    after = fit_in(tmp_path)
+    assert not torch.equal(after.extent.network.head.bias, before.extent.network.head.bias)
 
 
 @pytest.mark.parametrize("alike", [True, False], ids=["normals of one kind", "few normals"])

@@ -12,7 +12,7 @@ from ddad.networks.statistics import pixel_statistics
 def test_smoothing_is_that_of_scipy() -> None:
     maps = torch.rand(2, 3, 64, 64)
     expected = [[gaussian_filter(one, 2, mode="nearest", radius=6) for one in kinds] for kinds in maps.double().numpy()]
-    np.testing.assert_allclose(smoothed(maps).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(smoothed(maps, 1 / 32).numpy(), expected, atol=1e-5)
 
 
 def test_statistics_of_parts_are_those_of_the_whole() -> None:
@@ -30,7 +30,7 @@ def edges_everywhere(count: int) -> torch.Tensor:
 
 
 def test_it_points_at_what_is_unusual_and_not_at_what_every_image_has() -> None:
-    location = Location(1, 32)
+    location = Location(1, 32, spread=1 / 32)
     location.fit([edges_everywhere(20)])
     maps = edges_everywhere(3)
     maps[1, 0, 20:24, 22:26] += 2
@@ -46,6 +46,6 @@ def test_it_points_at_what_is_unusual_and_not_at_what_every_image_has() -> None:
 
 @pytest.mark.parametrize("size", [16, 64])
 def test_kinds_that_never_vary_are_finite(size: int) -> None:
-    location = Location(2, size)
+    location = Location(2, size, spread=1 / 64)
     location.fit([torch.ones(4, 2, size, size)])
     assert torch.isfinite(location(torch.ones(2, 2, size, size))).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -172,14 +172,26 @@ def save_parts(parts: Sequence[tuple[NDArray[np.float32], Sequence[int] | NDArra
     Raises:
         OutputError: the disk is full, or the place may not be written to.
     """
-    count, shape = sum(len(rows) for _, rows in parts), parts[0][0].shape[1:]
-    with whole_file(into) as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(file, header)
+
+    def batches() -> Iterator[NDArray[np.float32]]:
         for images, rows in parts:
             for start in range(0, len(rows), _BATCH):
-                file.write(np.ascontiguousarray(images[rows[start : start + _BATCH]], np.float32).tobytes())
+                yield images[rows[start : start + _BATCH]]
                 let_go(images)
+
+    save_batches(batches(), (sum(len(rows) for _, rows in parts), *parts[0][0].shape[1:]), into)
+
+
+def save_batches(batches: Iterable[NDArray[np.float32]], shape: tuple[int, ...], into: Path) -> None:
+    """Write batches as they come to one `.npy` file, of which `shape` is that of all together.
+
+    Raises:
+        OutputError: the disk is full, or the place may not be written to.
+    """
+    with whole_file(into) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for batch in batches:
+            file.write(np.ascontiguousarray(batch, np.float32).tobytes())
 
 
 def _usable(

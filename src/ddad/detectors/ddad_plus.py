@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ddad.cohorts.pixels import save_rows
+from ddad.cohorts.pixels import save_batches, save_rows
 from ddad.detectors.base import Curves, Detector, FitContext, Scored, block_size
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.division import Division, Places
@@ -21,12 +21,13 @@ from ddad.evaluation.suspicion import Suspicion, suspicion
 from ddad.files import write_atomically
 from ddad.networks.classifier import Classifier, enlarge
 from ddad.networks.ensemble import discrepancy_maps
+from ddad.networks.extent import Extent, as_share
 from ddad.networks.fusion import Fusion
 from ddad.networks.location import Location
 from ddad.recipe import Recipe
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
-from ddad.training.jobs import run_jobs
+from ddad.training.jobs import Job, run_jobs
 from ddad.training.pixels import ImagePool
 from ddad.training.side_by_side import side_by_side
 
@@ -54,7 +55,8 @@ class DDADPlus(Detector):
     second ones', which are better.
 
     The weighted sum says how much, and is the mean of the map. Where in the image it lies is said by the reconstruction
-    error, as far as the classifiers see an anomaly there (`Location`).
+    error, as far as the classifiers see an anomaly there (`Location`), and by a network that has learned from all
+    images of the fit how far that reaches (`Extent`).
 
     Images known to be abnormal stand beside the unlabeled ones, in the classifiers and in the search for the weights.
     DDAD itself never sees them, so that R_intra and R_dual keep what they know of other kinds of anomaly.
@@ -62,7 +64,7 @@ class DDADPlus(Detector):
 
     name = "ddad+"
     is_spread_alone = True
-    sections = ("reconstruction", "synthesis", "refinement", "augmentation", "classification", "fusion")
+    sections = ("reconstruction", "synthesis", "refinement", "augmentation", "classification", "segmentation", "fusion")
     unread = ("classification.members",)
     takes_abnormal = True
     sees_unlabeled = True
@@ -73,6 +75,7 @@ class DDADPlus(Detector):
         self.classifiers: list[Classifier] = []
         self.fusion = self._fusion()
         self.location = self._location()
+        self.extent = self._extent()
 
     @property
     def primary_score(self) -> str:
@@ -146,7 +149,7 @@ class DDADPlus(Detector):
             evidence[is_normal], evidence[~is_normal], suspected[unseen][~is_normal], 1 - found.normal_share
         )
         self._fit_location(ImagePool.open([normal]), context.compute)
-        return curves
+        return curves | self._fit_extent(division, context)
 
     def _fit_ddad_alone(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         curves = self.ddad.fit(normal, unlabeled, context)
@@ -223,6 +226,48 @@ class DDADPlus(Detector):
             self.location.fit(maps(places) for places in self._blocks(some))
         return torch.cat(evidence)
 
+    def _fit_extent(self, division: Division, context: FitContext) -> Curves:
+        """Train the network that says how far an anomaly reaches; a fit that goes on has it learn the same."""
+        size = self.recipe.images.image_size
+        shares, weights = context.workspace / "extent-shares.npy", context.workspace / "extent.safetensors"
+        if not shares.exists():
+
+            def share(places: Places) -> NDArray[np.float32]:
+                with context.compute.inference():
+                    local, _ = self._local_evidence(
+                        context.compute.send(division.images.batch(places)), context.compute
+                    )
+                    return as_share(self._seen_there(local))[:, None].float().cpu().numpy()
+
+            blocks = self._blocks(np.arange(len(division.images)))
+            save_batches(side_by_side(share, blocks, context.compute), (len(division.images), 1, size, size), shares)
+        job = Job(
+            title="extent network",
+            function="ddad.training.extent:train_extent_job",
+            arguments={
+                "recipe": self.recipe.model_dump(mode="json"),
+                "images": [str(path) for path in division.sources],
+                "shares": str(shares),
+                "into": str(weights),
+                "compute": context.compute.to_json(),
+            },
+            steps=self.recipe.segmentation.epochs,
+            output=weights,
+        )
+        run_jobs([job], workers=context.processes, progress=context.progress, title="extent network, epochs")
+        tensors, notes = load_tensors(weights)
+        self.extent = context.compute.place(self._extent().eval())
+        self.extent.network.load_state_dict(tensors)
+        return {"extent network": notes["losses"]}
+
+    def _seen_there(self, local: Tensor) -> Tensor:
+        """Return the evidence at each pixel, (N, S, S), 0 or more, of what `_local_evidence` returned."""
+        parts = self.location(local)
+        # Less error than normal images show is nothing unusual.
+        error: Tensor = parts[:, 0].clamp_min(0)
+        # Where the classifiers see an anomaly the error counts twice, where they see none not at all.
+        return 2 * error * torch.sigmoid(parts[:, 1]) if self.classifiers else error
+
     def _local_evidence(self, images: Tensor, compute: Compute) -> tuple[Tensor, Tensor]:
         """Return the maps that `Location` reads, (N, kinds, S, S), and the evidence that is joined, (N, kinds)."""
         maps = discrepancy_maps(self.ddad.ndm, self.ddad.udm, images)
@@ -238,12 +283,10 @@ class DDADPlus(Detector):
 
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         local, evidence = self._local_evidence(images, compute)
-        parts = self.location(local)
-        # Less error than normal images show is nothing unusual.
-        score, where = self.fusion(evidence), parts[:, 0].clamp_min(0)
+        score, where = self.fusion(evidence), self._seen_there(local)
         if self.classifiers:
-            # Where the classifiers see an anomaly the error counts twice, where they see none not at all.
-            where = 2 * where * torch.sigmoid(parts[:, 1])
+            with compute.autocast():
+                where = self.extent(images, where)
         where = where - where.mean(dim=(1, 2), keepdim=True)
         return Scored({"image": score}, {"image": score[:, None, None] + where})
 
@@ -260,7 +303,13 @@ class DDADPlus(Detector):
         return Fusion(len(self._evidence_of_ddad()) + bool(self.classifiers))
 
     def _location(self) -> Location:
-        return Location(2 if self.classifiers else 1, self.recipe.images.image_size)
+        if not self.classifiers:
+            return Location(1, self.recipe.images.image_size, spread=1 / 32)
+        # The extent network averages over many images: what it learns from can be sharper.
+        return Location(2, self.recipe.images.image_size, spread=1 / 64)
+
+    def _extent(self) -> Extent:
+        return Extent(self.recipe.images.channels, self.recipe.segmentation.width)
 
     def _classifier(self) -> Classifier:
         return Classifier(self.recipe.images.channels, self.recipe.classification.width)
@@ -269,6 +318,7 @@ class DDADPlus(Detector):
         """Return every fitted network by the name its tensors carry."""
         own: dict[str, nn.Module] = {f"ddad_{name}": network for name, network in self.ddad.modules().items()}
         own |= {f"classifier_{k}": classifier for k, classifier in enumerate(self.classifiers)}
+        own |= {"extent": self.extent} if self.classifiers else {}
         return {**own, "fusion": self.fusion, "location": self.location}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
@@ -278,7 +328,7 @@ class DDADPlus(Detector):
             f"weights: they do not fit the recipe, or are not those of a DDAD+ model (found parts {sorted(present)})."
         )
         self.classifiers = [self._classifier() for name in present if name.startswith("classifier_")]
-        self.location = self._location()
+        self.location, self.extent = self._location(), self._extent()
         try:
             self.ddad.load_state_dict(
                 {name.removeprefix("ddad_"): tensor for name, tensor in tensors.items() if name.startswith("ddad_")}
