@@ -2,7 +2,7 @@
 
 For each seed new phantoms are made and each method is fitted on them with the `fast` recipe. Pixel AP is the average
 precision over all pixels of all test images, against the masks. Every run is stored when it is done, and not
-repeated.
+repeated. Beside them stands what the error of a perfect reconstruction would show.
 
     python benchmarks/phantom_maps.py
 """
@@ -13,15 +13,23 @@ import argparse
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 from stored_runs import file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
+from ddad.cohorts.phantom import draw_phantom, render_phantom
 from ddad.cohorts.phantom_cohort import write_phantom
+from ddad.evaluation import pixel_metrics
+from ddad.evaluation.mask_grid import mask_on_grid
 from ddad.experiments.run import run_once
 from ddad.experiments.tables import to_markdown
 from ddad.progress import Progress
@@ -34,6 +42,7 @@ COUNTS = {
     "test_abnormals": 150,
 }
 METHODS = ("ddad", "normal-vs-unlabeled", "ddad+")
+SIZE = Recipe().images.image_size
 FIRST_SEED = 10  # the map of ddad+ was designed on phantoms of the seeds 0 and 1
 
 
@@ -95,6 +104,9 @@ def write_table(folder: Path, files: list[Path]) -> None:
     )
     plain = rows[rows["score"] == "rec"].set_index("seed")["pixel AP"]
     rows["times A_rec"] = rows["pixel AP"] / rows["seed"].map(plain)
+    perfect = pd.DataFrame({"seed": plain.index, "pixel AP": [perfect_error(seed) for seed in plain.index]})
+    perfect["times A_rec"] = perfect["pixel AP"] / perfect["seed"].map(plain)
+    rows = pd.concat([rows, perfect.assign(method="perfect reconstruction", score="error")])
     columns = ["image AUC", "pixel AP", "times A_rec"]
     groups = rows.groupby(["method", "score"], sort=False)
     table = pd.DataFrame(
@@ -105,14 +117,36 @@ def write_table(folder: Path, files: list[Path]) -> None:
     text = (
         "# Maps on phantoms\n\nImage AUC and pixel AP (over all pixels of all test images) in percent, mean ± standard "
         f"deviation over seeds; each seed has phantoms of its own: {counts}. The last column is the pixel AP over that "
-        "of A_rec (the score `rec` of `ddad`) on the same phantoms. Written by `benchmarks/phantom_maps.py`.\n\n"
+        "of A_rec (the score `rec` of `ddad`) on the same phantoms. Perfect reconstruction: the smoothed difference "
+        "to the same slices, drawn without lesion and without noise, of as many phantoms. Written by "
+        "`benchmarks/phantom_maps.py`.\n\n"
         f"{to_markdown(table)}\nddad {records[0]['ddad']}, torch {records[0]['versions']['torch']}, "
         f"{records[0]['compute']['precision']}; recipe, fingerprint and command of each run are in its file.\n"
     )
     (folder / "results.md").write_text(text, encoding="utf-8")
 
 
+def perfect_error(seed: int) -> float:
+    """Return the pixel AP, in percent, of the error of a network that knew the slice without its lesion."""
+    maps, masks = [], []
+    for abnormal, count in ((False, COUNTS["test_normals"]), (True, COUNTS["test_abnormals"])):
+        for index in range(count):
+            phantom = draw_phantom(seed, index, abnormal=abnormal)
+            image, mask = render_phantom(phantom)
+            healthy = replace(phantom, lesion=None, pose=replace(phantom.pose, noise=0.0))
+            difference = small(image) - small(render_phantom(healthy)[0])
+            maps.append(np.abs(gaussian_filter(difference, 1.0)))
+            masks.append(mask_on_grid(mask, SIZE))
+    return 100 * pixel_metrics(masks, maps).ap
+
+
+def small(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float32)
+
+
 def spread(values: pd.Series[float]) -> str:
+    if values.isna().all():
+        return ""
     return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
 
 
