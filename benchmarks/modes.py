@@ -210,13 +210,16 @@ class Row:
 def rows_of(folder: Path) -> dict[tuple[str, ...], Row]:
     """Return the rows by data, split, limit, study, case, method and kind of test image, in the table's order."""
     rows: dict[tuple[str, ...], Row] = {}
-    for file in (folder / "runs").glob("*.json"):
+    for file in sorted((folder / "runs").glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         for kind in record["auc"]:
             if record["study"] != "open-set" or kind != "all":
                 key = tuple(str(record[name]) for name in ("data", "split", "limit", "study", "case"))
                 row = rows.setdefault((*key, record["recipe"]["detector"], kind), Row({}, kind))
-                row.runs[record["recipe"]["seed"]] = record
+                seed = record["recipe"]["seed"]
+                if seed in row.runs:
+                    raise SystemExit(f"{file}: another run of this case has seed {seed}, too. Keep one of them.")
+                row.runs[seed] = record
     return dict(sorted(rows.items(), key=lambda item: (*item[0][:4], ORDER.index(item[0][4]), *item[0][5:])))
 
 

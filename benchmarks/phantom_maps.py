@@ -43,6 +43,7 @@ COUNTS = {
 }
 METHODS = ("ddad", "normal-vs-unlabeled", "ddad+")
 SIZE = Recipe().images.image_size
+FIRST_TEST_IMAGES = (3_000_000, 4_000_000)  # normal and abnormal, as `phantom_cohort` numbers them
 FIRST_SEED = 10  # the map of ddad+ was designed on phantoms of the seeds 0 and 1
 
 
@@ -118,7 +119,7 @@ def write_table(folder: Path, files: list[Path]) -> None:
         "# Maps on phantoms\n\nImage AUC and pixel AP (over all pixels of all test images) in percent, mean ± standard "
         f"deviation over seeds; each seed has phantoms of its own: {counts}. The last column is the pixel AP over that "
         "of A_rec (the score `rec` of `ddad`) on the same phantoms. Perfect reconstruction: the smoothed difference "
-        "to the same slices, drawn without lesion and without noise, of as many phantoms. Written by "
+        "to the same slices, drawn without lesion and without noise. Written by "
         "`benchmarks/phantom_maps.py`.\n\n"
         f"{to_markdown(table)}\nddad {records[0]['ddad']}, torch {records[0]['versions']['torch']}, "
         f"{records[0]['compute']['precision']}; recipe, fingerprint and command of each run are in its file.\n"
@@ -129,8 +130,9 @@ def write_table(folder: Path, files: list[Path]) -> None:
 def perfect_error(seed: int) -> float:
     """Return the pixel AP, in percent, of the error of a network that knew the slice without its lesion."""
     maps, masks = [], []
-    for abnormal, count in ((False, COUNTS["test_normals"]), (True, COUNTS["test_abnormals"])):
-        for index in range(count):
+    counts = (COUNTS["test_normals"], COUNTS["test_abnormals"])
+    for abnormal, first, count in zip((False, True), FIRST_TEST_IMAGES, counts, strict=True):
+        for index in range(first, first + count):
             phantom = draw_phantom(seed, index, abnormal=abnormal)
             image, mask = render_phantom(phantom)
             healthy = replace(phantom, lesion=None, pose=replace(phantom.pose, noise=0.0))

@@ -544,7 +544,15 @@ def test_abnormal_images_go_to_a_detector_that_takes_them(tmp_path: Path) -> Non
     given = Cohort.from_folders(**folders)
     with pytest.raises(SettingError, match=r"detector ddad learns from no abnormal image. Take --detector ddad\+"):
         fit(given, tiny_recipe(), out=tmp_path / "m", workers=0)
-    recipe = tiny_recipe(detector="ddad+", classification__epochs=1, classification__width=4, fusion__folds=2)
+    recipe = tiny_recipe(
+        detector="ddad+",
+        classification__epochs=1,
+        classification__width=4,
+        fusion__folds=2,
+        segmentation__epochs=1,
+        segmentation__width=4,
+        segmentation__least_steps=1,
+    )
     with pytest.raises(CohortError, match=r"there are none\. Add --unlabeled"):
         fit(Cohort.from_folders(normal=folders["normal"], abnormal=folders["abnormal"]), recipe, workers=0)
     assert not (tmp_path / "m.unfinished").exists()

@@ -89,7 +89,9 @@ def moved(images: Tensor, draw: AugmentationDraw, *, beyond: Literal["border", "
         draw: for as many images.
         beyond: what is seen where an image ends: its border drawn out, or 0.
     """
-    grid = functional.affine_grid(draw.beside(images).affine, list(images.shape), align_corners=False)
+    grid = functional.affine_grid(
+        draw.affine.to(images.device, non_blocking=True), list(images.shape), align_corners=False
+    )
     return functional.grid_sample(images, grid, padding_mode=beyond, align_corners=False)
 
 

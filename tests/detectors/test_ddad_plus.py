@@ -14,6 +14,7 @@ from ddad.detectors.ddad import DDAD
 from ddad.detectors.ddad_plus import DDADPlus
 from ddad.errors import ModelError
 from ddad.evaluation.suspicion import Suspicion
+from ddad.networks.extent import as_share
 from ddad.networks.fusion import Fusion
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
@@ -35,6 +36,9 @@ def fit_in(
         classification__width=4,
         classification__batch_size=8,
         fusion__folds=3,
+        segmentation__epochs=2,
+        segmentation__width=4,
+        segmentation__least_steps=1,
     )
     np.save(workspace / "normal.npy", (random_images(24) if normal is None else normal).numpy())
     np.save(workspace / "unlabeled.npy", 0.3 * random_images(20, seed=1).numpy())
@@ -157,10 +161,21 @@ def test_a_fit_that_goes_on_keeps_to_whom_it_suspected(tmp_path: Path) -> None:
 
 def test_the_extent_network_learns_what_the_map_shows_of_all_images(tmp_path: Path) -> None:
     detector = fit_in(tmp_path, abnormal=marked(6, seed=5))
-    shares = np.load(tmp_path / "extent-shares.npy")
-    size = detector.recipe.images.image_size
-    assert shares.shape == (24 + 20 + 6, 1, size, size)
-    assert 0 <= shares.min() < shares.max() <= 1
+    images = torch.cat([random_images(24), 0.3 * random_images(20, seed=1), marked(6, seed=5)])
+    with torch.inference_mode():
+        expected = as_share(detector._seen_there(detector._local_evidence(images, FP32)[0]))
+    shares = torch.from_numpy(np.load(tmp_path / "extent-shares.npy"))
+    torch.testing.assert_close(shares[:, 0], expected, rtol=0, atol=1e-4)
+    assert shares.max() > 0
+
+
+def test_what_the_extent_network_sees_stands_in_the_map_and_not_in_the_score(tmp_path: Path) -> None:
+    detector, images = fit_in(tmp_path), random_images(3, seed=3)
+    before = detector.score(images, FP32)
+    torch.nn.init.normal_(detector.extent.network.head.weight)
+    after = detector.score(images, FP32)
+    assert not torch.allclose(after.maps["image"], before.maps["image"], atol=0.1)
+    torch.testing.assert_close(after.scores["image"], before.scores["image"])
 
 
 def test_a_fit_that_goes_on_keeps_what_the_extent_network_learns_from(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class DDADPlus(Detector):
 
     The weighted sum says how much, and is the mean of the map. Where in the image it lies is said by the reconstruction
     error, as far as the classifiers see an anomaly there (`Location`), and by a network that has learned from all
-    images of the fit how far that reaches (`Extent`).
+    images of the fit how far that reaches (`Extent`). Without classifiers it is the error alone.
 
     Images known to be abnormal stand beside the unlabeled ones, in the classifiers and in the search for the weights.
     DDAD itself never sees them, so that R_intra and R_dual keep what they know of other kinds of anomaly.

@@ -37,5 +37,5 @@ class Extent(nn.Module):
 
 
 def as_share(evidence: Tensor) -> Tensor:
-    """Return how abnormal pixels are, in [0, 1]; 12 and more deviations of normal images are the whole."""
+    """Return how abnormal pixels are, in [0, 1], for evidence as `DDADPlus` finds it; 12 and more is the whole."""
     return (evidence / _WHOLE).clamp(0, 1)
