@@ -213,7 +213,7 @@ def rows_of(folder: Path) -> dict[tuple[str, ...], Row]:
     for file in sorted((folder / "runs").glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         for kind in record["auc"]:
-            if record["study"] != "open-set" or kind != "all":
+            if record["study"] != "open-set" or kind != "all" or len(record["auc"]) == 1:
                 key = tuple(str(record[name]) for name in ("data", "split", "limit", "study", "case"))
                 row = rows.setdefault((*key, record["recipe"]["detector"], kind), Row({}, kind))
                 seed = record["recipe"]["seed"]

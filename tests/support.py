@@ -77,6 +77,12 @@ def tiny_recipe(**changes: Any) -> Recipe:
     return Recipe().changed(TINY | {name.replace("__", "."): value for name, value in changes.items()})
 
 
+def tiny_ddad_plus(**changes: Any) -> Recipe:
+    """Return such a recipe of `ddad+`, all of whose networks are small."""
+    small = {"segmentation__epochs": 2, "segmentation__width": 4, "segmentation__least_steps": 1}
+    return tiny_recipe(detector="ddad+", classification__width=4, **(small | changes))
+
+
 def tiny_options(**changes: Any) -> list[str]:
     """Return the same as options of the command line."""
     settings = TINY | {name.replace("__", "."): value for name, value in changes.items()}

@@ -32,7 +32,7 @@ from ddad.planning import say_what_is_not_read
 from ddad.training import loop
 from ddad.training.checkpoint import load_tensors
 from ddad.workspace import Workspace
-from support import RecordedProgress, contents, same_tensors, tiny_recipe, wait_for, write_images
+from support import RecordedProgress, contents, same_tensors, tiny_ddad_plus, tiny_recipe, wait_for, write_images
 
 
 @pytest.fixture
@@ -544,15 +544,7 @@ def test_abnormal_images_go_to_a_detector_that_takes_them(tmp_path: Path) -> Non
     given = Cohort.from_folders(**folders)
     with pytest.raises(SettingError, match=r"detector ddad learns from no abnormal image. Take --detector ddad\+"):
         fit(given, tiny_recipe(), out=tmp_path / "m", workers=0)
-    recipe = tiny_recipe(
-        detector="ddad+",
-        classification__epochs=1,
-        classification__width=4,
-        fusion__folds=2,
-        segmentation__epochs=1,
-        segmentation__width=4,
-        segmentation__least_steps=1,
-    )
+    recipe = tiny_ddad_plus(classification__epochs=1, fusion__folds=2)
     with pytest.raises(CohortError, match=r"there are none\. Add --unlabeled"):
         fit(Cohort.from_folders(normal=folders["normal"], abnormal=folders["abnormal"]), recipe, workers=0)
     assert not (tmp_path / "m.unfinished").exists()

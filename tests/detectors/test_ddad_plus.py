@@ -18,7 +18,7 @@ from ddad.networks.extent import as_share
 from ddad.networks.fusion import Fusion
 from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
-from support import RecordedProgress, random_images, tiny_recipe
+from support import RecordedProgress, random_images, tiny_ddad_plus
 
 FP32 = Compute("cpu", "fp32")
 
@@ -30,16 +30,7 @@ def fit_in(
     normal: Tensor | None = None,
     progress: RecordedProgress | None = None,
 ) -> DDADPlus:
-    recipe = tiny_recipe(
-        detector="ddad+",
-        classification__epochs=3,
-        classification__width=4,
-        classification__batch_size=8,
-        fusion__folds=3,
-        segmentation__epochs=2,
-        segmentation__width=4,
-        segmentation__least_steps=1,
-    )
+    recipe = tiny_ddad_plus(classification__epochs=3, classification__batch_size=8, fusion__folds=3)
     np.save(workspace / "normal.npy", (random_images(24) if normal is None else normal).numpy())
     np.save(workspace / "unlabeled.npy", 0.3 * random_images(20, seed=1).numpy())
     detector = DDADPlus(recipe)
