@@ -28,6 +28,7 @@ from stored_runs import file_of, store
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
 from ddad.cohorts import Role, decode
+from ddad.cohorts.benchmark_folder import read_split
 from ddad.detectors import FitContext
 from ddad.evaluation.selection import choose
 from ddad.experiments.tables import to_markdown
@@ -76,6 +77,7 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
         "cohort": cohort.fingerprint(),
         "ddad": __version__,
     }
+    abnormal = set(read_split(options.data / options.split)["train.unlabeled.1"])
     files = {}
     for name, recipe in distinct_recipes(CANDIDATES, given).items():
         own = {**identity, "candidate": name, "recipe": recipe.model_dump(mode="json")}
@@ -84,14 +86,22 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
     missing = {name: entry for name, entry in files.items() if not entry[0].exists()}
     if not missing:
         return
-    pixels, groups = {}, {}
+    pixels, groups, tables = {}, {}, {}
     for part, role, label in PARTS:
-        decoded, table = read(cohort, role, label, given, options.limit, seed, progress)
-        pixels[part], groups[part] = decoded, table["group"].tolist()
+        pixels[part], tables[part] = read(cohort, role, label, given, options.limit, seed, progress)
+        groups[part] = tables[part]["group"].tolist()
     division = divide(pixels["normal"], pixels["unlabeled"], (groups["normal"], groups["unlabeled"]), seed)
+    held = tables["unlabeled"]["path"].iloc[division.held_unlabeled]
+    facts = {
+        "epochs": options.epochs,
+        "set": options.set,
+        "candidates": list(files),
+        "unlabeled": len(pixels["unlabeled"]),
+        "held_abnormal": sum(Path(path).name in abnormal for path in held),
+    }
     for file, own, recipe in missing.values():
         progress.message(f"anomaly rate {rate:.0%}, seed {seed}: {own['candidate']}")
-        record = own | {"epochs": options.epochs} | judge(recipe, pixels, division, options.workers, progress)
+        record = own | facts | judge(recipe, pixels, division, options.workers, progress)
         record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
         store(file, record)
 
@@ -143,15 +153,17 @@ def write_table(folder: Path) -> None:
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "runs").glob("*.json"))]
     rows = pd.DataFrame(summaries(records))
     cells = []
-    keys = ["data", "split", "limit", "epochs", "rate"]
-    for (data, split, limit, epochs, rate), group in rows.groupby(keys, sort=True):
+    keys = ["data", "split", "limit", "changes", "unlabeled", "epochs", "rate"]
+    for (data, split, limit, changes, unlabeled, epochs, rate), group in rows.groupby(keys, sort=True):
         cells.append(
             {
-                "data": f"{data}, {split}" + (f", {limit} images of each kind" if limit else ""),
+                "data": f"{data}, {split}" + (f", {limit} images of each kind" if limit else "") + changes,
                 "epochs": f"{epochs:g}",
                 "anomaly rate": f"{rate:.0%}",
+                "unlabeled": unlabeled,
+                "held out (abnormal)": f"{group['held'].iloc[0]} ({', '.join(map(str, group['held_abnormal']))})",
                 "seeds": len(group),
-                "candidates": int(group["candidates"].max()),
+                "candidates": int(group["candidates"].iloc[0]),
                 "truly best taken": f"{int(group['hit'].sum())} of {len(group)}",
                 "highest guide is truly best": f"{int(group['top'].sum())} of {len(group)}",
                 "AUC of the chosen": f"{100 * group['chosen_auc'].mean():.1f}",
@@ -165,8 +177,9 @@ def write_table(folder: Path) -> None:
     text = (
         "# Selection without labels\n\nThe candidates of `ddad fit --select auto`, each fitted without a fifth of the "
         "normal and unlabeled images, for so many times the epochs of the recipe. The guide (AUC of held-out normal "
-        "against held-out unlabeled images) and the rule of one standard error choose; the AUC on test images, in "
-        "percent, says who was truly best. Rank correlation: Spearman's, of guide and test AUC over the candidates. "
+        "against held-out unlabeled images) chooses: the default, unless the best is significantly ahead of it. The "
+        "AUC on test images, in percent, says who was truly best. Held out: unlabeled images that judge, and how many "
+        "of them are abnormal, by seed. Rank correlation: Spearman's, of guide and test AUC over the candidates. "
         "Written by `benchmarks/selection.py`; recipe, fingerprint and command of each fit are in its JSON file.\n\n"
         f"{to_markdown(pd.DataFrame(cells))}"
     )
@@ -174,14 +187,17 @@ def write_table(folder: Path) -> None:
 
 
 def summaries(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each setting: what was chosen, and what was truly best."""
-    order = {candidate.name: place for place, candidate in enumerate(CANDIDATES)}
-    keys = ("data", "split", "rate", "seed", "limit", "epochs", "cohort")
+    """Yield a row for each setting of which every candidate is there: what was chosen, and what was truly best."""
+    keys = ("data", "split", "rate", "seed", "limit", "changes", "epochs", "unlabeled", "held_abnormal", "cohort")
     settings: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in records:
-        settings.setdefault(tuple(record[key] for key in keys), []).append(record)
+        changes = "".join(f", {text}" for text in sorted(record["set"]))
+        settings.setdefault(tuple({**record, "changes": changes}[key] for key in keys), []).append(record)
     for setting, found in settings.items():
-        found.sort(key=lambda record: order[record["candidate"]])
+        order = found[0]["candidates"]
+        if len(found) < len(order):
+            continue
+        found.sort(key=lambda record: order.index(record["candidate"]))
         held = found[0]["scores"]
         sides = np.repeat([0, 1], [len(held["normal"]), len(held["unlabeled"])])
         choice = choose(sides, {r["candidate"]: [*r["scores"]["normal"], *r["scores"]["unlabeled"]] for r in found})
@@ -197,6 +213,7 @@ def summaries(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             **dict(zip(keys, setting, strict=True)),
             "limit": setting[keys.index("limit")] or 0,
             "candidates": len(found),
+            "held": len(held["unlabeled"]),
             "chosen": choice.chosen,
             "best": best,
             "hit": choice.chosen == best,

@@ -17,29 +17,42 @@ def scores(shift: float, seed: int = 0) -> np.ndarray:
 
 
 def test_the_best_is_taken_if_it_is_clearly_ahead() -> None:
-    found = choose(SIDES, {"default": scores(0.2, 1), "good": scores(2.5, 2), "weak": scores(0.5, 3)})
+    found = choose(SIDES, {"default": scores(0.2, 1), "weak": scores(0.5, 3), "good": scores(2.5, 2)})
     assert (found.chosen, found.best) == ("good", "good")
-    assert [judged.name for judged in found.judged] == ["default", "good", "weak"]
+    assert [judged.name for judged in found.judged] == ["default", "weak", "good"]
     assert found.judged[0].guide.estimate == pytest.approx(roc_auc_score(SIDES, scores(0.2, 1)))
-    assert found.judged[1].behind.difference == 0
+    assert found.judged[0].ahead.difference == 0
+    guides = [judged.guide.estimate for judged in found.judged]
+    assert found.judged[1].ahead.difference == pytest.approx(guides[1] - guides[0])
 
 
-def test_a_tie_goes_to_the_most_preferred() -> None:
+def test_a_tie_goes_to_the_default() -> None:
     own = scores(1.0)
-    nearly = own + 0.3 * np.random.default_rng(103).normal(size=100)  # a little worse, by less than a standard error
-    ahead = delong_test(SIDES, own, nearly)
-    assert 0 < ahead.difference <= ahead.standard_error
+    nearly = own + 0.3 * np.random.default_rng(103).normal(size=100)
+    assert delong_test(SIDES, own, nearly).difference > 0
     found = choose(SIDES, {"default": nearly, "other": own})
     assert (found.chosen, found.best) == ("default", "other")
     assert choose(SIDES, {"other": own, "default": nearly}).chosen == "other"
     assert choose(SIDES, {"default": own, "same": own}).best == "default"
+    assert choose(SIDES, {"default": own}).chosen == "default"
 
 
-def test_more_than_one_standard_error_is_no_tie() -> None:
-    own, other = scores(0.0, 1), scores(0.6, 1)
-    ahead = delong_test(SIDES, other, own)
-    assert ahead.difference > ahead.standard_error
-    assert choose(SIDES, {"default": own, "other": other}).chosen == "other"
+def test_the_best_of_many_must_be_further_ahead_than_that_of_two() -> None:
+    default, other = scores(0.0, 1), scores(0.6, 10)
+    p_value = delong_test(SIDES, other, default).p_value
+    assert 0.05 / 3 < p_value < 0.05
+    two = {"default": default, "other": other}
+    assert choose(SIDES, two).chosen == "other"
+    more = {f"weak {number}": scores(-1.0, number) for number in range(2)}
+    assert choose(SIDES, two | more).chosen == "default"
+    assert choose(SIDES, two | more).best == "other"
+
+
+def test_noise_takes_the_default_away_in_one_selection_of_twenty() -> None:
+    rng = np.random.default_rng(0)
+    worlds = [dict(zip("abcdefg", rng.normal(size=(7, 100)), strict=True)) for _ in range(400)]
+    moved = [choose(SIDES, scores).chosen != "a" for scores in worlds]
+    assert 0 < np.mean(moved) <= 0.08  # binomial(400, 0.05): more than 0.08 in one of 200 worlds
 
 
 def test_what_cannot_be_chosen_from_is_refused() -> None:
@@ -59,8 +72,8 @@ def test_slices_of_a_patient_are_no_more_evidence_than_the_patient() -> None:
     grouped = choose(np.repeat(is_unlabeled, 20), slices, np.repeat(np.arange(60), 20))
     assert grouped.chosen == alone.chosen
     for one, other in zip(alone.judged, grouped.judged, strict=True):
-        assert other.behind.standard_error == pytest.approx(one.behind.standard_error)
+        assert other.ahead.standard_error == pytest.approx(one.ahead.standard_error)
     assert (
-        choose(np.repeat(is_unlabeled, 20), slices).judged[0].behind.standard_error
-        < 0.5 * alone.judged[0].behind.standard_error
+        choose(np.repeat(is_unlabeled, 20), slices).judged[1].ahead.standard_error
+        < 0.5 * alone.judged[1].ahead.standard_error
     )

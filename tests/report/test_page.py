@@ -35,7 +35,7 @@ _CANDIDATES = [
         "name": name,
         "changes": changes,
         "guide": {"estimate": estimate, "low": estimate - 0.1, "high": estimate + 0.1},
-        "behind": 0.75 - estimate,
+        "ahead": estimate - 0.7,
         "standard_error": 0.02,
     }
     for name, changes, estimate in (("as given", {}, 0.7), ("<ddad+>", {"detector": "ddad+"}, 0.75))
@@ -417,8 +417,8 @@ def test_how_the_recipe_was_chosen_and_whom_the_fit_trusted_is_shown(tmp_path: P
 
     assert "<strong>&lt;ddad+&gt;</strong>, chosen" in page
     assert "0.700 (0.600 – 0.800)" in page
-    assert "0.050 ± 0.020" in page
-    assert "0.000 ± 0.020" not in page  # the best is behind none
+    assert "+0.050 ± 0.020" in page
+    assert "0.000 ± 0.020" not in page  # the first is not ahead of itself
     assert "detector = ddad+" in page
     assert "31 normal and 32 unlabeled" in page
     assert "40 of 80 unlabeled images" in page

@@ -46,7 +46,7 @@ def print_selection(selection: dict[str, Any]) -> None:
 
     console = Console(highlight=False, markup=False)
     table = Table("candidate", title="Candidates", title_justify="left")
-    for name in ("guide", "95 % interval", "behind the best", "seconds"):
+    for name in ("guide", "95 % interval", "ahead of the first", "seconds"):
         table.add_column(name, justify="right")
     for row in selection["candidates"]:
         guide = row["guide"]
@@ -54,7 +54,7 @@ def print_selection(selection: dict[str, Any]) -> None:
             row["name"],
             f"{guide['estimate']:.3f}",
             f"{guide['low']:.3f} – {guide['high']:.3f}",
-            "–" if row["name"] == selection["best"] else f"{row['behind']:.3f} ± {row['standard_error']:.3f}",
+            "–" if row is selection["candidates"][0] else f"{row['ahead']:+.3f} ± {row['standard_error']:.3f}",
             f"{row['seconds']:.0f}",
             style="bold" if row["name"] == selection["chosen"] else None,
         )
@@ -62,8 +62,8 @@ def print_selection(selection: dict[str, Any]) -> None:
     held = selection["held_out"]
     console.print(
         f"Chosen: {selection['chosen']}. The guide is the AUC of {held['normal']} held-out normal against "
-        f"{held['unlabeled']} held-out unlabeled images; no label was looked at. Taken is the first candidate that the "
-        "best is ahead of by at most one standard error."
+        f"{held['unlabeled']} held-out unlabeled images; no label was looked at. The first candidate stays unless "
+        "the best is significantly ahead of it."
     )
     for title, names in (("Not tried", selection["not_tried"]), ("Did not learn", selection["diverged"])):
         if names:

@@ -87,7 +87,7 @@ def _share(prevalence: dict[str, Any] | None) -> str | None:
 
 
 def candidate_facts(results: Results) -> list[tuple[str, str, str, str]]:
-    """Return name, guide, distance to the best with its standard error, and what each candidate changes."""
+    """Return name, guide, how far it is ahead of the first with its standard error, and what each candidate changes."""
     rows = []
     selection = results.model.get("selection", {})
     for row in selection.get("candidates", ()):
@@ -96,7 +96,7 @@ def candidate_facts(results: Results) -> list[tuple[str, str, str, str]]:
             (
                 row["name"],
                 f"{guide['estimate']:.3f} ({guide['low']:.3f} – {guide['high']:.3f})",
-                "–" if row["name"] == selection["best"] else f"{row['behind']:.3f} ± {row['standard_error']:.3f}",
+                "–" if row is selection["candidates"][0] else f"{row['ahead']:+.3f} ± {row['standard_error']:.3f}",
                 ", ".join(f"{name} = {value}" for name, value in row["changes"].items()) or "nothing",
             )
         )

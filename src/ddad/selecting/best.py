@@ -58,7 +58,7 @@ def fit_best(
     Args:
         cohort: with normal and unlabeled images.
         recipe: what the candidates change; `Recipe()` if None.
-        candidates: the most preferred first.
+        candidates: the first is the default; see `choose`.
         budget: seconds after which no further candidate is begun; the first is always tried.
         out: folder to save the model in. Candidates that were tried are kept beside it until the model is saved.
         overwrite: replace `out`, unless it is the model of this very selection, which is returned as it is; and drop
@@ -175,9 +175,9 @@ def _select(
             "name": judged.name,
             "changes": _changes(recipe, recipes[judged.name]),
             "guide": asdict(judged.guide),
-            "behind": judged.behind.difference,
-            "standard_error": judged.behind.standard_error,
-            "p_value": judged.behind.p_value,
+            "ahead": judged.ahead.difference,
+            "standard_error": judged.ahead.standard_error,
+            "p_value": judged.ahead.p_value,
             "seconds": tried[judged.name]["seconds"],
         }
         for judged in choice.judged

@@ -71,7 +71,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("ddad, code of 32", {"detector": "ddad", "reconstruction.latent_size": 32}),
     Candidate("ddad, plain autoencoders", {"detector": "ddad", "reconstruction.backbone": "ae"}),
 )
-"""`--select auto`, the most preferred first: what differs most is tried early, and a tie goes to the earlier one."""
+"""`--select auto`, the default first, which a tie goes to; then what differs most is tried early."""
 
 
 def read_candidates(name: str) -> tuple[Candidate, ...]:
