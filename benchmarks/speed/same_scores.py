@@ -1,9 +1,10 @@
 """Whether `paper` through the engine scores as the procedure as published does, within the noise of seeds.
 
-    python benchmarks/speed/same_scores.py DATA [--split FILE] [--share 1] [--seeds 3]
+    python benchmarks/speed/same_scores.py DATA [--split FILE] [--images N] [--share 1] [--seeds 3]
 
-A share of the published epochs shows whether the script runs, and says little of the scores: ASR-Net is then far from
-where it ends. The procedure takes hours a seed. Each fit is stored in `benchmarks/results/same-scores/runs`, and not
+The procedure takes hours a seed; with fewer images to train on, all of its epochs take as much less. A share of the
+epochs shows whether the script runs, and says little of the scores: ASR-Net is then far from where it ends. Each fit
+is stored in `benchmarks/results/same-scores/runs`, and not
 repeated.
 """
 
@@ -37,6 +38,7 @@ from ddad.experiments.tables import to_markdown
 from ddad.networks.ensemble import discrepancy_maps
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "same-scores"
+ANOMALY_RATE = 0.6
 SCORES = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
 
 
@@ -101,10 +103,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="data.json")
+    parser.add_argument("--images", type=int, help="so many normal and so many unlabeled ones; default: all")
     parser.add_argument("--share", type=float, default=1.0, help="of the published epochs")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    cohort = Cohort.from_benchmark(options.data, split=options.split)
+    cohort = Cohort.from_benchmark(
+        options.data,
+        split=options.split,
+        anomaly_rate=ANOMALY_RATE if options.images else None,
+        unlabeled_total=options.images,
+        normals=(options.images, 0) if options.images else None,
+    )
     runs = []
     for seed in range(options.seeds):
         for way, run in WAYS.items():
@@ -114,23 +123,29 @@ def main() -> None:
             if not file.exists():
                 started = time.perf_counter()
                 found = run(cohort, recipe)
-                store(file, {"identity": identity, "auc": found, "seconds": time.perf_counter() - started})
+                counts = cohort.counts()
+                store(
+                    file,
+                    {"identity": identity, "counts": counts, "auc": found, "seconds": time.perf_counter() - started},
+                )
             runs.append(json.loads(file.read_text(encoding="utf-8")))
             print(way, seed, runs[-1]["auc"], f"{runs[-1]['seconds']:.0f} s", flush=True)
-    write(options.data.name, options.share, runs)
+    write(options.data.name + (f"-{options.images}-images" if options.images else ""), options.share, runs)
 
 
 def write(name: str, share: float, runs: list[dict[str, Any]]) -> None:
     """Write the table."""
     seconds = {way: np.mean([run["seconds"] for run in runs if run["identity"]["way"] == way]) for way in WAYS}
+    counts = runs[0]["counts"]
     taken = " and ".join(f"{value:.0f}" for value in seconds.values())
     text = f"""# `paper` through the engine, and the procedure as published: {name}
 
-AUC in percent, mean ± standard deviation over {len(runs) // 2} seeds, with {100 * share:g} % of the published epochs;
+AUC in percent, mean ± standard deviation over {len(runs) // 2} seeds, with {100 * share:g} % of the published epochs on
+{counts["normal"]} normal and {counts["unlabeled"]} unlabeled images, tested on {counts["test"]};
 the two draw different random numbers from the same seed. Interval and p-value are Welch's, over seeds.
 
 {to_markdown(pd.DataFrame([row(score, runs) for score in SCORES]))}
-- seconds a fit with its evaluation: {taken}; the procedure computes in fp32, the engine in bf16 where it can
+- seconds a fit with its evaluation: {taken}; other work may have shared the cores; the procedure computes in fp32, the engine in bf16 where it can
 - ddad {__version__}, torch {torch.__version__}, {machine.described()}
 - cohort `{runs[0]["identity"]["cohort"]}`
 - command: `{runs[0]["command"]}`
