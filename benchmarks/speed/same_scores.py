@@ -145,7 +145,8 @@ AUC in percent, mean ± standard deviation over {len(runs) // 2} seeds, with {10
 the two draw different random numbers from the same seed. Interval and p-value are Welch's, over seeds.
 
 {to_markdown(pd.DataFrame([row(score, runs) for score in SCORES]))}
-- seconds a fit with its evaluation: {taken}; other work may have shared the cores; the procedure computes in fp32, the engine in bf16 where it can
+- seconds a fit with its evaluation: {taken}; other work may have shared the cores
+- the procedure computes in fp32, the engine in bf16 where it can
 - ddad {__version__}, torch {torch.__version__}, {machine.described()}
 - cohort `{runs[0]["identity"]["cohort"]}`
 - command: `{runs[0]["command"]}`
