@@ -163,8 +163,7 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
         "auc": {kind: auc(labels, scores, own) for kind, own in tested_on.items()},
         "tested_on": tested_on,
         **{name: found[name] for name in kept if name in found},
-        "labels": found["labels"],
-        "scores": found["scores"],
+        **{name: found[name] for name in ("labels", "groups", "scores") if name in found},
     }
     store(file, record)
     shutil.rmtree(model)
@@ -200,11 +199,17 @@ class Row:
         fits = [np.array(self.runs[seed]["scores"][score])[own] for seed in seeds]
         return np.array(self.first["labels"])[own].tolist(), np.array(fits)
 
+    @property
+    def groups(self) -> NDArray[np.str_] | None:
+        """The patient of each of these test images, where the source names patients."""
+        groups = self.first.get("groups")
+        return None if groups is None else np.array(groups)[np.array(self.first["tested_on"][self.tested_on])]
+
     def loss_to(self, reference: Row) -> PairedTest | None:
         """Return how much better the reference is, over the seeds that both have, on the same test images."""
         seeds = sorted(set(self.runs) & set(reference.runs))
         (labels, own), (others, better) = self.scores(seeds), reference.scores(seeds)
-        return delong_test(labels, better, own) if seeds and labels == others else None
+        return delong_test(labels, better, own, self.groups) if seeds and labels == others else None
 
 
 def rows_of(folder: Path) -> dict[tuple[str, ...], Row]:

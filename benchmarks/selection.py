@@ -29,11 +29,11 @@ from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
 from ddad.cohorts import Role, decode
 from ddad.cohorts.benchmark_folder import read_split
-from ddad.detectors import FitContext
+from ddad.detectors import DETECTORS, FitContext, score_held_out
 from ddad.evaluation.selection import choose
 from ddad.experiments.tables import to_markdown
 from ddad.progress import Progress
-from ddad.selecting import CANDIDATES, Division, divide, score_held_out
+from ddad.selecting import CANDIDATES, Division, divide
 from ddad.selecting.candidates import Candidate, distinct_recipes
 from ddad.training.device import Compute
 
@@ -142,7 +142,8 @@ def judge(
         np.save(workspace / "d_n.npy", pixels["normal"][division.kept_normal])
         np.save(workspace / "d_u.npy", pixels["unlabeled"][division.kept_unlabeled])
         context = FitContext(workspace, compute, workers, progress)
-        scores = score_held_out(recipe, workspace / "d_n.npy", workspace / "d_u.npy", np.concatenate(parts), context)
+        detector, files = DETECTORS[recipe.detector](recipe), (workspace / "d_n.npy", workspace / "d_u.npy")
+        scores = score_held_out(detector, *files, np.concatenate(parts), context)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     names = ("normal", "unlabeled", "test_normal", "test_abnormal")
     return {"scores": {n: s.round(6).tolist() for n, s in zip(names, np.split(scores, ends), strict=True)}}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ddad import Cohort, Model, fit, trimming
 from ddad.detectors import FitContext
-from ddad.errors import CohortError
+from ddad.errors import CohortError, SettingError
 from ddad.fitting import fit as fit_model
 from ddad.training.device import Compute
 from ddad.trimming import Trust, divide_pile, expected_trust, trust_likely_normals
@@ -20,11 +20,14 @@ from support import RecordedProgress, random_images, run_cli, same_tensors, tiny
 
 RECIPE = tiny_recipe(
     reconstruction__backbone="ae",
-    reconstruction__ndm_epochs=40,
     reconstruction__latent_size=4,
+    trimming__trusted=0.5,
     trimming__rounds=2,
     trimming__folds=2,
 )
+
+
+LEARNS = RECIPE.changed({"reconstruction.ndm_epochs": 40, "trimming.rounds": 1})
 
 
 def contaminated(count: int, abnormal: int) -> NDArray[np.float32]:
@@ -50,10 +53,14 @@ def test_images_are_judged_as_exactly_as_scores(tmp_path: Path) -> None:
 
 
 def test_images_that_are_unlike_most_are_not_trusted(tmp_path: Path) -> None:
-    found = trust(tmp_path, contaminated(40, 8), [str(number) for number in range(40)])
+    found = trust(tmp_path, contaminated(40, 8), [str(number) for number in range(40)], LEARNS)
     assert found.trusted.sum() == 20
     assert not found.trusted[-8:].any()
-    assert found.errors[-8:].min() > np.median(found.errors[:-8])
+    assert found.scores[-8:].min() > np.median(found.scores[:-8])
+
+
+def test_rounds_agree_on_some_of_the_images(tmp_path: Path) -> None:
+    found = trust(tmp_path, contaminated(40, 8), [str(number) for number in range(40)])
     assert 0 < found.agreement <= 1
 
 
@@ -106,7 +113,7 @@ def test_the_share_is_taken_of_every_fold_and_groups_are_judged_together(tmp_pat
     for fold in (0, 1):
         own = found.folds == fold
         assert found.trusted[own].sum() == round(0.25 * own.sum())
-        assert found.errors[own][found.trusted[own]].max() <= found.errors[own][~found.trusted[own]].min()
+        assert found.scores[own][found.trusted[own]].max() <= found.scores[own][~found.trusted[own]].min()
 
 
 def test_networks_that_are_there_are_not_trained_again(tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ def test_networks_that_are_there_are_not_trained_again(tmp_path: Path) -> None:
     again = trust(tmp_path, images, groups)
     assert len(written) == 4
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("trimming-*")} == written
-    assert (again.errors == first.errors).all()
+    assert (again.scores == first.scores).all()
 
 
 def test_the_pile_is_divided_without_rest(tmp_path: Path) -> None:
@@ -145,7 +152,7 @@ def test_a_fit_without_known_normals_says_whom_it_trusts(tmp_path: Path) -> None
     assert any("no image was known to be normal" in warning for warning in card["cohort"]["warnings"])
     assert any("20 of 40" in message for message in progress.messages)
     table = pd.read_csv(tmp_path / "m" / "trusted.csv")
-    assert list(table.columns) == ["path", "error", "fold", "trusted"]
+    assert list(table.columns) == ["path", "score", "fold", "trusted"]
     assert table["trusted"].sum() == 20
     assert set(table["path"]) == {str(path) for path in cohort.paths("unlabeled")}
     assert "images" not in model.summary()["unsupervised"]
@@ -165,6 +172,35 @@ def test_a_detector_that_learns_how_trusted_and_other_images_differ_is_doubted(t
         in warning
         for warning in model.card["cohort"]["warnings"]
     )
+
+
+def test_one_network_cannot_say_whom_to_trust(tmp_path: Path) -> None:
+    write_images(tmp_path / "pile", 40)
+    with pytest.raises(SettingError, match="reconstruction.members: 1, and which unlabeled images are trusted"):
+        fit(
+            Cohort.from_folders(unlabeled=tmp_path / "pile"),
+            RECIPE.changed({"reconstruction.members": 1}),
+            progress=NoProgress(),
+        )
+
+
+def test_an_interrupted_round_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, groups = contaminated(24, 4), [str(number) for number in range(24)]
+    whole = trust(tmp_path / "whole", images, groups)
+    judged, calls = trimming.score_held_out, []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judged(*arguments)
+
+    monkeypatch.setattr(trimming, "score_held_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trust(tmp_path / "torn", images, groups)
+    again = trust(tmp_path / "torn", images, groups)
+    assert len(calls) == 5  # four fits, of which the second was begun twice
+    assert (again.scores == whole.scores).all()
 
 
 def test_too_small_a_pile_stops_before_any_work(tmp_path: Path) -> None:

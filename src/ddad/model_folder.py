@@ -76,7 +76,7 @@ def read_model(folder: Path) -> tuple[Detector, dict[str, Any]]:
 
 def _trusted_table(images: Sequence[Sequence[Any]]) -> bytes:
     """Return CSV: of each image of an unsupervised fit, whether it stood for a normal one, and why."""
-    table = pd.DataFrame(images, columns=["path", "error", "fold", "trusted"])
+    table = pd.DataFrame(images, columns=["path", "score", "fold", "trusted"])
     return table.sort_values(["trusted", "path"], ascending=[False, True]).to_csv(index=False).encode()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ddad.cohorts import Cohort, Role
-from ddad.detectors import DETECTORS
+from ddad.detectors import DDAD, DETECTORS
 from ddad.errors import CohortError, SettingError
 from ddad.normals import require_images
 from ddad.progress import Progress
@@ -17,7 +17,7 @@ def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
     detector = DETECTORS[recipe.detector]
     sections = {"images", *detector.sections}
     if not cohort.paths(Role.NORMAL):
-        return recipe.keeping(sections | {"trimming", "reconstruction"})
+        return recipe.keeping(sections | {"trimming", *DDAD.sections})
     return recipe.keeping(sections, but=detector.unread_with(recipe.reconstruction.backbone))
 
 
@@ -49,8 +49,13 @@ def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
     """
     detector = DETECTORS[recipe.detector]
     has_unlabeled, has_abnormal = bool(cohort.paths(Role.UNLABELED)), bool(cohort.paths(Role.ABNORMAL))
-    if not cohort.paths(Role.NORMAL) and recipe.trimming.trusted == 1:
-        has_unlabeled = False  # all are trusted to be normal
+    if not cohort.paths(Role.NORMAL):
+        if recipe.reconstruction.members < 2:
+            raise SettingError(
+                "reconstruction.members: 1, and which unlabeled images are trusted to be normal is told by how far "
+                "several networks differ. Take --members 2 or more, or add known normal images."
+            )
+        has_unlabeled = has_unlabeled and recipe.trimming.trusted < 1  # otherwise all are trusted to be normal
     if detector.needs_unlabeled and not has_unlabeled:
         raise CohortError(
             f"unlabeled: none, and detector {recipe.detector} needs them. Add some, or take --detector ddad."

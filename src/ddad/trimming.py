@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ddad.cohorts.near_copies import joined_groups, near_copy_groups
 from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import Indices, group_folds, hold_out
-from ddad.detectors import FitContext
-from ddad.networks.factory import training_memory
+from ddad.detectors import DDAD, FitContext, score_held_out
+from ddad.files import write_atomically
 from ddad.recipe import Recipe
-from ddad.training.device import Compute
-from ddad.training.jobs import Job, run_jobs
-from ddad.training.refinement import load_ensemble
 from ddad.wording import counted, whole_percent
 
 NOT_KNOWN_NORMAL = (
@@ -28,8 +26,6 @@ NOT_KNOWN_NORMAL = (
 )
 """What to know about a model that was fitted without known normal images."""
 
-_BATCH = 64
-
 
 @dataclass(frozen=True)
 class Trust:
@@ -37,34 +33,36 @@ class Trust:
 
     Attributes:
         trusted: (N,) of each image, whether it is.
-        errors: (N,) share of each image's variance that a network which has not seen it leaves unexplained, in the last
-            round; it is compared within a fold only.
+        scores: (N,) R_intra of each image by networks which have not seen it, in the last round; it is compared
+            within a fold only.
         folds: (N,) number of the fold that each image was judged in.
         agreement: share of the trusted images that were trusted in the round before, too; None where there was none.
         doubts: what to know of the folds.
     """
 
     trusted: NDArray[np.bool_]
-    errors: NDArray[np.float64]
+    scores: NDArray[np.float64]
     folds: Indices
     agreement: float | None
     doubts: Sequence[str] = ()
 
 
 def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, context: FitContext) -> Trust:
-    """Choose the images of a pile that reconstruction networks, trained on the chosen ones, reconstruct best.
+    """Choose the images of a pile that DDAD, fitted on the chosen ones, finds least unusual.
 
-    Least trimmed squares (Rousseeuw 1984) with networks: begin with all images; train on the trusted ones; trust
-    those with the smallest error; repeat. An image is judged by a network that was trained without its fold (Yoon et
-    al. 2022 judge so, too), for a network reconstructs what it has seen, abnormal or not. Near copies and groups
-    share a fold, unless `doubts` says that they cannot. The share of the trusted images is a setting: a share of one
-    half is right as long as most of the images are normal, and no smaller one withstands more.
+    Least trimmed squares (Rousseeuw 1984) with R_intra for the error: begin with all images; fit on the trusted ones;
+    trust those with the smallest score; repeat. An image is judged by networks that were trained without its fold
+    (Yoon et al. 2022 judge so, too), for a network reconstructs what it has seen, abnormal or not. Near copies and
+    groups share a fold, unless `doubts` says that they cannot. The share of the trusted images is a setting.
 
     Args:
         pile: `.npy` file of N images, (N, C, S, S) float32 in [-1, 1].
         groups: of each image, the patient.
-        recipe: its sections `trimming` and `reconstruction` are followed.
+        recipe: its sections `trimming`, `reconstruction`, `synthesis` and `refinement` are followed.
         context: workspace, device, workers and progress; networks that are in the workspace are not trained again.
+
+    Raises:
+        DivergenceError: a network did not learn.
     """
     settings = recipe.trimming
     images = np.load(pile, mmap_mode="r", allow_pickle=False)
@@ -86,19 +84,22 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
     folds = group_folds(together, np.zeros(len(images), np.int64), settings.folds, recipe.seed)
     trusted = np.ones(len(images), bool)
     agreement: float | None = None
-    errors = np.zeros(len(images))
+    scores = np.zeros(len(images))
     for number in range(settings.rounds):
-        networks = _train(images, trusted, folds, number, recipe, context)
         chosen = np.zeros(len(images), bool)
-        for fold, network in enumerate(networks):
-            own = np.flatnonzero(folds == fold)
-            errors[own] = _errors(images, own, recipe, network, context.compute)
-            best = np.argsort(errors[own], kind="stable")[: _trusted_of(len(own), settings.trusted)]
+        for fold in range(int(folds.max()) + 1):
+            own, others = np.flatnonzero(folds == fold), np.flatnonzero(trusted & (folds != fold))
+            context.progress.message(
+                f"looking for normal images: round {number + 1} of {settings.rounds}, part {fold + 1} of "
+                f"{int(folds.max()) + 1}"
+            )
+            scores[own] = _judged(images, own, others, recipe, context.workspace / f"trimming-{number}-{fold}", context)
+            best = np.argsort(scores[own], kind="stable")[: _trusted_of(len(own), settings.trusted)]
             chosen[own[best]] = True
         # Before the first round all images are trusted, with which to agree says nothing.
         agreement = float((chosen & trusted).sum() / chosen.sum()) if number else None
         trusted = chosen
-    return Trust(trusted, errors, folds, agreement, doubts)
+    return Trust(trusted, scores, folds, agreement, doubts)
 
 
 def expected_trust(count: int, recipe: Recipe) -> int:
@@ -139,21 +140,21 @@ class DividedPile:
         count, total, agreement = int(self.trust.trusted.sum()), len(self.paths), self.trust.agreement
         described = (
             f"no image is known to be normal: {count} of {total} unlabeled images are trusted to be, those that "
-            "networks which have not seen them reconstruct best."
+            "networks which have not seen them find least unusual."
         )
         if agreement is None:
             return described
         return f"{described} In the round before, {whole_percent(agreement)} of them were trusted too."
 
     def to_json(self) -> dict[str, Any]:
-        """Return the division for the model card: counts, and [path, error, fold, trusted] of every image."""
-        rows = zip(self.paths, self.trust.errors, self.trust.folds, self.trust.trusted, strict=True)
+        """Return the division for the model card: counts, and [path, score, fold, trusted] of every image."""
+        rows = zip(self.paths, self.trust.scores, self.trust.folds, self.trust.trusted, strict=True)
         return {
             "trusted": int(self.trust.trusted.sum()),
             "of": len(self.paths),
             "rounds": self.rounds,
             "agreement": None if self.trust.agreement is None else round(self.trust.agreement, 4),
-            "images": [[path, float(f"{error:.6g}"), int(fold), bool(is_in)] for path, error, fold, is_in in rows],
+            "images": [[path, float(f"{score:.6g}"), int(fold), bool(is_in)] for path, score, fold, is_in in rows],
         }
 
 
@@ -166,7 +167,7 @@ def divide_pile(
         pile: `.npy` file of N images.
         paths: of the images, N.
         groups: the patient of each.
-        recipe: its `trimming`, `reconstruction` and `holdout` are followed.
+        recipe: what `trust_likely_normals` reads of it, and `holdout`, are followed.
         context: workspace, device, workers and progress.
     """
     trust = trust_likely_normals(pile, groups, recipe, context)
@@ -183,52 +184,17 @@ def divide_pile(
     return DividedPile(pixels, parts, trust, paths, recipe.trimming.rounds)
 
 
-def _train(
-    images: NDArray[np.float32],
-    trusted: NDArray[np.bool_],
-    folds: Indices,
-    number: int,
-    recipe: Recipe,
-    context: FitContext,
-) -> list[Path]:
-    """Train a network for each fold on the trusted images of the others, and return their files."""
-    jobs = []
-    for fold in range(int(folds.max()) + 1):
-        into = context.workspace / f"trimming-{number}-{fold}.safetensors"
-        pixels = into.with_suffix(".npy")
-        if not into.exists():
-            save_rows(images, np.flatnonzero(trusted & (folds != fold)), pixels)
-        arguments = {
-            "recipe": recipe.model_dump(mode="json"),
-            "module": f"trimming-{number}",
-            "members": [fold],
-            "pixels": [str(pixels)],
-            "into": [str(into)],
-            "compute": context.compute.to_json(),
-        }
-        function = "ddad.training.reconstruction:train_members_job"
-        memory = training_memory(recipe.images, recipe.reconstruction)
-        jobs.append(Job(f"network {fold + 1}", function, arguments, recipe.reconstruction.ndm_epochs, into, memory))
-    title = f"looking for normal images, round {number + 1} of {recipe.trimming.rounds}, epochs"
-    run_jobs(jobs, workers=context.processes, progress=context.progress, title=title)
-    for job in jobs:
-        job.output.with_suffix(".npy").unlink(missing_ok=True)
-    return [job.output for job in jobs]
-
-
-def _errors(
-    images: NDArray[np.float32], rows: Indices, recipe: Recipe, network: Path, compute: Compute
-) -> NDArray[np.float64]:
-    """Return the share of the variance of some images that a network leaves unexplained, (rows,).
-
-    The error itself grows with contrast: by it, flat and blurred images would be trusted, whatever they show.
-    """
-    ensemble = compute.place(load_ensemble(recipe, [network]))
-    found = []
-    with compute.inference():
-        for start in range(0, len(rows), _BATCH):
-            block = compute.send(torch.from_numpy(images[rows[start : start + _BATCH]]))
-            error = (block - ensemble(block)[0][0]).square().flatten(1).mean(dim=1)
-            variance = block.flatten(1).var(dim=1, correction=0).clamp_min(1e-6)
-            found.append((error / variance).double().cpu().numpy())
-    return np.concatenate(found)
+def _judged(
+    images: NDArray[np.float32], own: Indices, others: Indices, recipe: Recipe, workspace: Path, context: FitContext
+) -> list[float]:
+    """Return R_intra of the images `own` by DDAD that is fitted on `others` alone."""
+    stored = workspace.with_suffix(".json")
+    if not stored.exists():
+        workspace.mkdir(exist_ok=True)
+        save_rows(images, others, workspace / "normal.npy")
+        within = replace(context, workspace=workspace)
+        scores = score_held_out(DDAD(recipe), workspace / "normal.npy", None, images[own], within)
+        write_atomically(stored, json.dumps(scores.tolist()).encode())
+        shutil.rmtree(workspace)
+    found: list[float] = json.loads(stored.read_text(encoding="utf-8"))
+    return found

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from ddad import Cohort, Model
@@ -16,9 +15,8 @@ from ddad.detectors.base import Detector
 from ddad.errors import CohortError, DivergenceError, OutputError
 from ddad.selecting import Candidate, best
 from ddad.selecting.best import fit_best
-from ddad.training.device import Compute
 from ddad.workspace import Workspace
-from support import RecordedProgress, random_images, run_cli, tiny_options, tiny_recipe, write_images
+from support import RecordedProgress, run_cli, tiny_options, tiny_recipe, write_images
 
 CANDIDATES = (
     Candidate("as given"),
@@ -43,10 +41,10 @@ class Judge:
         self.images: dict[str, set[bytes]] = {}
 
     def __call__(
-        self, recipe: Any, normal: Path, unlabeled: Path, images: NDArray[np.float32], context: FitContext
+        self, detector: Detector, normal: Path, unlabeled: Path, images: NDArray[np.float32], context: FitContext
     ) -> Any:
-        name = {"normal-vs-unlabeled": "classifier"}.get(recipe.detector) or (
-            "one network" if recipe.reconstruction.members == 1 else "as given"
+        name = {"normal-vs-unlabeled": "classifier"}.get(detector.name) or (
+            "one network" if detector.recipe.reconstruction.members == 1 else "as given"
         )
         if name == self.fails:
             raise KeyboardInterrupt
@@ -106,8 +104,8 @@ def test_a_candidate_is_tried_in_its_own_precision(
 ) -> None:
     tried = []
 
-    def judge(recipe: Any, normal: Path, unlabeled: Path, images: Any, context: FitContext) -> Any:  # noqa: ARG001
-        tried.append((recipe.precision, context.compute.precision))
+    def judge(detector: Detector, normal: Path, unlabeled: Path, images: Any, context: FitContext) -> Any:  # noqa: ARG001
+        tried.append((detector.recipe.precision, context.compute.precision))
         return np.random.default_rng(0).normal(size=len(images))
 
     monkeypatch.setattr(best, "score_held_out", judge)
@@ -157,18 +155,6 @@ def test_candidates_that_diverge_are_left_out(cohort: Cohort, tmp_path: Path, mo
     with pytest.raises(DivergenceError, match=r"no candidate learned\. The first: loss is nan"):
         fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "other", workers=0)
     assert not list(tmp_path.glob("other*"))
-
-
-def test_scores_that_are_no_numbers_do_not_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seed in (("normal", 0), ("unlabeled", 1)):
-        np.save(tmp_path / f"{name}.npy", random_images(16, seed=seed).numpy())
-    wrong = torch.tensor([0.0, torch.nan, 1.0])
-    monkeypatch.setattr(Detector, "image_scores", lambda *_: {"r_dual": wrong})
-    context = FitContext(tmp_path, Compute("cpu", "fp32"), workers=0, progress=RecordedProgress())
-    with pytest.raises(DivergenceError, match="r_dual: 1 of 3 are no numbers"):
-        best.score_held_out(
-            tiny_recipe(), tmp_path / "normal.npy", tmp_path / "unlabeled.npy", random_images(3).numpy(), context
-        )
 
 
 def test_a_finished_selection_is_taken_as_it_is_unless_there_is_more_budget(
@@ -270,17 +256,3 @@ def test_the_command_line_selects(
         refused = run_cli(monkeypatch, capsys, "fit", *folders, "--out", tmp_path / "other", *arguments)
         assert refused.code == 1
         assert message in refused.err
-
-
-def test_the_images_that_judge_are_scored_without_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seed in (("normal", 0), ("unlabeled", 1)):
-        np.save(tmp_path / f"{name}.npy", random_images(16, seed=seed).numpy())
-    monkeypatch.setattr(Detector, "score", lambda *_: pytest.fail("maps were made"))
-    context = FitContext(tmp_path, Compute("cpu", "fp32"), workers=0, progress=RecordedProgress())
-
-    scores = best.score_held_out(
-        tiny_recipe(), tmp_path / "normal.npy", tmp_path / "unlabeled.npy", random_images(5, seed=2).numpy(), context
-    )
-
-    assert scores.shape == (5,)
-    assert np.isfinite(scores).all()

@@ -7,6 +7,7 @@ from ddad.detectors.ddad_plus import DDADPlus
 from ddad.detectors.draem import DRAEM
 from ddad.detectors.f_anogan import FAnoGAN
 from ddad.detectors.ganomaly import GANomaly
+from ddad.detectors.held_out import score_held_out
 from ddad.detectors.igd import IGD
 from ddad.detectors.normal_vs_unlabeled import NormalVsUnlabeled
 from ddad.detectors.patch_regression import FPI, PII
@@ -39,4 +40,5 @@ __all__ = [
     "MemAE",
     "NormalVsUnlabeled",
     "Scored",
+    "score_held_out",
 ]

@@ -1,7 +1,7 @@
 """Choose the recipe of a fit without a label."""
 
-from ddad.selecting.best import fit_best, score_held_out
+from ddad.selecting.best import fit_best
 from ddad.selecting.candidates import CANDIDATES, Candidate, read_candidates
 from ddad.selecting.division import Division, divide
 
-__all__ = ["CANDIDATES", "Candidate", "Division", "divide", "fit_best", "read_candidates", "score_held_out"]
+__all__ = ["CANDIDATES", "Candidate", "Division", "divide", "fit_best", "read_candidates"]

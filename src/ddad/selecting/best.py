@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from ddad.cohorts import Cohort, Role, decode
 from ddad.cohorts.pixels import save_parts, save_rows
-from ddad.detectors import DETECTORS, FitContext
+from ddad.detectors import DETECTORS, FitContext, score_held_out
 from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
 from ddad.files import write_atomically
@@ -34,7 +32,6 @@ from ddad.training.device import Compute, DeviceName
 from ddad.workspace import check_begun_with
 
 _HELD_OUT = "held-out"
-_BATCH = 1024
 
 
 def fit_best(
@@ -102,33 +99,6 @@ def fit_best(
     return model
 
 
-def score_held_out(
-    recipe: Recipe, normal: Path, unlabeled: Path, images: NDArray[np.float32], context: FitContext
-) -> NDArray[np.float64]:
-    """Fit a candidate and return its main score of other images, (N,).
-
-    Args:
-        recipe: of the candidate.
-        normal: `.npy` file of the normal images to fit on.
-        unlabeled: the same of unlabeled images.
-        images: (N, C, S, S) in [-1, 1].
-        context: where and with what.
-
-    Raises:
-        DivergenceError: a network did not learn, or a score is no number.
-    """
-    detector = DETECTORS[recipe.detector](recipe)
-    detector.fit(normal, unlabeled, context)
-    scores = []
-    for start in range(0, len(images), _BATCH):
-        part = torch.from_numpy(np.array(images[start : start + _BATCH]))
-        scores.append(detector.image_scores(part, context.compute)[detector.primary_score])
-    main = torch.cat(scores).double().numpy()
-    if not np.isfinite(main).all():
-        raise DivergenceError(f"{detector.primary_score}: {np.sum(~np.isfinite(main))} of {len(main)} are no numbers.")
-    return main
-
-
 def _select(
     cohort: Cohort, recipe: Recipe, recipes: dict[str, Recipe], budget: float | None, context: FitContext
 ) -> tuple[str, dict[str, Any]]:
@@ -154,7 +124,13 @@ def _select(
             inner = FitContext(own, compute, context.workers, progress, groups=groups)
             found: dict[str, Any]
             try:
-                scores = score_held_out(candidate, folder / "normal.npy", folder / "unlabeled.npy", images, inner)
+                scores = score_held_out(
+                    DETECTORS[candidate.detector](candidate),
+                    folder / "normal.npy",
+                    folder / "unlabeled.npy",
+                    images,
+                    inner,
+                )
                 found = {"scores": scores.tolist()}
             except DivergenceError as error:
                 progress.message(f"candidate {name} is left out: {error}")
