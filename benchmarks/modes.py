@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from stored_runs import file_of, store
+from stored_runs import fields_read, file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -136,7 +136,7 @@ def run(case: Case, recipe: Recipe, options: argparse.Namespace, progress: Progr
         "study": case.study,
         "case": case.name,
         "limit": options.limit,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": fields_read(recipe, has_normals=bool(case.lists["train.0"])),
         "cohort": cohort.fingerprint(),
         "ddad": __version__,
     }

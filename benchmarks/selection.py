@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from stored_runs import file_of, store
+from stored_runs import fields_read, file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -80,7 +80,7 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
     abnormal = set(read_split(options.data / options.split)["train.unlabeled.1"])
     files = {}
     for name, recipe in distinct_recipes(CANDIDATES, given).items():
-        own = {**identity, "candidate": name, "recipe": recipe.model_dump(mode="json")}
+        own = {**identity, "candidate": name, "recipe": fields_read(recipe)}
         stem = f"{options.data.name}-{Path(options.split).stem}-ar{100 * rate:g}-seed{seed}"
         files[name] = (file_of(options.out, stem, own), own, recipe)
     missing = {name: entry for name, entry in files.items() if not entry[0].exists()}
@@ -97,6 +97,7 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
         "set": options.set,
         "candidates": list(files),
         "unlabeled": len(pixels["unlabeled"]),
+        "held_groups": division.held_groups.tolist(),
         "held_abnormal": sum(Path(path).name in abnormal for path in held),
     }
     for file, own, recipe in missing.values():
@@ -196,12 +197,17 @@ def summaries(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         settings.setdefault(tuple({**record, "changes": changes}[key] for key in keys), []).append(record)
     for setting, found in settings.items():
         order = found[0]["candidates"]
+        if len(found) > len(order):
+            raise SystemExit(
+                f"{dict(zip(keys, setting, strict=True))}: a candidate is there twice. Keep one of its runs."
+            )
         if len(found) < len(order):
             continue
         found.sort(key=lambda record: order.index(record["candidate"]))
         held = found[0]["scores"]
         sides = np.repeat([0, 1], [len(held["normal"]), len(held["unlabeled"])])
-        choice = choose(sides, {r["candidate"]: [*r["scores"]["normal"], *r["scores"]["unlabeled"]] for r in found})
+        scores = {r["candidate"]: [*r["scores"]["normal"], *r["scores"]["unlabeled"]] for r in found}
+        choice = choose(sides, scores, found[0]["held_groups"])
         labels = np.repeat([0, 1], [len(held["test_normal"]), len(held["test_abnormal"])])
         auc = {
             r["candidate"]: roc_auc_score(labels, [*r["scores"]["test_normal"], *r["scores"]["test_abnormal"]])

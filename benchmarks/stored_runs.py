@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ddad.files import write_atomically
+from ddad.planning import sections_read
+from ddad.recipe import Recipe
+
+
+def fields_read(recipe: Recipe, *, has_normals: bool = True) -> dict[str, Any]:
+    """Return what a fit reads of a recipe: another default of the rest makes no other run."""
+    read = sections_read(recipe, has_normals=has_normals)
+    fields = recipe.model_dump(mode="json").items()
+    return {name: value for name, value in fields if not isinstance(value, dict) or name in read}
 
 
 def file_of(out: Path, stem: str, identity: dict[str, Any]) -> Path:

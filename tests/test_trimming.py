@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddad import Cohort, Model, fit, trimming
-from ddad.detectors import FitContext
+from ddad.detectors import DDAD, FitContext
 from ddad.errors import CohortError, SettingError
 from ddad.fitting import fit as fit_model
 from ddad.training.device import Compute
@@ -59,9 +59,45 @@ def test_images_that_are_unlike_most_are_not_trusted(tmp_path: Path) -> None:
     assert found.scores[-8:].min() > np.median(found.scores[:-8])
 
 
-def test_rounds_agree_on_some_of_the_images(tmp_path: Path) -> None:
-    found = trust(tmp_path, contaminated(40, 8), [str(number) for number in range(40)])
-    assert 0 < found.agreement <= 1
+def test_an_image_is_judged_by_the_trusted_images_of_other_folds_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, calls = contaminated(40, 8), []
+
+    def judge(detector: DDAD, normal: Path, unlabeled: None, own: Any, context: FitContext) -> Any:  # noqa: ARG001
+        assert isinstance(own, np.memmap)
+        calls.append(({image.tobytes() for image in np.load(normal)}, {image.tobytes() for image in own}))
+        return np.array([image.sum() for image in own]) * (-1 if len(calls) <= 2 else 1)
+
+    monkeypatch.setattr(trimming, "score_held_out", judge)
+    found = trust(tmp_path, images, [str(number) for number in range(40)])
+    sums = images.sum(axis=(1, 2, 3))
+    for fold, (first, second) in enumerate(zip(calls[:2], calls[2:], strict=True)):
+        own, others = np.flatnonzero(found.folds == fold), np.flatnonzero(found.folds != fold)
+        assert first == ({images[place].tobytes() for place in others}, {images[place].tobytes() for place in own})
+        trusted = others[np.argsort(-sums[others])[:10]]  # the first round trusts half of each fold
+        assert second == ({images[place].tobytes() for place in trusted}, first[1])
+        assert sorted(own[found.trusted[own]]) == sorted(own[np.argsort(sums[own])[:10]])
+    assert found.agreement == 0  # the second round took the other half
+
+
+def test_where_all_are_trusted_nothing_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "pile", 12)
+    monkeypatch.setattr(trimming, "score_held_out", lambda *_: pytest.fail("judged"))
+    recipe, progress = (
+        RECIPE.changed({"trimming.trusted": 1, "detector": "ae", "reconstruction.members": 1}),
+        RecordedProgress(),
+    )
+    fit(Cohort.from_folders(unlabeled=tmp_path / "pile"), recipe, out=tmp_path / "m", workers=0, progress=progress)
+    assert any("all 12 unlabeled images are taken for it" in message for message in progress.messages)
+    assert pd.read_csv(tmp_path / "m" / "trusted.csv")["score"].isna().all()
+
+
+def test_a_patient_who_leaves_one_image_to_judge_by_is_told(tmp_path: Path) -> None:
+    recipe = RECIPE.changed({"trimming.trusted": 0.1})
+    groups = ["large"] * 20 + [str(number) for number in range(4)]
+    with pytest.raises(CohortError, match=r"round 2 of 2, part . of 2: 1 image of other parts to judge this one by"):
+        trust(tmp_path, random_images(24).numpy(), groups, recipe)
 
 
 def test_copies_that_would_fill_a_fold_are_divided(tmp_path: Path) -> None:
@@ -116,7 +152,7 @@ def test_the_share_is_taken_of_every_fold_and_groups_are_judged_together(tmp_pat
         assert found.scores[own][found.trusted[own]].max() <= found.scores[own][~found.trusted[own]].min()
 
 
-def test_networks_that_are_there_are_not_trained_again(tmp_path: Path) -> None:
+def test_parts_that_were_judged_are_not_judged_again(tmp_path: Path) -> None:
     images = contaminated(24, 4)
     groups = [str(number) for number in range(24)]
     first = trust(tmp_path, images, groups)
@@ -176,7 +212,7 @@ def test_a_detector_that_learns_how_trusted_and_other_images_differ_is_doubted(t
 
 def test_one_network_cannot_say_whom_to_trust(tmp_path: Path) -> None:
     write_images(tmp_path / "pile", 40)
-    with pytest.raises(SettingError, match="reconstruction.members: 1, and which unlabeled images are trusted"):
+    with pytest.raises(SettingError, match=r"reconstruction\.members: 1, and which unlabeled images are trusted"):
         fit(
             Cohort.from_folders(unlabeled=tmp_path / "pile"),
             RECIPE.changed({"reconstruction.members": 1}),
@@ -191,9 +227,10 @@ def test_an_interrupted_round_ends_as_if_it_had_not_been(tmp_path: Path, monkeyp
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(arguments)
+        found = judged(*arguments)
         if len(calls) == 2:
-            raise KeyboardInterrupt
-        return judged(*arguments)
+            raise KeyboardInterrupt  # its networks are there, its scores are not
+        return found
 
     monkeypatch.setattr(trimming, "score_held_out", interrupted)
     with pytest.raises(KeyboardInterrupt):

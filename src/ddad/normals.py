@@ -194,11 +194,12 @@ def trusted_normals(
         pile: all unlabeled images.
         paths: of each.
         abnormal: those known to be abnormal, if there are any.
-        recipe: its `trimming`, `reconstruction`, `holdout` and `seed` are followed.
+        recipe: what `trust_likely_normals` reads of it, and `holdout`, are followed.
         context: workspace, device, workers and progress.
 
     Raises:
         CohortError: too few would be trusted.
+        DivergenceError: a network by which they are judged did not learn.
     """
     _require_pile(len(paths), recipe)
     divided = divide_pile(pile.file, paths, pile.groups, recipe, context)

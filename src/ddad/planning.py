@@ -14,11 +14,20 @@ from ddad.recipe import Recipe
 
 def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
     """Return the recipe with the preset's values wherever a fit on this cohort does not read them."""
-    detector = DETECTORS[recipe.detector]
-    sections = {"images", *detector.sections}
-    if not cohort.paths(Role.NORMAL):
-        return recipe.keeping(sections | {"trimming", *DDAD.sections})
-    return recipe.keeping(sections, but=detector.unread_with(recipe.reconstruction.backbone))
+    return settings_read_with(recipe, has_normals=bool(cohort.paths(Role.NORMAL)))
+
+
+def settings_read_with(recipe: Recipe, *, has_normals: bool) -> Recipe:
+    """Return the same for any cohort with known normal images, or for any without."""
+    # DDAD, which trimming fits, reads what the detector itself may not.
+    unread = DETECTORS[recipe.detector].unread_with(recipe.reconstruction.backbone) if has_normals else ()
+    return recipe.keeping(sections_read(recipe, has_normals=has_normals), but=unread)
+
+
+def sections_read(recipe: Recipe, *, has_normals: bool) -> set[str]:
+    """Return which sections of a recipe a fit reads, with known normal images or without."""
+    own = {"images", *DETECTORS[recipe.detector].sections}
+    return own if has_normals else own | {"trimming", *DDAD.sections}
 
 
 def check_plan(cohort: Cohort, recipe: Recipe) -> None:
@@ -50,7 +59,7 @@ def _check_detector(cohort: Cohort, recipe: Recipe) -> None:
     detector = DETECTORS[recipe.detector]
     has_unlabeled, has_abnormal = bool(cohort.paths(Role.UNLABELED)), bool(cohort.paths(Role.ABNORMAL))
     if not cohort.paths(Role.NORMAL):
-        if recipe.reconstruction.members < 2:
+        if has_unlabeled and recipe.trimming.trusted < 1 and recipe.reconstruction.members < 2:
             raise SettingError(
                 "reconstruction.members: 1, and which unlabeled images are trusted to be normal is told by how far "
                 "several networks differ. Take --members 2 or more, or add known normal images."

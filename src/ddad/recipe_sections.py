@@ -240,5 +240,7 @@ class Trimming(Section):
     """The unsupervised mode: which unlabeled images are trusted to be normal, where none is known to be."""
 
     trusted: float = Field(0.8, gt=0, le=1, description="share of the unlabeled images that are trusted to be normal")
-    rounds: int = Field(2, ge=1, le=20, description="how often DDAD is fitted on the trusted images")
+    rounds: int = Field(
+        2, ge=1, le=20, description="how often the trusted images are chosen, by DDAD fitted on those chosen before"
+    )
     folds: int = Field(3, ge=2, le=20, description="parts; each is judged by DDAD fitted on the others")

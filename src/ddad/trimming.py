@@ -16,6 +16,7 @@ from ddad.cohorts.near_copies import joined_groups, near_copy_groups
 from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import Indices, group_folds, hold_out
 from ddad.detectors import DDAD, FitContext, score_held_out
+from ddad.errors import CohortError
 from ddad.files import write_atomically
 from ddad.recipe import Recipe
 from ddad.wording import counted, whole_percent
@@ -26,6 +27,9 @@ NOT_KNOWN_NORMAL = (
 )
 """What to know about a model that was fitted without known normal images."""
 
+_OTHERS = "others.npy"
+_LEAST_TO_JUDGE_BY = 2  # a synthetic patch comes from another image
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -34,7 +38,7 @@ class Trust:
     Attributes:
         trusted: (N,) of each image, whether it is.
         scores: (N,) R_intra of each image by networks which have not seen it, in the last round; it is compared
-            within a fold only.
+            within a fold only. NaN where all are trusted anyway.
         folds: (N,) number of the fold that each image was judged in.
         agreement: share of the trusted images that were trusted in the round before, too; None where there was none.
         doubts: what to know of the folds.
@@ -59,47 +63,56 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
         pile: `.npy` file of N images, (N, C, S, S) float32 in [-1, 1].
         groups: of each image, the patient.
         recipe: its sections `trimming`, `reconstruction`, `synthesis` and `refinement` are followed.
-        context: workspace, device, workers and progress; networks that are in the workspace are not trained again.
+        context: workspace, device, workers and progress; parts that are judged in the workspace are not judged again.
 
     Raises:
+        CohortError: too few images are trusted to fit on.
         DivergenceError: a network did not learn.
     """
     settings = recipe.trimming
     images = np.load(pile, mmap_mode="r", allow_pickle=False)
-    together = joined_groups(groups, near_copy_groups(images))
-    doubts = []
-    if np.bincount(together).max() > len(images) / settings.folds:
-        together = joined_groups(groups)
-        doubts.append(
-            f"unlabeled images are so alike that near copies fill more than one of {settings.folds} folds: they are "
-            "not kept together where it is judged which images are trusted, and networks know near copies of what "
-            "they judge."
-        )
-    if (count := len(np.unique(together))) < min(2 * settings.folds, len(images)):
-        doubts.append(
-            f"the unlabeled images are of {counted(count, 'group')} (patients), too few for {settings.folds} folds: "
-            "each image stands alone where it is judged which are trusted, and networks know other images of its "
-            "patient."
-        )
-    folds = group_folds(together, np.zeros(len(images), np.int64), settings.folds, recipe.seed)
     trusted = np.ones(len(images), bool)
+    scores = np.full(len(images), np.nan)
+    if settings.trusted == 1:
+        return Trust(trusted, scores, np.zeros(len(images), np.int64), None)
+    folds, doubts = _folds(images, groups, recipe)
     agreement: float | None = None
-    scores = np.zeros(len(images))
     for number in range(settings.rounds):
         chosen = np.zeros(len(images), bool)
-        for fold in range(int(folds.max()) + 1):
+        for fold in np.unique(folds).tolist():
             own, others = np.flatnonzero(folds == fold), np.flatnonzero(trusted & (folds != fold))
-            context.progress.message(
-                f"looking for normal images: round {number + 1} of {settings.rounds}, part {fold + 1} of "
-                f"{int(folds.max()) + 1}"
-            )
-            scores[own] = _judged(images, own, others, recipe, context.workspace / f"trimming-{number}-{fold}", context)
+            title = f"round {number + 1} of {settings.rounds}, part {fold + 1} of {folds.max() + 1}"
+            workspace = context.workspace / f"trimming-{number}-{fold}"
+            known = {workspace / _OTHERS: [groups[place] for place in others.tolist()]}
+            within = replace(context, workspace=workspace, groups=known)
+            scores[own] = _judged(images, own, others, recipe, title, within)
             best = np.argsort(scores[own], kind="stable")[: _trusted_of(len(own), settings.trusted)]
             chosen[own[best]] = True
         # Before the first round all images are trusted, with which to agree says nothing.
         agreement = float((chosen & trusted).sum() / chosen.sum()) if number else None
         trusted = chosen
     return Trust(trusted, scores, folds, agreement, doubts)
+
+
+def _folds(images: NDArray[np.float32], groups: Sequence[str], recipe: Recipe) -> tuple[Indices, list[str]]:
+    """Return the number of each image's fold, (N,), and what to know of the folds."""
+    count_of_folds = recipe.trimming.folds
+    together = joined_groups(groups, near_copy_groups(images))
+    doubts = []
+    if np.bincount(together).max() > len(images) / count_of_folds:
+        together = joined_groups(groups)
+        doubts.append(
+            f"unlabeled images are so alike that near copies fill more than one of {count_of_folds} folds: they are "
+            "not kept together where it is judged which images are trusted, and networks know near copies of what "
+            "they judge."
+        )
+    if (count := len(np.unique(together))) < min(2 * count_of_folds, len(images)):
+        doubts.append(
+            f"the unlabeled images are of {counted(count, 'group')} (patients), too few for {count_of_folds} folds: "
+            "each image stands alone where it is judged which are trusted, and networks know other images of its "
+            "patient."
+        )
+    return group_folds(together, np.zeros(len(images), np.int64), count_of_folds, recipe.seed), doubts
 
 
 def expected_trust(count: int, recipe: Recipe) -> int:
@@ -126,7 +139,7 @@ class DividedPile:
         places: by the same names, which images of the pile they are.
         trust: what the division follows.
         paths: of all images.
-        rounds: how often networks were trained on the trusted images.
+        rounds: how often the trusted images were chosen.
     """
 
     pixels: dict[str, NDArray[np.float32]]
@@ -138,6 +151,8 @@ class DividedPile:
     def describe(self) -> str:
         """Say how many images are trusted, and why."""
         count, total, agreement = int(self.trust.trusted.sum()), len(self.paths), self.trust.agreement
+        if count == total:
+            return f"no image is known to be normal: all {total} unlabeled images are taken for it."
         described = (
             f"no image is known to be normal: {count} of {total} unlabeled images are trusted to be, those that "
             "networks which have not seen them find least unusual."
@@ -154,7 +169,10 @@ class DividedPile:
             "of": len(self.paths),
             "rounds": self.rounds,
             "agreement": None if self.trust.agreement is None else round(self.trust.agreement, 4),
-            "images": [[path, float(f"{score:.6g}"), int(fold), bool(is_in)] for path, score, fold, is_in in rows],
+            "images": [
+                [path, None if np.isnan(score) else float(f"{score:.6g}"), int(fold), bool(is_in)]
+                for path, score, fold, is_in in rows
+            ],
         }
 
 
@@ -185,16 +203,32 @@ def divide_pile(
 
 
 def _judged(
-    images: NDArray[np.float32], own: Indices, others: Indices, recipe: Recipe, workspace: Path, context: FitContext
+    images: NDArray[np.float32], own: Indices, others: Indices, recipe: Recipe, title: str, context: FitContext
 ) -> list[float]:
-    """Return R_intra of the images `own` by DDAD that is fitted on `others` alone."""
+    """Return R_intra of the images `own` by DDAD that is fitted on `others` alone.
+
+    All such fits begin with the networks and batches of one seed: they differ by their images.
+
+    Raises:
+        CohortError: `others` are too few to fit on.
+        DivergenceError: a network did not learn.
+    """
+    workspace = context.workspace
     stored = workspace.with_suffix(".json")
     if not stored.exists():
+        if len(others) < _LEAST_TO_JUDGE_BY:
+            raise CohortError(
+                f"unlabeled: {title}: {counted(len(others), 'image')} of other parts to judge this one by, at least "
+                f"{_LEAST_TO_JUDGE_BY} are needed. Trust more (--set trimming.trusted), or add unlabeled images."
+            )
+        context.progress.message(f"looking for normal images: {title}")
         workspace.mkdir(exist_ok=True)
-        save_rows(images, others, workspace / "normal.npy")
-        within = replace(context, workspace=workspace)
-        scores = score_held_out(DDAD(recipe), workspace / "normal.npy", None, images[own], within)
+        save_rows(images, others, workspace / _OTHERS)
+        save_rows(images, own, workspace / "own.npy")
+        unseen = np.load(workspace / "own.npy", mmap_mode="r", allow_pickle=False)
+        scores = score_held_out(DDAD(recipe), workspace / _OTHERS, None, unseen, context)
         write_atomically(stored, json.dumps(scores.tolist()).encode())
+        del unseen
         shutil.rmtree(workspace)
     found: list[float] = json.loads(stored.read_text(encoding="utf-8"))
     return found

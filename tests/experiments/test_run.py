@@ -11,7 +11,7 @@ import pytest
 from ddad.cohorts import Cohort
 from ddad.experiments import run
 from ddad.experiments.evaluation import Evaluation
-from ddad.experiments.run import own_settings, run_once
+from ddad.experiments.run import own_settings, run_once, settings_of
 from ddad.progress import SilentProgress
 from ddad.recipe import Recipe
 from support import write_images
@@ -21,7 +21,16 @@ def test_a_title_names_what_makes_a_run_unlike_others_of_its_preset() -> None:
     recipe = Recipe().changed(
         {"detector": "draem", "seed": 3, "holdout": 0.0, "reconstruction.backbone": "ae", "reconstruction.members": 5}
     )
-    assert own_settings(recipe) == {"reconstruction.members": 5}
+    assert own_settings(recipe.changed({"detector": "ddad"})) == {"reconstruction.members": 5}
+    assert own_settings(recipe) == {}  # draem does not read it
+    assert own_settings(recipe, has_normals=False) == {"reconstruction.members": 5}  # trimming does
+
+
+def test_another_default_of_what_a_stored_run_did_not_read_is_no_setting_of_its_own() -> None:
+    stored = Recipe().changed({"trimming.trusted": 0.5, "trimming.rounds": 3})
+    record = {"recipe": stored.model_dump(mode="json")}
+    assert settings_of(record) == {}
+    assert settings_of({**record, "trusted": ["a.png"]}) == {"trimming.trusted": 0.5, "trimming.rounds": 3}
 
 
 def test_a_share_held_out_is_named() -> None:

@@ -63,7 +63,7 @@ def print_selection(selection: dict[str, Any]) -> None:
     console.print(
         f"Chosen: {selection['chosen']}. The guide is the AUC of {held['normal']} held-out normal against "
         f"{held['unlabeled']} held-out unlabeled images; no label was looked at. The first candidate stays unless "
-        "the best is significantly ahead of it."
+        "the best is significantly ahead of it (DeLong's test, 5 %, corrected for the number of comparisons)."
     )
     for title, names in (("Not tried", selection["not_tried"]), ("Did not learn", selection["diverged"])):
         if names:

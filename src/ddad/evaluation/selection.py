@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from ddad.errors import SettingError
 from ddad.evaluation.delong import PairedTest, delong_interval, delong_test
 from ddad.evaluation.intervals import Interval
+from ddad.evaluation.resampling import group_numbers
 
 SIGNIFICANCE = 0.05
 """How often, at most, noise alone may take the default away, over all comparisons with it."""
@@ -57,10 +60,11 @@ def choose(
 ) -> Choice:
     """Take the default, unless the best candidate is significantly ahead of it; then the best.
 
-    DeLong's test compares scores of the same images. The best of several is ahead by luck more often than one would
-    be, so that Bonferroni's correction divides the significance by the number of comparisons. The rule of one standard
-    error (Breiman et al. 1984) would not do: with seven candidates, noise puts one of them so far ahead every other
-    time.
+    DeLong's test compares scores of the same images; it is one-sided, and by Student's t, for a few patients say less
+    of how scores vary than a normal distribution supposes. The best of several is ahead by luck more often than one
+    would be, so that Bonferroni's correction divides the significance by the number of comparisons. The rule of one
+    standard error (Breiman et al. 1984) would not do: with seven candidates, noise puts one of them so far ahead
+    nearly every other time.
 
     Args:
         is_unlabeled: (N,) of each held-out image, 0 known to be normal, 1 unlabeled.
@@ -77,6 +81,17 @@ def choose(
     best = max(guides, key=lambda name: guides[name].estimate)  # the first of several
     default = next(iter(scores))
     ahead = {name: delong_test(is_unlabeled, values, scores[default], groups) for name, values in scores.items()}
-    is_ahead = ahead[best].p_value * (len(scores) - 1) <= SIGNIFICANCE and best != default
+    level = SIGNIFICANCE / max(1, len(scores) - 1)
+    is_ahead = best != default and _p_value(ahead[best], is_unlabeled, groups) <= level
     chosen = best if is_ahead else default
     return Choice(chosen, best, tuple(Judged(name, guides[name], ahead[name]) for name in scores))
+
+
+def _p_value(ahead: PairedTest, is_unlabeled: npt.ArrayLike, groups: npt.ArrayLike | None) -> float:
+    """Return the one-sided p-value of a lead, by the groups of the side that has fewer; NaN where none can be had."""
+    if ahead.standard_error == 0:
+        return ahead.p_value
+    sides = np.asarray(is_unlabeled).astype(bool)
+    members = group_numbers(groups, len(sides))
+    fewest = min(len(np.unique(members[side])) for side in (sides, ~sides))
+    return float(stats.t.sf(ahead.difference / ahead.standard_error, fewest - 1))

@@ -15,7 +15,7 @@ from ddad.errors import SettingError
 from ddad.experiments.comparisons import LEAST, Scores, comparisons, pooled_scores, resampled
 from ddad.experiments.origin import computed_by, skipped_files, so_far
 from ddad.experiments.published import METHOD_TITLES, Benchmark
-from ddad.experiments.run import cells_of, differs_from_published, own_settings
+from ddad.experiments.run import cells_of, differs_from_published, settings_of
 from ddad.experiments.tables import (
     constant_note,
     methods_table,
@@ -149,7 +149,7 @@ def _title(records: Sequence[dict[str, Any]]) -> str:
     """Name the images and the recipe, with what any of the methods has unlike its preset: each reads its own part."""
     shown: dict[str, dict[str, None]] = defaultdict(dict)
     for each in records:
-        for name, value in own_settings(Recipe.model_validate(each["recipe"])).items():
+        for name, value in settings_of(each).items():
             shown[name][str(value)] = None
     changed = "".join(f", {name} {' or '.join(values)}" for name, values in shown.items())
     record = records[0]

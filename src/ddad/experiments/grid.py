@@ -15,7 +15,7 @@ from typing import Any
 from typing_extensions import override
 
 from ddad import __version__
-from ddad.cohorts import Cohort
+from ddad.cohorts import Cohort, Role
 from ddad.detectors import DETECTORS
 from ddad.errors import DdadError, SettingError, writing_to
 from ddad.experiments.evaluation import labelled_test_paths
@@ -173,7 +173,8 @@ class _Planned:
             parts.append(f"anomaly rate {percent(setting.anomaly_rate, digits=6)}")
         if setting.normals is not None:
             parts.append(f"{setting.normals} normal images")
-        return ", ".join([*parts, *(f"{field} {value}" for field, value in own_settings(self.recipe).items())])
+        own = own_settings(self.recipe, has_normals=bool(self.images.cohort.paths(Role.NORMAL)))
+        return ", ".join([*parts, *(f"{field} {value}" for field, value in own.items())])
 
     def job(self, device: DeviceName, workers: int, jobs: int, wait: bool) -> Job:
         return Job(

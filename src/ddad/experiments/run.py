@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ddad.cohorts import Cohort, Role
-from ddad.detectors import DETECTORS
 from ddad.errors import DdadError, OutputError
 from ddad.experiments.evaluation import evaluate
 from ddad.experiments.peak_memory import peak_memory
 from ddad.experiments.published import Benchmark
 from ddad.fitting import fit
+from ddad.planning import settings_read_with
 from ddad.progress import Progress
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
@@ -27,18 +27,28 @@ _NEEDED = ("recipe", "cohort", "cells", "scores", "labels")
 _MEASURED = ("auc", "auc_low", "auc_high", "ap", "ap_low", "ap_high")
 
 
-def own_settings(recipe: Recipe) -> dict[str, Any]:
+def own_settings(recipe: Recipe, *, has_normals: bool = True) -> dict[str, Any]:
     """Return the settings that make a run unlike others of its preset, beyond its method, backbone and seed.
 
-    That no normal image is held out is what every run does. What the detector does not read is left out: the defaults
-    of others may have been different when a run was stored. Without known normal images all read the last two sections.
+    That no normal image is held out is what every run does. What the fit does not read is left out: the defaults of
+    others may have been different when a run was stored.
+
+    Args:
+        recipe: of the run.
+        has_normals: whether any image was known to be normal.
     """
-    detector = DETECTORS[recipe.detector]
-    unread = detector.unread_with(recipe.reconstruction.backbone)
-    read = recipe.keeping({*detector.sections, "images", "reconstruction", "trimming"}, but=unread)
-    changes = read.changes_from_preset().items()
+    changes = settings_read_with(recipe, has_normals=has_normals).changes_from_preset().items()
     named = ("detector", "reconstruction.backbone", "seed")
     return {field: value for field, value in changes if field not in named and (field, value) != ("holdout", 0)}
+
+
+def settings_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return `own_settings` of a stored run.
+
+    Raises:
+        SettingError: its recipe is of an earlier version, with fields that are gone.
+    """
+    return own_settings(Recipe.model_validate(record.get("recipe", {})), has_normals="trusted" not in record)
 
 
 def run_once(
@@ -153,7 +163,7 @@ def in_words(record: dict[str, Any]) -> dict[str, str]:
     recipe = record.get("recipe", {})
     words = {"recipe": str(recipe.get("preset_name"))}
     with suppress(DdadError, ValueError):  # of an earlier version, with fields that are gone
-        words |= {name: str(value) for name, value in own_settings(Recipe.model_validate(recipe)).items()}
+        words |= {name: str(value) for name, value in settings_of(record).items()}
     rate, counts = record.get("anomaly_rate"), record.get("counts", {})
     if rate is not None:
         words["anomaly rate"] = percent(rate, digits=6)
