@@ -7,11 +7,11 @@ from ddad.detectors.ddad_plus import DDADPlus
 from ddad.detectors.draem import DRAEM
 from ddad.detectors.f_anogan import FAnoGAN
 from ddad.detectors.ganomaly import GANomaly
-from ddad.detectors.held_out import score_held_out
 from ddad.detectors.igd import IGD
 from ddad.detectors.normal_vs_unlabeled import NormalVsUnlabeled
 from ddad.detectors.patch_regression import FPI, PII
 from ddad.detectors.reconstruction import AE, AEU, VAE, MemAE
+from ddad.detectors.unseen import score_held_out
 
 # Those that take longest come first: of the runs of a grid side by side, no core waits for a long one at the end.
 DETECTORS: dict[str, type[Detector]] = {
