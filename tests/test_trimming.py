@@ -91,6 +91,7 @@ def test_where_all_are_trusted_nothing_is_judged(tmp_path: Path, monkeypatch: py
     fit(Cohort.from_folders(unlabeled=tmp_path / "pile"), recipe, out=tmp_path / "m", workers=0, progress=progress)
     assert any("all 12 unlabeled images are taken for it" in message for message in progress.messages)
     assert pd.read_csv(tmp_path / "m" / "trusted.csv")["score"].isna().all()
+    assert Model.load(tmp_path / "m").card["unsupervised"]["rounds"] == 0
 
 
 def test_a_patient_who_leaves_one_image_to_judge_by_is_told(tmp_path: Path) -> None:

@@ -199,7 +199,8 @@ def divide_pile(
             file = context.workspace / f"{name}.npy"
             save_rows(images, places, file)
             pixels[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-    return DividedPile(pixels, parts, trust, paths, recipe.trimming.rounds)
+    rounds = 0 if recipe.trimming.trusted == 1 else recipe.trimming.rounds
+    return DividedPile(pixels, parts, trust, paths, rounds)
 
 
 def _judged(
