@@ -23,7 +23,7 @@ import ddad
 from ddad import Cohort, Model, Recipe, recalibration
 from ddad.cohorts.phantom_cohort import write_phantom
 from ddad.detectors import DETECTORS
-from ddad.detectors import ddad as detector_module
+from ddad.detectors import ddad_training as detector_module
 from ddad.errors import CohortError
 from ddad.experiments import grid as grid_module
 from ddad.experiments.published import BENCHMARKS

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddad import Cohort, Model, fit, trimming
-from ddad.detectors import DDAD, FitContext
+from ddad.detectors import DDAD, DDADTraining, FitContext
 from ddad.errors import CohortError, SettingError
 from ddad.fitting import fit as fit_model
 from ddad.training.device import Compute
@@ -62,16 +62,23 @@ def test_images_that_are_unlike_most_are_not_trusted(tmp_path: Path) -> None:
 def test_an_image_is_judged_by_the_trusted_images_of_other_folds_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, calls = contaminated(40, 8), []
+    images, fitted, judged = contaminated(40, 8), [], []
 
-    def judge(detector: DDAD, normal: Path, unlabeled: None, own: Any, context: FitContext) -> Any:  # noqa: ARG001
+    def train(trainings: list[DDADTraining], *_: Any) -> None:
+        fitted.extend({image.tobytes() for image in np.load(training.normal)} for training in trainings)
+
+    def score(detector: DDAD, own: Any, compute: Compute) -> Any:  # noqa: ARG001
         assert isinstance(own, np.memmap)
-        calls.append(({image.tobytes() for image in np.load(normal)}, {image.tobytes() for image in own}))
-        return np.array([image.sum() for image in own]) * (-1 if len(calls) <= 2 else 1)
+        judged.append({image.tobytes() for image in own})
+        return np.array([image.sum() for image in own]) * (-1 if len(judged) <= 2 else 1)
 
-    monkeypatch.setattr(trimming, "score_held_out", judge)
+    monkeypatch.setattr(trimming, "train_side_by_side", train)
+    monkeypatch.setattr(DDADTraining, "trained", lambda _: (DDAD(RECIPE).state_dict(), {}))
+    monkeypatch.setattr(DDAD, "load_state_dict", lambda *_: None)
+    monkeypatch.setattr(trimming, "score_unseen", score)
     found = trust(tmp_path, images, [str(number) for number in range(40)])
     sums = images.sum(axis=(1, 2, 3))
+    calls = list(zip(fitted, judged, strict=True))
     for fold, (first, second) in enumerate(zip(calls[:2], calls[2:], strict=True)):
         own, others = np.flatnonzero(found.folds == fold), np.flatnonzero(found.folds != fold)
         assert first == ({images[place].tobytes() for place in others}, {images[place].tobytes() for place in own})
@@ -81,9 +88,20 @@ def test_an_image_is_judged_by_the_trusted_images_of_other_folds_alone(
     assert found.agreement == 0  # the second round took the other half
 
 
+def test_the_parts_of_a_round_are_trained_side_by_side(tmp_path: Path) -> None:
+    np.save(tmp_path / "pile.npy", contaminated(24, 4))
+    progress = RecordedProgress()
+    context = FitContext(tmp_path, Compute("cpu", "fp32"), workers=0, progress=progress)
+    trust_likely_normals(tmp_path / "pile.npy", [str(number) for number in range(24)], RECIPE, context)
+    epochs = 2 * RECIPE.reconstruction.members * RECIPE.reconstruction.ndm_epochs, 2 * RECIPE.refinement.epochs
+    assert [task.total for task in progress.tasks] == [*epochs, *epochs]
+    assert any(note.startswith("part 2 of 2: NDM network 2 of 2") for note in progress.tasks[0].notes)
+    assert progress.messages == [f"looking for normal images: round {number} of 2, 2 parts" for number in (1, 2)]
+
+
 def test_where_all_are_trusted_nothing_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path / "pile", 12)
-    monkeypatch.setattr(trimming, "score_held_out", lambda *_: pytest.fail("judged"))
+    monkeypatch.setattr(trimming, "train_side_by_side", lambda *_: pytest.fail("judged"))
     recipe, progress = (
         RECIPE.changed({"trimming.trusted": 1, "detector": "ae", "reconstruction.members": 1}),
         RecordedProgress(),
@@ -224,20 +242,19 @@ def test_one_network_cannot_say_whom_to_trust(tmp_path: Path) -> None:
 def test_an_interrupted_round_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, groups = contaminated(24, 4), [str(number) for number in range(24)]
     whole = trust(tmp_path / "whole", images, groups)
-    judged, calls = trimming.score_held_out, []
+    judged, calls = trimming.score_unseen, []
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(arguments)
-        found = judged(*arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt  # its networks are there, its scores are not
-        return found
+        return judged(*arguments)
 
-    monkeypatch.setattr(trimming, "score_held_out", interrupted)
+    monkeypatch.setattr(trimming, "score_unseen", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trust(tmp_path / "torn", images, groups)
     again = trust(tmp_path / "torn", images, groups)
-    assert len(calls) == 5  # four fits, of which the second was begun twice
+    assert len(calls) == 5  # four parts, of which the second was judged twice
     assert (again.scores == whole.scores).all()
 
 

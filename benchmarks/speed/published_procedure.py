@@ -84,15 +84,20 @@ def reconstruction_step(network: Autoencoder, recipe: Recipe, images: Tensor) ->
 
 
 def _batches(count: int, size: int) -> Iterator[Tensor]:
+    """Draw batches for ever; the last, incomplete one of an epoch is dropped, as published."""
+    steps = _steps_in_epoch(count, size)
     while True:
-        yield from torch.randperm(count).split(size)
+        yield from torch.randperm(count)[: steps * size].chunk(steps)
 
 
-def trained(step: Callable[[], int], images: int, epochs: int) -> None:
-    """Repeat `step` until it has seen so many images so many times."""
-    seen = 0
-    while seen < images * epochs:
-        seen += step()
+def _steps_in_epoch(count: int, size: int) -> int:
+    return max(1, count // size)
+
+
+def trained(step: Callable[[], int], steps: int) -> None:
+    """Repeat `step` so often."""
+    for _ in range(steps):
+        step()
 
 
 def fitted(recipe: Recipe, normal: Tensor, unlabeled: Tensor) -> tuple[Ensemble, Ensemble, dict[str, nn.Module]]:
@@ -105,12 +110,14 @@ def fitted(recipe: Recipe, normal: Tensor, unlabeled: Tensor) -> tuple[Ensemble,
     both = torch.cat([normal, unlabeled])
     for module, images, epochs in ((ndm, normal, settings.ndm_epochs), (udm, both, settings.udm_epochs)):
         for member in module.members:
-            trained(reconstruction_step(member, recipe, images), len(images), epochs)
+            steps = epochs * _steps_in_epoch(len(images), STAGE_1_BATCH)
+            trained(reconstruction_step(member, recipe, images), steps)
         module.eval()
     refiners: dict[str, nn.Module] = {}
     for score, modules in (("r_intra", (ndm,)), ("r_dual", (ndm, udm))):
         refiner = _PlainASRNet(len(modules), recipe.refinement.width)
-        trained(refinement_step(refiner, recipe, modules, normal), len(normal), recipe.refinement.epochs)
+        steps = recipe.refinement.epochs * _steps_in_epoch(len(normal), STAGE_2_BATCH)
+        trained(refinement_step(refiner, recipe, modules, normal), steps)
         refiners[score] = refiner.eval()
     return ndm, udm, refiners
 

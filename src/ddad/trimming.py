@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ddad.cohorts.near_copies import joined_groups, near_copy_groups
 from ddad.cohorts.pixels import save_rows
 from ddad.cohorts.split import Indices, group_folds, hold_out
-from ddad.detectors import DDAD, FitContext, score_held_out
+from ddad.detectors import DDAD, DDADTraining, FitContext, score_unseen, train_side_by_side
 from ddad.errors import CohortError
 from ddad.files import write_atomically
 from ddad.recipe import Recipe
@@ -27,7 +27,6 @@ NOT_KNOWN_NORMAL = (
 )
 """What to know about a model that was fitted without known normal images."""
 
-_OTHERS = "others.npy"
 _LEAST_TO_JUDGE_BY = 2  # a synthetic patch comes from another image
 
 
@@ -79,15 +78,16 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
     agreement: float | None = None
     for number in range(settings.rounds):
         chosen = np.zeros(len(images), bool)
+        parts = []
         for fold in np.unique(folds).tolist():
             own, others = np.flatnonzero(folds == fold), np.flatnonzero(trusted & (folds != fold))
-            title = f"round {number + 1} of {settings.rounds}, part {fold + 1} of {folds.max() + 1}"
-            workspace = context.workspace / f"trimming-{number}-{fold}"
-            known = {workspace / _OTHERS: [groups[place] for place in others.tolist()]}
-            within = replace(context, workspace=workspace, groups=known)
-            scores[own] = _judged(images, own, others, recipe, title, within)
-            best = np.argsort(scores[own], kind="stable")[: _trusted_of(len(own), settings.trusted)]
-            chosen[own[best]] = True
+            name = f"part {fold + 1} of {folds.max() + 1}"
+            parts.append(_Part(name, own, others, context.workspace / f"trimming-{number}-{fold}"))
+        _judge(parts, images, recipe, f"round {number + 1} of {settings.rounds}", context)
+        for part in parts:
+            scores[part.own] = part.scores()
+            best = np.argsort(scores[part.own], kind="stable")[: _trusted_of(len(part.own), settings.trusted)]
+            chosen[part.own[best]] = True
         # Before the first round all images are trusted, with which to agree says nothing.
         agreement = float((chosen & trusted).sum() / chosen.sum()) if number else None
         trusted = chosen
@@ -203,10 +203,35 @@ def divide_pile(
     return DividedPile(pixels, parts, trust, paths, rounds)
 
 
-def _judged(
-    images: NDArray[np.float32], own: Indices, others: Indices, recipe: Recipe, title: str, context: FitContext
-) -> list[float]:
-    """Return R_intra of the images `own` by DDAD that is fitted on `others` alone.
+@dataclass(frozen=True)
+class _Part:
+    """Images of one fold, to be judged by DDAD that is fitted on others.
+
+    Attributes:
+        name: for messages.
+        own: places in the pile of those that are judged.
+        others: of those that are fitted on.
+        workspace: folder for unfinished work, beside which the scores are kept.
+    """
+
+    name: str
+    own: Indices
+    others: Indices
+    workspace: Path
+
+    @property
+    def stored(self) -> Path:
+        return self.workspace.with_suffix(".json")
+
+    def scores(self) -> list[float]:
+        found: list[float] = json.loads(self.stored.read_text(encoding="utf-8"))
+        return found
+
+
+def _judge(
+    parts: Sequence[_Part], images: NDArray[np.float32], recipe: Recipe, title: str, context: FitContext
+) -> None:
+    """Store R_intra of the images of each part by DDAD that is fitted on its others alone, unless that is stored.
 
     All such fits begin with the networks and batches of one seed: they differ by their images.
 
@@ -214,22 +239,31 @@ def _judged(
         CohortError: `others` are too few to fit on.
         DivergenceError: a network did not learn.
     """
-    workspace = context.workspace
-    stored = workspace.with_suffix(".json")
-    if not stored.exists():
-        if len(others) < _LEAST_TO_JUDGE_BY:
+    for part in parts:
+        if len(part.others) < _LEAST_TO_JUDGE_BY:
             raise CohortError(
-                f"unlabeled: {title}: {counted(len(others), 'image')} of other parts to judge this one by, at least "
-                f"{_LEAST_TO_JUDGE_BY} are needed. Trust more (--set trimming.trusted), or add unlabeled images."
+                f"unlabeled: {title}, {part.name}: {counted(len(part.others), 'image')} of other parts to judge this "
+                f"one by, at least {_LEAST_TO_JUDGE_BY} are needed. Trust more (--set trimming.trusted), or add "
+                "unlabeled images."
             )
-        context.progress.message(f"looking for normal images: {title}")
-        workspace.mkdir(exist_ok=True)
-        save_rows(images, others, workspace / _OTHERS)
-        save_rows(images, own, workspace / "own.npy")
-        unseen = np.load(workspace / "own.npy", mmap_mode="r", allow_pickle=False)
-        scores = score_held_out(DDAD(recipe), workspace / _OTHERS, None, unseen, context)
-        write_atomically(stored, json.dumps(scores.tolist()).encode())
-        del unseen
-        shutil.rmtree(workspace)
-    found: list[float] = json.loads(stored.read_text(encoding="utf-8"))
-    return found
+    parts = [part for part in parts if not part.stored.exists()]
+    if parts:
+        context.progress.message(f"looking for normal images: {title}, {counted(len(parts), 'part')}")
+    trainings = []
+    for part in parts:
+        part.workspace.mkdir(exist_ok=True)
+        save_rows(images, part.others, part.workspace / "others.npy")
+        trainings.append(
+            DDADTraining(
+                recipe, part.workspace / "others.npy", None, part.workspace, context.compute, name=f"{part.name}: "
+            )
+        )
+    train_side_by_side(trainings, context.processes, context.progress)
+    for part, training in zip(parts, trainings, strict=True):
+        detector = DDAD(recipe)
+        detector.load_state_dict(training.trained()[0])
+        own = part.workspace / "own.npy"
+        save_rows(images, part.own, own)
+        scores = score_unseen(detector, np.load(own, mmap_mode="r", allow_pickle=False), context.compute)
+        write_atomically(part.stored, json.dumps(scores.tolist()).encode())
+        shutil.rmtree(part.workspace)

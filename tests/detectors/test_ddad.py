@@ -204,7 +204,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Job]]:
         if len(recorded) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ddad.detectors.ddad.run_jobs", run)
+    monkeypatch.setattr("ddad.detectors.ddad_training.run_jobs", run)
     return recorded
 
 

@@ -4,6 +4,7 @@ from ddad.detectors.base import Detector, FitContext, Scored
 from ddad.detectors.cutpaste import CutPaste
 from ddad.detectors.ddad import DDAD
 from ddad.detectors.ddad_plus import DDADPlus
+from ddad.detectors.ddad_training import DDADTraining, train_side_by_side
 from ddad.detectors.draem import DRAEM
 from ddad.detectors.f_anogan import FAnoGAN
 from ddad.detectors.ganomaly import GANomaly
@@ -11,7 +12,7 @@ from ddad.detectors.igd import IGD
 from ddad.detectors.normal_vs_unlabeled import NormalVsUnlabeled
 from ddad.detectors.patch_regression import FPI, PII
 from ddad.detectors.reconstruction import AE, AEU, VAE, MemAE
-from ddad.detectors.unseen import score_held_out
+from ddad.detectors.unseen import score_held_out, score_unseen
 
 # Those that take longest come first: of the runs of a grid side by side, no core waits for a long one at the end.
 DETECTORS: dict[str, type[Detector]] = {
@@ -33,6 +34,7 @@ __all__ = [
     "VAE",
     "CutPaste",
     "DDADPlus",
+    "DDADTraining",
     "Detector",
     "FAnoGAN",
     "FitContext",
@@ -41,4 +43,6 @@ __all__ = [
     "NormalVsUnlabeled",
     "Scored",
     "score_held_out",
+    "score_unseen",
+    "train_side_by_side",
 ]

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ddad import discrepancy
 from ddad.detectors.base import Curves, Detector, FitContext, Scored
+from ddad.detectors.ddad_training import INPUTS, DDADTraining, train_side_by_side
 from ddad.errors import ModelError
 from ddad.networks.asr_net import ASRNet
 from ddad.networks.ensemble import Ensemble, discrepancy_maps
-from ddad.networks.factory import build_asr_net, build_autoencoder, refining_memory, training_memory
+from ddad.networks.factory import build_asr_net, build_autoencoder
 from ddad.recipe import Recipe
-from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
-from ddad.training.jobs import Job, run_jobs
 
 SCORES = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
 """The six rows of Table 3."""
@@ -52,90 +50,11 @@ class DDAD(Detector):
 
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train both stages; every network goes on from its own checkpoint in the workspace."""
-        settings = self.recipe.reconstruction
-        epochs = {"ndm": settings.ndm_epochs, "udm": settings.udm_epochs}
-        pools = {"ndm": [str(normal)]}
-        if unlabeled is not None:
-            pools["udm"] = [str(normal), str(unlabeled)]
-        members = {
-            module: [context.workspace / f"{module}-{k}.safetensors" for k in range(settings.members)]
-            for module in pools
-        }
-
-        def groups(parts: list[Any]) -> list[list[Any]]:
-            """On a GPU networks of one kind learn together."""
-            return [parts] if context.compute.device == "cuda" else [[part] for part in parts]
-
-        every = list(range(settings.members))
-        # The UDM sees more images: begun first, it ends beside the NDM.
-        stage_1 = [
-            self._job(
-                f"{module.upper()} network {', '.join(str(k + 1) for k in group)} of {len(every)}",
-                "ddad.training.reconstruction:train_members_job",
-                members[module][group[-1]],
-                context,
-                steps=epochs[module] * len(group),
-                memory=training_memory(self.recipe.images, settings),
-                into=[str(members[module][k]) for k in group],
-                module=module,
-                members=group,
-                pixels=pools[module],
-            )
-            for module in sorted(members, reverse=True)
-            for group in groups(every)
-        ]
-        run_jobs(stage_1, workers=context.processes, progress=context.progress, title="reconstruction networks, epochs")
-
-        inputs = {"r_intra": ["a_intra"]}
-        if unlabeled is not None:
-            inputs["r_dual"] = ["a_intra", "a_inter"]
-        refiners = {score: context.workspace / f"{score}.safetensors" for score in inputs}
-        stage_2 = [
-            self._job(
-                f"ASR-Net for {' and '.join(group)}",
-                "ddad.training.refinement:train_refiners_job",
-                refiners[group[-1]],
-                context,
-                steps=self.recipe.refinement.epochs * len(group),
-                memory=refining_memory(self.recipe.images, settings),
-                into=[str(refiners[score]) for score in group],
-                inputs=[inputs[score] for score in group],
-                pixels=str(normal),
-                members={  # who reads no A_inter has no need of the UDM
-                    module: [str(path) for path in paths]
-                    for module, paths in members.items()
-                    if module == "ndm" or any("a_inter" in inputs[score] for score in group)
-                },
-            )
-            for group in groups(sorted(inputs))
-        ]
-        run_jobs(stage_2, workers=context.processes, progress=context.progress, title="refinement networks, epochs")
-
-        tensors: dict[str, Tensor] = {}
-        curves: Curves = {}
-        parts = {f"{module}.members.{k}": path for module in members for k, path in enumerate(members[module])}
-        for part, path in {**parts, **refiners}.items():
-            loaded, notes = load_tensors(path)
-            tensors |= {f"{part}.{name}": tensor for name, tensor in loaded.items()}
-            curves[part] = notes["losses"]
+        training = DDADTraining(self.recipe, normal, unlabeled, context.workspace, context.compute)
+        train_side_by_side([training], context.processes, context.progress)
+        tensors, curves = training.trained()
         self.load_state_dict(tensors)
         return curves
-
-    def _job(
-        self, title: str, function: str, output: Path, context: FitContext, *, steps: int, memory: int, **arguments: Any
-    ) -> Job:
-        return Job(
-            title=title,
-            function=function,
-            arguments={
-                **arguments,
-                "recipe": self.recipe.model_dump(mode="json"),
-                "compute": context.compute.to_json(),
-            },
-            steps=steps,
-            output=output,
-            memory=memory,
-        )
 
     def _score_block(self, images: Tensor, compute: Compute) -> Scored:
         maps = discrepancy_maps(self.ndm, self.udm, images)
@@ -167,9 +86,7 @@ class DDAD(Detector):
         present = {name.split(".", 1)[0] for name in tensors}
         self.udm = self._ensemble() if "udm" in present else None
         self.refiners = {
-            score: build_asr_net(self.recipe, inputs)
-            for score, inputs in (("r_intra", ["a_intra"]), ("r_dual", ["a_intra", "a_inter"]))
-            if score in present
+            score: build_asr_net(self.recipe, inputs) for score, inputs in INPUTS.items() if score in present
         }
         unknown = present - set(self.modules())
         if unknown or "r_intra" not in present or ("r_dual" in present) != ("udm" in present):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ddad.detectors.base import Detector, FitContext
 from ddad.errors import DivergenceError
+from ddad.training.device import Compute
 
 _BATCH = 1024
 
@@ -30,10 +31,24 @@ def score_held_out(
         DivergenceError: a network did not learn, or a score is no number.
     """
     detector.fit(normal, unlabeled, context)
+    return score_unseen(detector, images, context.compute)
+
+
+def score_unseen(detector: Detector, images: NDArray[np.float32], compute: Compute) -> NDArray[np.float64]:
+    """Return a fitted detector's main score of images, (N,).
+
+    Args:
+        detector: fitted.
+        images: (N, C, S, S) in [-1, 1], which may lie on disk.
+        compute: device and precision.
+
+    Raises:
+        DivergenceError: a score is no number.
+    """
     scores = []
     for start in range(0, len(images), _BATCH):
         part = torch.from_numpy(np.array(images[start : start + _BATCH]))
-        scores.append(detector.image_scores(part, context.compute)[detector.primary_score])
+        scores.append(detector.image_scores(part, compute)[detector.primary_score])
     main = torch.cat(scores).double().numpy()
     if not np.isfinite(main).all():
         raise DivergenceError(f"{detector.primary_score}: {np.sum(~np.isfinite(main))} of {len(main)} are no numbers.")
