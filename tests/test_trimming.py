@@ -171,11 +171,12 @@ def test_the_share_is_taken_of_every_fold_and_groups_are_judged_together(tmp_pat
         assert found.scores[own][found.trusted[own]].max() <= found.scores[own][~found.trusted[own]].min()
 
 
-def test_parts_that_were_judged_are_not_judged_again(tmp_path: Path) -> None:
+def test_parts_that_were_judged_are_not_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = contaminated(24, 4)
     groups = [str(number) for number in range(24)]
     first = trust(tmp_path, images, groups)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trimming-*")}
+    monkeypatch.setattr(trimming, "train_side_by_side", lambda *_: pytest.fail("fitted again"))
     again = trust(tmp_path, images, groups)
     assert len(written) == 4
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("trimming-*")} == written

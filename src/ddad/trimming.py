@@ -247,8 +247,9 @@ def _judge(
                 "unlabeled images."
             )
     parts = [part for part in parts if not part.stored.exists()]
-    if parts:
-        context.progress.message(f"looking for normal images: {title}, {counted(len(parts), 'part')}")
+    if not parts:
+        return
+    context.progress.message(f"looking for normal images: {title}, {counted(len(parts), 'part')}")
     trainings = []
     for part in parts:
         part.workspace.mkdir(exist_ok=True)
