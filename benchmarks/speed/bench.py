@@ -143,13 +143,15 @@ def measure_published(cohort: Cohort, recipe: Recipe, seconds: float) -> dict[st
     normals, unlabeled = len(images), len(cohort.paths(Role.UNLABELED))
     modules = published.untrained_modules(recipe)
     settings, refinement = recipe.reconstruction, recipe.refinement
-    shown = settings.members * (settings.ndm_epochs * normals + settings.udm_epochs * (normals + unlabeled))
+    ndm, udm = (published.images_in_epoch(count, published.STAGE_1_BATCH) for count in (normals, normals + unlabeled))
+    shown = settings.members * (settings.ndm_epochs * ndm + settings.udm_epochs * udm)
+    refined = refinement.epochs * published.images_in_epoch(normals, published.STAGE_2_BATCH)
     rates = {"stage 1": published.stage_1_rate(recipe, images, seconds)}
     found = {"stage 1": shown / rates["stage 1"]}
     for score, own in (("R_intra", modules[:1]), ("R_dual", modules)):
         rates[f"stage 2, {score}"] = published.stage_2_rate(recipe, own, images, seconds)
         rates[f"scoring, {score}"] = published.scoring_rate(recipe, own, images, seconds)
-        found[f"stage 2, {score}"] = refinement.epochs * normals / rates[f"stage 2, {score}"]
+        found[f"stage 2, {score}"] = refined / rates[f"stage 2, {score}"]
         found[f"test passes, {score}"] = refinement.epochs * len(cohort.paths(Role.TEST)) / rates[f"scoring, {score}"]
     return {"images_per_second": rates, "seconds": found, "total": sum(found.values())}
 

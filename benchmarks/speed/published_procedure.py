@@ -85,13 +85,19 @@ def reconstruction_step(network: Autoencoder, recipe: Recipe, images: Tensor) ->
 
 def _batches(count: int, size: int) -> Iterator[Tensor]:
     """Draw batches for ever; the last, incomplete one of an epoch is dropped, as published."""
-    steps = _steps_in_epoch(count, size)
+    steps = steps_in_epoch(count, size)
     while True:
         yield from torch.randperm(count)[: steps * size].chunk(steps)
 
 
-def _steps_in_epoch(count: int, size: int) -> int:
+def steps_in_epoch(count: int, size: int) -> int:
+    """Return how many whole batches an epoch has."""
     return max(1, count // size)
+
+
+def images_in_epoch(count: int, size: int) -> int:
+    """Return how many of so many images are in whole batches."""
+    return steps_in_epoch(count, size) * min(size, count)
 
 
 def trained(step: Callable[[], int], steps: int) -> None:
@@ -110,13 +116,13 @@ def fitted(recipe: Recipe, normal: Tensor, unlabeled: Tensor) -> tuple[Ensemble,
     both = torch.cat([normal, unlabeled])
     for module, images, epochs in ((ndm, normal, settings.ndm_epochs), (udm, both, settings.udm_epochs)):
         for member in module.members:
-            steps = epochs * _steps_in_epoch(len(images), STAGE_1_BATCH)
+            steps = epochs * steps_in_epoch(len(images), STAGE_1_BATCH)
             trained(reconstruction_step(member, recipe, images), steps)
         module.eval()
     refiners: dict[str, nn.Module] = {}
     for score, modules in (("r_intra", (ndm,)), ("r_dual", (ndm, udm))):
         refiner = _PlainASRNet(len(modules), recipe.refinement.width)
-        steps = recipe.refinement.epochs * _steps_in_epoch(len(normal), STAGE_2_BATCH)
+        steps = recipe.refinement.epochs * steps_in_epoch(len(normal), STAGE_2_BATCH)
         trained(refinement_step(refiner, recipe, modules, normal), steps)
         refiners[score] = refiner.eval()
     return ndm, udm, refiners
