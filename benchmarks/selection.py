@@ -104,6 +104,7 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
         progress.message(f"anomaly rate {rate:.0%}, seed {seed}: {own['candidate']}")
         record = own | facts | judge(recipe, pixels, division, options.workers, progress)
         record["versions"] = {"torch": torch.__version__, "numpy": np.__version__}
+        record["compute"] = Compute.choose("auto", recipe.precision).described()
         store(file, record)
 
 

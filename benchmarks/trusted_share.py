@@ -82,7 +82,7 @@ def try_all(recipe: Recipe, options: argparse.Namespace, folder: Path) -> None:
         file = file_of(options.out, stem, identity)
         if not file.exists():
             with terminal_progress() as progress:
-                context = FitContext(folder, Compute.choose("cpu", recipe.precision), options.workers, progress)
+                context = FitContext(folder, Compute.choose("auto", recipe.precision), options.workers, progress)
                 store(file, identity | measured(case, pile, judges, recipe, context))
             write_table(options.out)
 

@@ -107,11 +107,11 @@ def trained(step: Callable[[], int], steps: int) -> None:
 
 
 def fitted(recipe: Recipe, normal: Tensor, unlabeled: Tensor) -> tuple[Ensemble, Ensemble, dict[str, nn.Module]]:
-    """Run the procedure to its end on images (N, C, S, S); return NDM, UDM, and ASR-Net by score.
+    """Run the procedure to its end where the images (N, C, S, S) are; return NDM, UDM, and ASR-Net by score.
 
     The pass over the test set after each epoch, which changes nothing, is left out.
     """
-    ndm, udm = untrained_modules(recipe)
+    ndm, udm = (module.to(normal.device) for module in untrained_modules(recipe))
     settings = recipe.reconstruction
     both = torch.cat([normal, unlabeled])
     for module, images, epochs in ((ndm, normal, settings.ndm_epochs), (udm, both, settings.udm_epochs)):
@@ -121,7 +121,7 @@ def fitted(recipe: Recipe, normal: Tensor, unlabeled: Tensor) -> tuple[Ensemble,
         module.eval()
     refiners: dict[str, nn.Module] = {}
     for score, modules in (("r_intra", (ndm,)), ("r_dual", (ndm, udm))):
-        refiner = _PlainASRNet(len(modules), recipe.refinement.width)
+        refiner = _PlainASRNet(len(modules), recipe.refinement.width).to(normal.device)
         steps = recipe.refinement.epochs * steps_in_epoch(len(normal), STAGE_2_BATCH)
         trained(refinement_step(refiner, recipe, modules, normal), steps)
         refiners[score] = refiner.eval()
