@@ -2,9 +2,10 @@
 
     python benchmarks/speed/same_scores.py DATA [--split FILE] [--images N] [--share 1] [--seeds 3] [--device cuda]
 
-The procedure takes hours a seed on two cores, minutes on a GPU; with fewer images to train on, all of its epochs take as much less (60 % of the
-unlabeled ones are abnormal then). A share of the epochs shows whether the script runs, and says little of the scores:
-ASR-Net is then far from where it ends. Each fit is stored in `benchmarks/results/same-scores/runs`, and not repeated.
+The procedure takes hours a seed on two cores, minutes on a GPU; with fewer images to train on, all of its epochs take
+as much less (60 % of the unlabeled ones are abnormal then). A share of the epochs shows whether the script runs, and
+says little of the scores: ASR-Net is then far from where it ends. Each fit is stored in
+`benchmarks/results/same-scores/runs`, and not repeated.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="so many normal and so many unlabeled ones; default: all")
     parser.add_argument("--share", type=float, default=1.0, help="of the published epochs")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of the procedure; the engine's is cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of the procedure")
     options = parser.parse_args()
     cohort = Cohort.from_benchmark(
         options.data,
