@@ -54,11 +54,11 @@ def test_a_map_is_moved_as_its_image_is_and_is_nothing_beyond() -> None:
     blob = torch.zeros(8, 1, 32, 32)
     blob[:, :, 12:18, 16:24] = 1
     seen = apply_augmentations(2 * blob - 1, draw) > 0
-    told = moved(blob, draw, beyond="zeros") > 0.5
+    told = moved(blob, draw.affine, beyond="zeros") > 0.5
     assert (seen == told).float().mean() > 0.98
     assert not torch.equal(told, blob > 0.5)
-    assert (moved(torch.ones(8, 1, 32, 32), draw, beyond="zeros") == 0).any()
-    assert (moved(torch.ones(8, 1, 32, 32), draw, beyond="border") > 0.999).all()
+    assert (moved(torch.ones(8, 1, 32, 32), draw.affine, beyond="zeros") == 0).any()
+    assert (moved(torch.ones(8, 1, 32, 32), draw.affine, beyond="border") > 0.999).all()
 
 
 def test_blur_keeps_the_mean_and_takes_the_detail() -> None:

@@ -46,23 +46,32 @@ def draw_augmentations(
     """Draw a change of appearance, within the recipe's ranges, for `count` square images of side `image_size`."""
 
     def spread(width: float) -> Tensor:
-        return width * (2 * torch.rand(count, generator=generator) - 1)
+        return _spread(width, count, generator)
 
-    angle = spread(math.radians(settings.rotation))
-    scale = torch.exp(spread(math.log1p(settings.scale)))
-    flip = torch.where(torch.rand(count, generator=generator) < settings.flip_share, -1.0, 1.0)
-    cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
-    shift_x, shift_y = spread(2 * settings.shift), spread(2 * settings.shift)
-    affine = torch.stack([flip * cosine, -sine, shift_x, flip * sine, cosine, shift_y], dim=1)
+    affine = draw_movements(count, settings, generator)
     deviation = settings.noise * torch.rand(count, 1, 1, 1, generator=generator)
     return AugmentationDraw(
-        affine=affine.view(count, 2, 3),
+        affine=affine,
         gamma=torch.exp(spread(math.log1p(settings.gamma))),
         contrast=torch.exp(spread(math.log1p(settings.contrast))),
         brightness=spread(settings.brightness),
         blur=settings.blur * torch.rand(count, generator=generator),
         noise=deviation * torch.randn(count, 1, image_size, image_size, generator=generator),
     )
+
+
+def draw_movements(count: int, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """Draw how `count` images are turned, scaled, mirrored and shifted, (N, 2, 3): `AugmentationDraw.affine`."""
+    angle = _spread(math.radians(settings.rotation), count, generator)
+    scale = torch.exp(_spread(math.log1p(settings.scale), count, generator))
+    flip = torch.where(torch.rand(count, generator=generator) < settings.flip_share, -1.0, 1.0)
+    cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
+    shift_x, shift_y = (_spread(2 * settings.shift, count, generator) for _ in range(2))
+    return torch.stack([flip * cosine, -sine, shift_x, flip * sine, cosine, shift_y], dim=1).view(count, 2, 3)
+
+
+def _spread(width: float, count: int, generator: torch.Generator) -> Tensor:
+    return width * (2 * torch.rand(count, generator=generator) - 1)
 
 
 def apply_augmentations(images: Tensor, draw: AugmentationDraw) -> Tensor:
@@ -75,23 +84,22 @@ def apply_augmentations(images: Tensor, draw: AugmentationDraw) -> Tensor:
     def per_image(values: Tensor) -> Tensor:
         return values.view(-1, 1, 1, 1)
 
-    grey = torch.pow(((moved(images, draw, beyond="border") + 1) / 2).clamp(0, 1), per_image(draw.gamma))
+    grey = torch.pow(((moved(images, draw.affine, beyond="border") + 1) / 2).clamp(0, 1), per_image(draw.gamma))
     grey = (grey - 0.5) * per_image(draw.contrast) + 0.5 + per_image(draw.brightness)
     grey = torch.lerp(grey, _blurred(grey), per_image(draw.blur))
     return ((grey + draw.noise) * 2 - 1).clamp(-1, 1)
 
 
-def moved(images: Tensor, draw: AugmentationDraw, *, beyond: Literal["border", "zeros"]) -> Tensor:
+def moved(images: Tensor, affine: Tensor, *, beyond: Literal["border", "zeros"]) -> Tensor:
     """Move images, or maps of images, (N, C, S, S), as drawn, and change nothing else.
 
     Args:
         images: any values.
-        draw: for as many images.
+        affine: (N, 2, 3), as `draw_movements` draws it.
         beyond: what is seen where an image ends: its border drawn out, or 0.
     """
-    grid = functional.affine_grid(
-        draw.affine.to(images.device, non_blocking=True), list(images.shape), align_corners=False
-    )
+    affine = affine.to(images.device, non_blocking=True)
+    grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode=beyond, align_corners=False)
 
 

@@ -151,14 +151,16 @@ def recipe_of(backbone: str) -> Recipe:
     )
 
 
-@pytest.mark.parametrize("backbone", ["ae", "memae", "ae-u"])
+@pytest.mark.parametrize(("backbone", "moves"), [("ae", False), ("memae", False), ("ae-u", False), ("ae-u", True)])
 @pytest.mark.parametrize("module", ["ndm", "udm"])
 @pytest.mark.usefixtures("checkpoint_every_epoch")
-def test_an_interrupted_member_ends_with_the_same_weights(backbone: str, module: str, tmp_path: Path) -> None:
+def test_an_interrupted_member_ends_with_the_same_weights(
+    backbone: str, moves: bool, module: str, tmp_path: Path
+) -> None:
     recipe, pool = recipe_of(backbone), ImagePool([random_images(20).numpy()])
 
     def train(into: Path, report: Callable[[str], None]) -> None:
-        train_members(recipe, module, [1], pool, [into], CPU, report)
+        train_members(recipe, module, [1], pool, [into], CPU, report, moves=moves)
 
     train(tmp_path / "whole", ignore)
     run_with_interruptions(train, tmp_path / "cut", [3])

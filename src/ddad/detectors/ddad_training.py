@@ -58,6 +58,7 @@ class DDADTraining:
                 module=module,
                 members=group,
                 pixels=[str(self.normal), *([str(self.unlabeled)] if module == "udm" else [])],
+                moves_few=True,
             )
             for module in sorted(files, reverse=True)
             for group in self._groups(list(range(settings.members)))

@@ -60,7 +60,7 @@ def train_extent(
         for chosen in epoch_batches(*epoch_shape, generator):
             draw = draw_augmentations(len(chosen), size, recipe.augmentation, generator)
             own, share = (compute.send(pool.batch(chosen.numpy())) for pool in (images, shares))
-            yield apply_augmentations(own, draw), moved(share, draw, beyond="zeros")
+            yield apply_augmentations(own, draw), moved(share, draw.affine, beyond="zeros")
 
     def loss(batch: Tensor, target: Tensor) -> Tensor:
         with compute.autocast():

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddad.augmentation import draw_movements, moved
 from ddad.networks.factory import build_autoencoder
 from ddad.networks.streams import together
 from ddad.recipe import Recipe
+from ddad.recipe_sections import Augmentation
 from ddad.training.device import Compute
 from ddad.training.epochs import balancing_repeats, epoch_batches, steps_in_epoch
 from ddad.training.loop import LoopSettings, train_together
@@ -20,12 +22,18 @@ from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
 from ddad.training.steps import Batch
 
+FEW_NORMALS = 100
+_MOVEMENT = Augmentation(flip_share=0)  # left and right differ in health, too
+
 
 def train_members_job(
     *, recipe: dict[str, Any], module: str, members: list[int], pixels: list[str], into: list[str],
-    compute: dict[str, Any], report: Callable[..., None],
+    compute: dict[str, Any], report: Callable[..., None], moves_few: bool = False,
 ) -> None:  # fmt: skip
-    """Do `train_members` with arguments that travel as JSON; `pixels` are D_n and, for the UDM, D_u."""
+    """Do `train_members` with arguments that travel as JSON; `pixels` are D_n and, for the UDM, D_u.
+
+    With `moves_few`, the images are moved if D_n has few.
+    """
 
     def report_all(line: str) -> None:
         report(line, len(members))
@@ -38,6 +46,7 @@ def train_members_job(
         [Path(path) for path in into],
         Compute(**compute),
         report_all,
+        moves=moves_few and len(ImagePool.open(pixels[:1])) < FEW_NORMALS,
     )
 
 
@@ -49,6 +58,8 @@ def train_members(
     into: Sequence[Path],
     compute: Compute,
     report: Callable[[str], None],
+    *,
+    moves: bool = False,
 ) -> None:
     """Train members of an ensemble in the same steps, and write their weights; go on from a checkpoint beside them.
 
@@ -63,6 +74,8 @@ def train_members(
         into: the safetensors file of each; its notes hold the training curve.
         compute: device and precision.
         report: called after each epoch with a line about it.
+        moves: whether images are turned, scaled and shifted a little, anew each time: of few, networks learn the
+            places by heart.
     """
     settings, images = recipe.reconstruction, images.near(compute)
     networks = []
@@ -71,14 +84,19 @@ def train_members(
         networks.append(compute.place(build_autoencoder(recipe.images, settings)))
     epoch_shape = (len(images), settings.batch_size, settings.least_steps)
 
+    def shown(batch: Tensor, generator: torch.Generator) -> Tensor:
+        return moved(batch, draw_movements(len(batch), _MOVEMENT, generator), beyond="border")
+
     def batches(epoch: int) -> Iterator[Batch]:
         drawn = [
             epoch_batches(*epoch_shape, torch_generator(recipe.seed, module, member, "epoch", epoch))
             for member in members
         ]
         torch.manual_seed(derived_seed(recipe.seed, module, *members, "noise", epoch))  # of a loss that draws
+        movements = [torch_generator(recipe.seed, module, member, "movement", epoch) for member in members]
         for chosen in zip(*drawn, strict=True):
-            yield tuple(images.batch(places.numpy()) for places in chosen)
+            own = [images.batch(places.numpy()) for places in chosen]
+            yield tuple(map(shown, own, movements) if moves else own)
 
     def losses(*own: Tensor) -> list[Tensor]:
         with compute.autocast():
