@@ -13,10 +13,9 @@ import pandas as pd
 
 from ddad.experiments.comparisons import not_told_apart
 from ddad.experiments.published import METHOD_TITLES
-from ddad.experiments.run import own_settings
+from ddad.experiments.run import settings_of
 from ddad.experiments.sweep_results import in_order, sweep_table
 from ddad.experiments.tables import methods_table, scores_table, summary, to_markdown
-from ddad.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -76,7 +75,7 @@ def changed_settings() -> str:
     for name in (*TITLES, *UNSEEN, *SWEEPS):
         for file in (ROOT / "benchmarks" / "results" / name / "runs").glob("*.json"):
             record = json.loads(file.read_text(encoding="utf-8"))
-            for field, value in own_settings(Recipe.model_validate(record["recipe"])).items():
+            for field, value in settings_of(record).items():
                 found[f"`{field}` = {value}"].add(METHOD_TITLES[record["cells"][0]["method"]])
     return "".join(f" {' and '.join(sorted(methods))}: {setting}." for setting, methods in sorted(found.items()))
 

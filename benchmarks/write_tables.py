@@ -10,7 +10,7 @@ from typing import Any
 
 from ddad.experiments.benchmark import write_results
 from ddad.experiments.published import benchmark_named
-from ddad.experiments.run import own_settings
+from ddad.experiments.run import settings_of
 from ddad.experiments.sweep_results import write_sweep
 from ddad.recipe import Recipe
 
@@ -63,7 +63,7 @@ def commands(records: Iterable[dict[str, Any]], arguments: str) -> list[str]:
     seeds: dict[tuple[str, str, str], dict[float, set[int]]] = defaultdict(lambda: defaultdict(set))
     for record in records:
         cell, recipe = record["cells"][0], Recipe.model_validate(record["recipe"])
-        changes = "".join(f" --set {name}={value}" for name, value in own_settings(recipe).items())
+        changes = "".join(f" --set {name}={value}" for name, value in settings_of(record).items())
         key = cell["method"], cell["backbone"] or "", changes
         seeds[key][record["anomaly_rate"] or 0.0].add(recipe.seed)
     shared: dict[tuple[str, str, int], list[tuple[str, str]]] = defaultdict(list)

@@ -31,12 +31,12 @@ from ddad.planning import check_plan, say_what_is_not_read
 from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
-from ddad.training.reconstruction import FEW_NORMALS
 from ddad.trimming import NOT_KNOWN_NORMAL
 from ddad.unlabeled_share import share_estimate
 from ddad.wording import counted
 from ddad.workspace import Stopwatch, check_begun_with
 
+FEW_NORMALS = 100
 _LEARNED_FROM = (Role.NORMAL, Role.UNLABELED, Role.ABNORMAL)
 _KNOWN, _PILE, _UNLABELED, _ABNORMAL = "known normal", "pile", "unlabeled", "abnormal"
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)

@@ -11,17 +11,29 @@ from ddad.normals import require_images
 from ddad.progress import Progress
 from ddad.recipe import Recipe
 
+_MOVEMENT = "reconstruction.move_below"
+_LEAST_LEFT = 0.5  # of the normals that are not held out, a detector trains its networks on this share or more
+
 
 def settings_read(cohort: Cohort, recipe: Recipe) -> Recipe:
     """Return the recipe with the preset's values wherever a fit on this cohort does not read them."""
-    return settings_read_with(recipe, has_normals=bool(cohort.paths(Role.NORMAL)))
+    return settings_read_with(recipe, normals=len(cohort.paths(Role.NORMAL)))
 
 
-def settings_read_with(recipe: Recipe, *, has_normals: bool) -> Recipe:
-    """Return the same for any cohort with known normal images, or for any without."""
-    # DDAD, which trimming fits, reads what the detector itself may not.
-    unread = DETECTORS[recipe.detector].unread_with(recipe.reconstruction.backbone) if has_normals else ()
-    return recipe.keeping(sections_read(recipe, has_normals=has_normals), but=unread)
+def settings_read_with(recipe: Recipe, *, normals: int) -> Recipe:
+    """Return the same for any cohort with so many known normal images, 0 for none."""
+    read = sections_read(recipe, has_normals=normals > 0)
+    if not normals:  # DDAD, which trimming fits, reads what the detector itself may not
+        return recipe.keeping(read)
+    unread = DETECTORS[recipe.detector].unread_with(recipe.reconstruction.backbone)
+    return recipe.keeping(read, but=(*unread, *((_MOVEMENT,) if _are_many(normals, recipe) else ())))
+
+
+def _are_many(normals: int, recipe: Recipe) -> bool:
+    """Say whether no network is trained on so few normal images that they are moved."""
+    usual = Recipe.preset(recipe.preset_name)
+    limit = max(one.reconstruction.move_below for one in (recipe, usual))
+    return _LEAST_LEFT * normals * (1 - recipe.holdout) >= limit
 
 
 def sections_read(recipe: Recipe, *, has_normals: bool) -> set[str]:

@@ -59,7 +59,7 @@ class Recipe(Section):
     )
     images: Preprocessing = Preprocessing()
     reconstruction: Reconstruction = Reconstruction(
-        ndm_epochs=120, udm_epochs=120, learning_rate=3e-3, schedule="one-cycle", momentum=0.9
+        ndm_epochs=120, udm_epochs=120, move_below=100, learning_rate=3e-3, schedule="one-cycle", momentum=0.9
     )
     synthesis: Synthesis = Synthesis()
     refinement: Refinement = Refinement(network="anchored", epochs=3, learning_rate=1e-3, schedule="one-cycle")

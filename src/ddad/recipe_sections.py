@@ -72,6 +72,12 @@ class Reconstruction(Section):
     udm_epochs: int = Field(250, ge=1, description="passes of each UDM network over the normal and unlabeled images")
     batch_size: int = Field(64, ge=2, description="images a step")
     least_steps: int = Field(5, ge=1, description="steps of an epoch at least; few images are gone over several times")
+    move_below: int = Field(
+        0,
+        ge=0,
+        description="with fewer normal images than this, images are turned, scaled and shifted a little, anew each "
+        "time that they are learned from; 0: never",
+    )
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Adam's learning rate, the peak if scheduled")
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="learning rate over time")
     momentum: float = Field(0.5, ge=0, lt=1, description="Adam's first beta; the second is 0.999")

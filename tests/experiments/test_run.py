@@ -21,9 +21,19 @@ def test_a_title_names_what_makes_a_run_unlike_others_of_its_preset() -> None:
     recipe = Recipe().changed(
         {"detector": "draem", "seed": 3, "holdout": 0.0, "reconstruction.backbone": "ae", "reconstruction.members": 5}
     )
-    assert own_settings(recipe.changed({"detector": "ddad"})) == {"reconstruction.members": 5}
-    assert own_settings(recipe) == {}  # draem does not read it
-    assert own_settings(recipe, has_normals=False) == {"reconstruction.members": 5}  # trimming does
+    assert own_settings(recipe.changed({"detector": "ddad"}), normals=200) == {"reconstruction.members": 5}
+    assert own_settings(recipe, normals=200) == {}  # draem does not read it
+    assert own_settings(recipe, normals=0) == {"reconstruction.members": 5}  # trimming does
+
+
+def test_from_how_many_on_normals_are_moved_is_named_where_some_fit_may_have_as_few() -> None:
+    former = {"recipe": Recipe().changed({"holdout": 0, "reconstruction.move_below": 0}).model_dump(mode="json")}
+    for normal, named in ((50, True), (199, True), (200, False), (1000, False)):
+        told = settings_of({**former, "counts": {"normal": normal, "held_out_normal": 0}})
+        assert told == ({"reconstruction.move_below": 0} if named else {})
+    asked = Recipe().changed({"reconstruction.move_below": 1000})
+    assert own_settings(asked, normals=500) == {"reconstruction.move_below": 1000}
+    assert own_settings(asked.changed({"detector": "ae-u"}), normals=500) == {}  # its network is not moved
 
 
 def test_another_default_of_what_a_stored_run_did_not_read_is_no_setting_of_its_own() -> None:
@@ -34,8 +44,8 @@ def test_another_default_of_what_a_stored_run_did_not_read_is_no_setting_of_its_
 
 
 def test_a_share_held_out_is_named() -> None:
-    assert own_settings(Recipe.preset("paper").changed({"holdout": 0.2})) == {"holdout": 0.2}
-    assert own_settings(Recipe()) == own_settings(Recipe.preset("paper")) == {}
+    assert own_settings(Recipe.preset("paper").changed({"holdout": 0.2}), normals=200) == {"holdout": 0.2}
+    assert own_settings(Recipe(), normals=50) == own_settings(Recipe.preset("paper"), normals=50) == {}
 
 
 @pytest.mark.parametrize("groups", [None, [0, 0, 1]])

@@ -213,19 +213,19 @@ def test_members_and_seeds_differ_and_the_same_ones_do_not(tmp_path: Path) -> No
         assert not same_tensors(weights["a"], weights[name])
 
 
-@pytest.mark.parametrize("backbone", ["ae", "memae", "ae-u"])
+@pytest.mark.parametrize(("backbone", "moves"), [("ae", False), ("memae", False), ("ae-u", False), ("ae-u", True)])
 @pytest.mark.usefixtures("checkpoint_every_epoch")
-def test_members_that_learn_together_are_those_that_learn_alone(backbone: str, tmp_path: Path) -> None:
+def test_members_that_learn_together_are_those_that_learn_alone(backbone: str, moves: bool, tmp_path: Path) -> None:
     recipe, pool = recipe_of(backbone), ImagePool([random_images(20).numpy()])
     alone, together = ([tmp_path / f"{how}-{member}" for member in range(3)] for how in ("alone", "together"))
     for member in range(3):
-        train_members(recipe, "ndm", [member], pool, [alone[member]], CPU, ignore)
+        train_members(recipe, "ndm", [member], pool, [alone[member]], CPU, ignore, moves=moves)
 
     with pytest.raises(Interruption):
-        train_members(recipe, "ndm", [0, 1, 2], pool, together, CPU, interrupt_after(3))
+        train_members(recipe, "ndm", [0, 1, 2], pool, together, CPU, interrupt_after(3), moves=moves)
     assert not any(file.exists() for file in together)
     lines: list[str] = []
-    train_members(recipe, "ndm", [0, 1, 2], pool, together, CPU, lines.append)
+    train_members(recipe, "ndm", [0, 1, 2], pool, together, CPU, lines.append, moves=moves)
 
     assert len(lines) == recipe.reconstruction.ndm_epochs
     assert lines[0].startswith("loss 1 ")

@@ -19,18 +19,19 @@ from ddad.training.checkpoint import load_tensors
 from ddad.training.device import Compute
 from ddad.training.jobs import Job, run_jobs
 
-_ENSEMBLE = ("reconstruction.backbone", "reconstruction.members", "reconstruction.udm_epochs")
+_OF_DDAD = tuple(f"reconstruction.{name}" for name in ("backbone", "members", "udm_epochs", "move_below"))
 
 
 class _ReconstructionBaseline(OneClassDetector):
     """One reconstruction network; an image's score is the mean of A_rec (section 3.3).
 
-    The network is the first of DDAD's NDM with the same seed. Unlabeled images are not looked at.
+    The network is the first of DDAD's NDM with the same seed, unless that sees few images, moved. Unlabeled images are
+    not looked at.
     """
 
     backbone: ClassVar[Backbone]
     sections = ("reconstruction",)
-    unread: ClassVar[tuple[str, ...]] = (*_ENSEMBLE, *MEMORY_FIELDS)
+    unread: ClassVar[tuple[str, ...]] = (*_OF_DDAD, *MEMORY_FIELDS)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -78,7 +79,7 @@ class MemAE(_ReconstructionBaseline):
     """MemAE (Gong et al. 2019)."""
 
     name = backbone = "memae"
-    unread = _ENSEMBLE
+    unread = _OF_DDAD
 
 
 class AEU(_ReconstructionBaseline):

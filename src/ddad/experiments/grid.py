@@ -173,7 +173,7 @@ class _Planned:
             parts.append(f"anomaly rate {percent(setting.anomaly_rate, digits=6)}")
         if setting.normals is not None:
             parts.append(f"{setting.normals} normal images")
-        own = own_settings(self.recipe, has_normals=bool(self.images.cohort.paths(Role.NORMAL)))
+        own = own_settings(self.recipe, normals=len(self.images.cohort.paths(Role.NORMAL)))
         return ", ".join([*parts, *(f"{field} {value}" for field, value in own.items())])
 
     def job(self, device: DeviceName, workers: int, jobs: int, wait: bool) -> Job:

@@ -27,7 +27,7 @@ _NEEDED = ("recipe", "cohort", "cells", "scores", "labels")
 _MEASURED = ("auc", "auc_low", "auc_high", "ap", "ap_low", "ap_high")
 
 
-def own_settings(recipe: Recipe, *, has_normals: bool = True) -> dict[str, Any]:
+def own_settings(recipe: Recipe, *, normals: int) -> dict[str, Any]:
     """Return the settings that make a run unlike others of its preset, beyond its method, backbone and seed.
 
     That no normal image is held out is what every run does. What the fit does not read is left out: the defaults of
@@ -35,9 +35,9 @@ def own_settings(recipe: Recipe, *, has_normals: bool = True) -> dict[str, Any]:
 
     Args:
         recipe: of the run.
-        has_normals: whether any image was known to be normal.
+        normals: how many images were known to be normal.
     """
-    changes = settings_read_with(recipe, has_normals=has_normals).changes_from_preset().items()
+    changes = settings_read_with(recipe, normals=normals).changes_from_preset().items()
     named = ("detector", "reconstruction.backbone", "seed")
     return {field: value for field, value in changes if field not in named and (field, value) != ("holdout", 0)}
 
@@ -48,7 +48,9 @@ def settings_of(record: dict[str, Any]) -> dict[str, Any]:
     Raises:
         SettingError: its recipe is of an earlier version, with fields that are gone.
     """
-    return own_settings(Recipe.model_validate(record.get("recipe", {})), has_normals="trusted" not in record)
+    counts = record.get("counts", {})
+    normals = 0 if "trusted" in record else max(1, counts.get("normal", 0) + counts.get("held_out_normal", 0))
+    return own_settings(Recipe.model_validate(record.get("recipe", {})), normals=normals)
 
 
 def run_once(

@@ -22,8 +22,8 @@ from ddad.training.pixels import ImagePool
 from ddad.training.seeds import derived_seed, torch_generator
 from ddad.training.steps import Batch
 
-FEW_NORMALS = 100
-_MOVEMENT = Augmentation(flip_share=0)  # left and right differ in health, too
+# Mirroring would hide a change of sides, such as a heart on the right.
+_MOVEMENT = Augmentation(rotation=15, scale=0.15, shift=0.08, flip_share=0)
 
 
 def train_members_job(
@@ -32,21 +32,22 @@ def train_members_job(
 ) -> None:  # fmt: skip
     """Do `train_members` with arguments that travel as JSON; `pixels` are D_n and, for the UDM, D_u.
 
-    With `moves_few`, the images are moved if D_n has few.
+    With `moves_few`, the images are moved if D_n has fewer than the recipe says.
     """
 
     def report_all(line: str) -> None:
         report(line, len(members))
 
+    followed = Recipe.model_validate(recipe)
     train_members(
-        Recipe.model_validate(recipe),
+        followed,
         module,
         members,
         _balanced(pixels),
         [Path(path) for path in into],
         Compute(**compute),
         report_all,
-        moves=moves_few and len(ImagePool.open(pixels[:1])) < FEW_NORMALS,
+        moves=moves_few and len(ImagePool.open(pixels[:1])) < followed.reconstruction.move_below,
     )
 
 
@@ -74,8 +75,8 @@ def train_members(
         into: the safetensors file of each; its notes hold the training curve.
         compute: device and precision.
         report: called after each epoch with a line about it.
-        moves: whether images are turned, scaled and shifted a little, anew each time: of few, networks learn the
-            places by heart.
+        moves: whether images are turned, scaled and shifted a little, anew each time: where they are few, networks
+            learn each one by heart.
     """
     settings, images = recipe.reconstruction, images.near(compute)
     networks = []
