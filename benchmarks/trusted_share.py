@@ -83,7 +83,8 @@ def try_all(recipe: Recipe, options: argparse.Namespace, folder: Path) -> None:
         if not file.exists():
             with terminal_progress() as progress:
                 context = FitContext(folder, Compute.choose("auto", recipe.precision), options.workers, progress)
-                store(file, identity | measured(case, pile, judges, recipe, context))
+                computed = {"compute": context.compute.described()}
+                store(file, identity | computed | measured(case, pile, judges, recipe, context))
             write_table(options.out)
 
 

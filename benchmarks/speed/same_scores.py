@@ -159,9 +159,11 @@ def write(name: str, share: float, runs: list[dict[str, Any]]) -> None:
     seconds = {way: np.mean([run["seconds"] for run in runs if run["identity"]["way"] == way]) for way in WAYS}
     counts = runs[0]["counts"]
     taken = " and ".join(f"{value:.0f}" for value in seconds.values())
+    precisions = {"procedure": "fp32", "engine": "bf16 where it can"}
+    ways = dict.fromkeys((run["identity"]["way"], run["computed_on"], run["torch"]) for run in runs)
     computed = "".join(
-        f"- the {run['identity']['way']} computes in {precision} on {run['computed_on']}, torch {run['torch']}\n"
-        for run, precision in zip(runs, ("fp32", "bf16 where it can"), strict=False)
+        f"- the {way} computes in {precisions[way]} on {machine_of}, torch {version}\n"
+        for way, machine_of, version in ways
     )
     text = f"""# `paper` through the engine, and the procedure as published: {name}
 
