@@ -57,6 +57,7 @@ def test_the_paper_preset_is_section_4_of_the_design_field_by_field() -> None:
             "udm_epochs": 250,
             "batch_size": 64,
             "least_steps": 5,  # without effect on cohorts of the paper's size
+            "move_below": 0,
             "learning_rate": 5e-4,
             "schedule": "constant",
             "momentum": 0.5,

@@ -76,6 +76,8 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
         return Trust(trusted, scores, np.zeros(len(images), np.int64), None)
     folds, doubts = _folds(images, groups, recipe)
     agreement: float | None = None
+    # Moved, the abnormal images of a small pile are learned with the rest.
+    judging = recipe.changed({"reconstruction.move_below": 0})
     for number in range(settings.rounds):
         chosen = np.zeros(len(images), bool)
         parts = []
@@ -83,7 +85,7 @@ def trust_likely_normals(pile: Path, groups: Sequence[str], recipe: Recipe, cont
             own, others = np.flatnonzero(folds == fold), np.flatnonzero(trusted & (folds != fold))
             name = f"part {fold + 1} of {folds.max() + 1}"
             parts.append(_Part(name, own, others, context.workspace / f"trimming-{number}-{fold}"))
-        _judge(parts, images, recipe, f"round {number + 1} of {settings.rounds}", context)
+        _judge(parts, images, judging, f"round {number + 1} of {settings.rounds}", context)
         for part in parts:
             scores[part.own] = part.scores()
             best = np.argsort(scores[part.own], kind="stable")[: _trusted_of(len(part.own), settings.trusted)]

@@ -125,6 +125,7 @@ def test_unread_fields_change_nothing(name: str, tmp_path: Path) -> None:
         "reconstruction.backbone": "ae" if name == "vae" else "vae",
         "reconstruction.members": 5,
         "reconstruction.udm_epochs": 7,
+        "reconstruction.move_below": 0,
         "reconstruction.memory_slots": 7,
         "reconstruction.memory_entropy_weight": 0.5,
         "classification.members": 7,
@@ -142,7 +143,7 @@ def test_unlabeled_images_are_not_looked_at(name: str, tmp_path: Path) -> None:
 
 
 def test_a_baseline_is_the_first_network_of_the_ndm(tmp_path: Path) -> None:
-    ddad = fit_in(tmp_path, tiny_recipe(reconstruction__backbone="ae-u"))
+    ddad = fit_in(tmp_path, tiny_recipe(reconstruction__backbone="ae-u", reconstruction__move_below=0))
     images = random_images(4, seed=2)
     expected = ddad.score(images, FP32).scores["rec"]
     torch.testing.assert_close(fitted("ae-u").score(images, FP32).scores["image"], expected)
