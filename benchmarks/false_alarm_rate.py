@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import beta, betabinom
-from stored_runs import file_of, store
+from stored_runs import fields_read, file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -104,7 +104,7 @@ def run(cohort: Cohort, images: pd.DataFrame, recipe: Recipe, options: argparse.
     identity = {
         "data": options.data.name,
         "split": options.split,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": fields_read(recipe),
         "cohort": cohort.fingerprint(),
         "ddad": __version__,
     }

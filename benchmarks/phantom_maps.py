@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from stored_runs import file_of, store
+from stored_runs import fields_read, file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -74,7 +74,7 @@ def run(cohort: Cohort, recipe: Recipe, options: argparse.Namespace, progress: P
     """Fit and evaluate, unless that is stored, and return the file of the record."""
     identity: dict[str, Any] = {
         "phantoms": COUNTS,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": fields_read(recipe),
         "cohort": cohort.fingerprint(),
         "ddad": __version__,
     }
