@@ -29,6 +29,15 @@ def settings_read_with(recipe: Recipe, *, normals: int) -> Recipe:
     return recipe.keeping(read, but=(*unread, *((_MOVEMENT,) if _are_many(normals, recipe) else ())))
 
 
+def moves_few(recipe: Recipe, normals: int) -> bool:
+    """Say whether reconstruction networks that are trained on so many normal images see them moved."""
+    detector = DETECTORS[recipe.detector]
+    reads = "reconstruction" in detector.sections and _MOVEMENT not in detector.unread_with(
+        recipe.reconstruction.backbone
+    )
+    return reads and normals < recipe.reconstruction.move_below
+
+
 def _are_many(normals: int, recipe: Recipe) -> bool:
     """Say whether no network is trained on so few normal images that they are moved."""
     usual = Recipe.preset(recipe.preset_name)
