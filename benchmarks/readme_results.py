@@ -44,24 +44,25 @@ def main() -> None:
             rows = summary(cells_in(file))
             tables = [methods_table(rows), scores_table(rows)]
             verdict = leaders(tables[0], pd.read_csv(file.with_name("comparisons.csv")))
-            parts.append(f"**{title}**\n\n" + "\n".join(to_markdown(table) for table in tables) + f"\n{verdict}\n")
+            text = "\n".join(to_markdown(table) for table in tables)
+            parts.append(f"**{title}**\n\n{text}\n{verdict}{said_of_runs(name)}\n")
     if (unseen := unseen_kinds()) is not None:
         title = "Brain Tumor, AUC for a kind of tumour that the unlabeled images do not hold, only the other kind"
-        parts.append(f"**{title}**\n\n{to_markdown(unseen)}")
+        parts.append(f"**{title}**\n\n{to_markdown(unseen)}\n{said_of_runs(*UNSEEN).strip()}\n")
     for name, title in SWEEPS.items():
         file = ROOT / "benchmarks" / "results" / name / "sweep.csv"
         if file.exists():
             by_rate = pd.DataFrame(cells_in(file)).groupby("value")
             rows = pd.concat([summary(cells.to_dict("records")).assign(value=rate) for rate, cells in by_rate])
             table = to_markdown(sweep_table(in_order(rows, "anomaly-rate"), "anomaly-rate"))
-            parts.append(f"**{title} (without ±: one seed)**\n\n{table}")
+            parts.append(f"**{title} (without ±: one seed)**\n\n{table}\n{said_of_runs(name).strip()}\n")
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
     note = (
-        "Percent, mean ± standard deviation over seeds, `fast` recipe, two processor cores. Times are rough: the cores "
-        "did other work too, and of fits that were interrupted only the last part was counted then; a whole run alone "
-        "is timed in [results/speed](benchmarks/results/speed/results.md). Intervals, single runs and the command that "
-        "makes each table are in [benchmarks/results](benchmarks/results)." + changed_settings()
+        "Percent, mean ± standard deviation over seeds, `fast` recipe. Times are of two processor cores and rough: the "
+        "cores did other work too, and of fits that were interrupted only the last part was counted then; a whole run "
+        "alone is timed in [results/speed](benchmarks/results/speed/results.md). Intervals, single runs and the "
+        "commands that make each table are in [benchmarks/results](benchmarks/results)."
     )
     readme = ROOT / "README.md"
     begin, end = "<!-- results:begin -->", "<!-- results:end -->"
@@ -70,15 +71,22 @@ def main() -> None:
     readme.write_text(text, encoding="utf-8")
 
 
-def changed_settings() -> str:
-    """Say which methods had which settings beside those of the recipe."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for name in (*TITLES, *UNSEEN, *SWEEPS):
-        for file in (ROOT / "benchmarks" / "results" / name / "runs").glob("*.json"):
-            record = json.loads(file.read_text(encoding="utf-8"))
-            for field, value in settings_of(record).items():
-                found[f"`{field}` = {value}"].add(METHOD_TITLES[record["cells"][0]["method"]])
-    return "".join(f" {' and '.join(sorted(methods))}: {setting}." for setting, methods in sorted(found.items()))
+def said_of_runs(*names: str) -> str:
+    """Say which methods had which settings beside those of the recipe, and which runs a GPU computed."""
+    records = [
+        json.loads(file.read_text(encoding="utf-8"))
+        for name in names
+        for file in sorted((ROOT / "benchmarks" / "results" / name / "runs").glob("*.json"))
+    ]
+    changed: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        for field, value in settings_of(record).items():
+            changed[f"`{field}` = {value}"].add(METHOD_TITLES[record["cells"][0]["method"]])
+    said = [f"{' and '.join(sorted(methods))}: {setting}." for setting, methods in sorted(changed.items())]
+    by_gpu = sum(record["compute"]["device"] != "cpu" for record in records)
+    if by_gpu:
+        said.append(f"A GPU computed {by_gpu} of the {len(records)} runs.")
+    return "".join(f" {sentence}" for sentence in said)
 
 
 def unseen_kinds() -> pd.DataFrame | None:
