@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import part_of, scene, thumbnail
 
+from ddad.audit.look import THUMBNAIL
 from ddad.audit.registration import _sampled, edges_of, registered
 
 WHOLE = scene(1)
@@ -28,7 +29,8 @@ def test_the_place_of_a_part_is_found_from_near_it(place, error, mirrored, contr
     part = contrast(part_of(WHOLE, place))
     start = tuple(np.add(place, error))
     found = laid_upon(part[:, ::-1] if mirrored else part, start, mirrored=mirrored)
-    assert found == pytest.approx(place, abs=0.02)  # about a pixel of the thumbnail
+    # Of the four numbers together: where three are right, one may be a little farther off.
+    assert np.sqrt(np.mean(np.square(found - place))) < 1 / THUMBNAIL  # a pixel of the thumbnail
 
 
 def test_a_shifted_image_lies_beyond_the_border() -> None:
