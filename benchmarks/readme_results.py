@@ -45,24 +45,25 @@ def main() -> None:
             tables = [methods_table(rows), scores_table(rows)]
             verdict = leaders(tables[0], pd.read_csv(file.with_name("comparisons.csv")))
             text = "\n".join(to_markdown(table) for table in tables)
-            parts.append(f"**{title}**\n\n{text}\n{verdict}{said_of_runs(name)}\n")
+            parts.append(f"**{title}**\n\n{text}\n{verdict} {said_of_runs(name)}".rstrip() + "\n")
     if (unseen := unseen_kinds()) is not None:
         title = "Brain Tumor, AUC for a kind of tumour that the unlabeled images do not hold, only the other kind"
-        parts.append(f"**{title}**\n\n{to_markdown(unseen)}\n{said_of_runs(*UNSEEN).strip()}\n")
+        parts.append(f"**{title}**\n\n{to_markdown(unseen)}\n{said_of_runs(*UNSEEN)}".rstrip() + "\n")
     for name, title in SWEEPS.items():
         file = ROOT / "benchmarks" / "results" / name / "sweep.csv"
         if file.exists():
             by_rate = pd.DataFrame(cells_in(file)).groupby("value")
             rows = pd.concat([summary(cells.to_dict("records")).assign(value=rate) for rate, cells in by_rate])
             table = to_markdown(sweep_table(in_order(rows, "anomaly-rate"), "anomaly-rate"))
-            parts.append(f"**{title} (without ±: one seed)**\n\n{table}\n{said_of_runs(name).strip()}\n")
+            parts.append(f"**{title} (without ±: one seed)**\n\n{table}\n{said_of_runs(name)}".rstrip() + "\n")
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
     note = (
         "Percent, mean ± standard deviation over seeds, `fast` recipe. Times are of two processor cores and rough: the "
         "cores did other work too, and of fits that were interrupted only the last part was counted then; a whole run "
         "alone is timed in [results/speed](benchmarks/results/speed/results.md). Intervals, single runs and the "
-        "commands that make each table are in [benchmarks/results](benchmarks/results)."
+        "commands that make each table are in [benchmarks/results](benchmarks/results). `classification.supervision` = "
+        "image: classifiers give one answer an image; the default since is one at each place."
     )
     readme = ROOT / "README.md"
     begin, end = "<!-- results:begin -->", "<!-- results:end -->"
@@ -85,8 +86,12 @@ def said_of_runs(*names: str) -> str:
     said = [f"{' and '.join(sorted(methods))}: {setting}." for setting, methods in sorted(changed.items())]
     by_gpu = sum(record["compute"]["device"] != "cpu" for record in records)
     if by_gpu:
-        said.append(f"A GPU computed {by_gpu} of the {len(records)} runs.")
-    return "".join(f" {sentence}" for sentence in said)
+        some = f"{by_gpu} of the" if by_gpu < len(records) else "all"
+        differ = (
+            ": scores that see no unlabeled image differ between it and processors" if by_gpu < len(records) else ""
+        )
+        said.append(f"A GPU computed {some} {len(records)} runs{differ}.")
+    return " ".join(said)
 
 
 def unseen_kinds() -> pd.DataFrame | None:

@@ -15,7 +15,7 @@ from ddad.recipe import Recipe
 
 
 def fields_read(recipe: Recipe, *, has_normals: bool = True) -> dict[str, Any]:
-    """Return what a fit reads of a recipe: another default of the rest makes no other run."""
+    """Return the sections that a fit reads, and fields outside of sections; the rest makes no other run."""
     read = sections_read(recipe, has_normals=has_normals)
     fields = recipe.model_dump(mode="json").items()
     return {name: value for name, value in fields if not isinstance(value, dict) or name in read}

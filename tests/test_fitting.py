@@ -567,11 +567,9 @@ def test_few_normals_are_said_to_be_few(cohort: Cohort) -> None:
     fit(cohort, tiny_recipe(reconstruction__move_below=10), workers=0, progress=progress)
     few = "10 normal images are few: an epoch goes over them several times"
     assert few in progress.messages
+    assert not any("turned" in message for message in progress.messages)
     fit(cohort, tiny_recipe(reconstruction__move_below=11), workers=0, progress=progress)
-    assert f"{few}, and reconstruction networks see them turned, scaled and shifted a little" in progress.messages
-    progress.messages.clear()
-    fit(cohort, tiny_recipe(detector="ae-u"), workers=0, progress=progress)
-    assert few in progress.messages
+    assert any("turned" in message and message.endswith("fewer than 11") for message in progress.messages)
 
 
 def test_a_setting_that_is_not_read_is_said_to_have_no_effect(cohort: Cohort, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/speed/same_scores.py DATA [--split FILE] [--images N] [--share 1] [--seeds 3] [--device cuda]
 
-The procedure takes hours a seed on two cores, minutes on a GPU; with fewer images to train on, all of its epochs take
-as much less (60 % of the unlabeled ones are abnormal then). A share of the epochs shows whether the script runs, and
-says little of the scores: ASR-Net is then far from where it ends. Each fit is stored in
+The procedure takes an hour or so a seed on two cores, minutes on a GPU; with fewer images to train on, all of its
+epochs take as much less (60 % of the unlabeled ones are abnormal then). A share of the epochs shows whether the script
+runs, and says little of the scores: ASR-Net is then far from where it ends. Each fit is stored in
 `benchmarks/results/same-scores/runs`, and not repeated.
 """
 
@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import machine
-from stored_runs import file_of, store
+from stored_runs import fields_read, file_of, store
 
 from ddad import Cohort, Recipe, __version__, fit
 from ddad.cohorts import Role, decode
@@ -136,7 +136,7 @@ def stored_run(way: str, cohort: Cohort, recipe: Recipe, device: DeviceName) -> 
         "way": way,
         "device": device,
         "cohort": cohort.fingerprint(),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": fields_read(recipe),
     }
     file = file_of(OUT, f"{cohort.name}-{way}-seed{recipe.seed}", identity)
     if not file.exists():

@@ -27,7 +27,7 @@ from ddad.machine import checked_workers, processor_cores
 from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import MINIMUM_NORMALS, Normals, Stored, known_normals, trusted_normals
-from ddad.planning import check_plan, moves_few, say_what_is_not_read
+from ddad.planning import are_moved, check_plan, say_what_is_not_read
 from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
@@ -242,10 +242,11 @@ def _choose_normals(images: _Images, recipe: Recipe, context: FitContext) -> Nor
             "which nothing can be learned. Give others."
         )
     if normals.count < FEW_NORMALS:
-        turned = ", and reconstruction networks see them turned, scaled and shifted a little"
+        context.progress.message(f"{normals.count} normal images are few: an epoch goes over them several times")
+    if are_moved(recipe, normals.count):
         context.progress.message(
-            f"{normals.count} normal images are few: an epoch goes over them several times"
-            f"{turned if moves_few(recipe, normals.count) else ''}"
+            "reconstruction networks see all images turned, scaled and shifted a little, since few normal ones are "
+            f"trained on: fewer than {recipe.reconstruction.move_below}"
         )
     return normals
 

@@ -29,13 +29,12 @@ def settings_read_with(recipe: Recipe, *, normals: int) -> Recipe:
     return recipe.keeping(read, but=(*unread, *((_MOVEMENT,) if _are_many(normals, recipe) else ())))
 
 
-def moves_few(recipe: Recipe, normals: int) -> bool:
-    """Say whether reconstruction networks that are trained on so many normal images see them moved."""
+def are_moved(recipe: Recipe, normals: int) -> bool:
+    """Say whether reconstruction networks of a fit with so many normal images see them moved."""
     detector = DETECTORS[recipe.detector]
-    reads = "reconstruction" in detector.sections and _MOVEMENT not in detector.unread_with(
-        recipe.reconstruction.backbone
-    )
-    return reads and normals < recipe.reconstruction.move_below
+    reads = "reconstruction" in detector.sections and _MOVEMENT not in detector.unread
+    trained_on = normals * (1 - recipe.fusion.holdout) if "fusion" in detector.sections else normals
+    return reads and trained_on < recipe.reconstruction.move_below
 
 
 def _are_many(normals: int, recipe: Recipe) -> bool:
