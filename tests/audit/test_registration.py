@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pictures import part_of, scene, thumbnail
 
@@ -18,6 +18,7 @@ def laid_upon(part: np.ndarray, start: tuple[float, ...], *, mirrored: bool = Fa
 
 
 @settings(max_examples=25, deadline=None)
+@example((0.05078125, 0.05078125, 0.7265625, 0.72265625), (0, -0.02982259643919191, 0, 0), False, lambda p: p)
 @given(
     st.tuples(*[st.floats(0.05, 0.15)] * 2, *[st.floats(0.72, 0.85)] * 2),
     st.tuples(*[st.floats(-0.03, 0.03)] * 4),

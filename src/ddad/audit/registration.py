@@ -16,7 +16,7 @@ from ddad.cohorts.near_copies import Indices
 
 _SIDE = THUMBNAIL // 2
 _GRID = 16  # points a side that are compared
-_STEPS = 4
+_STEPS = 6
 _FARTHEST = 0.04  # of a side, in one step
 _FINE, _COARSE = 1.5, 6.0  # in pixels of a thumbnail: Gaussians between which edges are taken
 _AT_ONCE = 4096
