@@ -27,7 +27,7 @@ from ddad.machine import checked_workers, processor_cores
 from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import MINIMUM_NORMALS, Normals, Stored, known_normals, trusted_normals
-from ddad.planning import are_moved, check_plan, say_what_is_not_read
+from ddad.planning import check_plan, say_what_is_not_read
 from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.training.device import Compute, DeviceName
@@ -243,11 +243,6 @@ def _choose_normals(images: _Images, recipe: Recipe, context: FitContext) -> Nor
         )
     if normals.count < FEW_NORMALS:
         context.progress.message(f"{normals.count} normal images are few: an epoch goes over them several times")
-    if are_moved(recipe, normals.count):
-        context.progress.message(
-            "reconstruction networks see all images turned, scaled and shifted a little, since few normal ones are "
-            f"trained on: fewer than {recipe.reconstruction.move_below}"
-        )
     return normals
 
 

@@ -29,14 +29,6 @@ def settings_read_with(recipe: Recipe, *, normals: int) -> Recipe:
     return recipe.keeping(read, but=(*unread, *((_MOVEMENT,) if _are_many(normals, recipe) else ())))
 
 
-def are_moved(recipe: Recipe, normals: int) -> bool:
-    """Say whether reconstruction networks of a fit with so many normal images see them moved."""
-    detector = DETECTORS[recipe.detector]
-    reads = "reconstruction" in detector.sections and _MOVEMENT not in detector.unread
-    trained_on = normals * (1 - recipe.fusion.holdout) if "fusion" in detector.sections else normals
-    return reads and trained_on < recipe.reconstruction.move_below
-
-
 def _are_many(normals: int, recipe: Recipe) -> bool:
     """Say whether no network is trained on so few normal images that they are moved."""
     usual = Recipe.preset(recipe.preset_name)

@@ -209,6 +209,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Job]]:
 
 
 def test_on_a_gpu_networks_of_one_kind_are_one_job(tmp_path: Path, stages: list[Sequence[Job]]) -> None:
+    np.save(tmp_path / "normal.npy", random_images(10).numpy())
     context = FitContext(tmp_path, Compute("cuda", "bf16"), 2, RecordedProgress())
     recipe = tiny_recipe(reconstruction__members=3, reconstruction__ndm_epochs=4, refinement__epochs=5)
     with pytest.raises(KeyboardInterrupt):
@@ -224,6 +225,7 @@ def test_on_a_gpu_networks_of_one_kind_are_one_job(tmp_path: Path, stages: list[
 
 
 def test_an_asr_net_that_reads_no_a_inter_is_not_given_the_udm(tmp_path: Path, stages: list[Sequence[Job]]) -> None:
+    np.save(tmp_path / "normal.npy", random_images(10).numpy())
     context = FitContext(tmp_path, FP32, 2, RecordedProgress())
     with pytest.raises(KeyboardInterrupt):
         DDAD(tiny_recipe()).fit(tmp_path / "normal.npy", tmp_path / "unlabeled.npy", context)

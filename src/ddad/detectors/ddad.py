@@ -17,6 +17,7 @@ from ddad.networks.ensemble import Ensemble, discrepancy_maps
 from ddad.networks.factory import build_asr_net, build_autoencoder
 from ddad.recipe import Recipe
 from ddad.training.device import Compute
+from ddad.training.reconstruction import are_moved
 
 SCORES = ("rec", "rec_ensemble", "a_intra", "a_inter", "r_intra", "r_dual")
 """The six rows of Table 3."""
@@ -50,6 +51,11 @@ class DDAD(Detector):
 
     def fit(self, normal: Path, unlabeled: Path | None, context: FitContext) -> Curves:
         """Train both stages; every network goes on from its own checkpoint in the workspace."""
+        if are_moved(self.recipe, normal):
+            context.progress.message(
+                "reconstruction networks see all images turned, scaled and shifted a little, since few normal ones "
+                f"are trained on: fewer than {self.recipe.reconstruction.move_below}"
+            )
         training = DDADTraining(self.recipe, normal, unlabeled, context.workspace, context.compute)
         train_side_by_side([training], context.processes, context.progress)
         tensors, curves = training.trained()

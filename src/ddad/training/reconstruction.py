@@ -47,8 +47,13 @@ def train_members_job(
         [Path(path) for path in into],
         Compute(**compute),
         report_all,
-        moves=moves_few and len(ImagePool.open(pixels[:1])) < followed.reconstruction.move_below,
+        moves=moves_few and are_moved(followed, pixels[0]),
     )
+
+
+def are_moved(recipe: Recipe, normal: str | Path) -> bool:
+    """Say whether D_n, in this `.npy` file, is so small that networks see all images moved."""
+    return len(ImagePool.open([normal])) < recipe.reconstruction.move_below
 
 
 def train_members(
