@@ -130,8 +130,8 @@ def check_begun_with(workspace: Path, files: dict[str, Path]) -> None:
         write_atomically(note, json.dumps(then | now).encode())
 
 
-def digest(plan: dict[str, Any]) -> str:
-    """Return a SHA-256 of a plan, by which what was made by it is known."""
+def digest(plan: object) -> str:
+    """Return a SHA-256 of what can be written as JSON, such as a plan, by which what was made by it is known."""
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 

@@ -214,6 +214,24 @@ def test_q_values_are_benjamini_and_hochbergs() -> None:
     assert len(q_values([])) == 0
 
 
+def test_a_q_value_that_is_the_rate_is_taken() -> None:
+    p_values = [0.1] * 8 + [1.0] * 16
+    calibration = Calibration.from_scores(range(9), range(9), of="held-out normals", score="image")
+    assert calibration.lowest_p_value == 0.1
+    assert calibration.fewest_discoveries(24, 0.3) == 8
+    assert (q_values(p_values) <= 0.3).sum() == 8
+
+
+@pytest.mark.parametrize("threshold", [None, 3.0])
+def test_a_score_that_is_no_number_is_neither_flagged_nor_passed_over(threshold: float | None) -> None:
+    calibration = Calibration.from_scores(range(40), range(40), of="held-out normals", score="image")
+    calibration = calibration.model_copy(update={"threshold": threshold})
+    with pytest.raises(CalibrationError, match="NaN"):
+        calibration.p_value(float("nan"))
+    with pytest.raises(CalibrationError, match="NaN"):
+        calibration.flags(float("nan"))
+
+
 def test_a_score_that_is_called_image_is_called_a_score_in_the_promise() -> None:
     scores = [float(i) for i in range(40)]
     promised = Calibration.from_scores(scores, range(40), of="held-out normals", score="image").promise()

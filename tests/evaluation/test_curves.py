@@ -45,6 +45,17 @@ def test_curves_agree_with_scikit_learn(pairs: list[tuple[bool, int]]) -> None:
         assert y == pytest.approx(precision[first])
 
 
+def test_a_perfect_score_has_full_precision_at_every_recall_of_its_band() -> None:
+    _, pr = roc_and_pr([0, 0, 0, 1, 1, 1], [1, 2, 3, 4, 5, 6])
+    assert (pr.y == 1).all()
+    assert (pr.low == 1).all()
+
+
+def test_at_recall_0_stands_the_precision_with_the_first_abnormal_image_found() -> None:
+    _, pr = roc_and_pr([0, 1, 1], [3, 2, 1], resamples=10)
+    assert pr.y[0] == 0.5
+
+
 def test_the_band_holds_the_curve_and_narrows_with_more_images() -> None:
     rng = np.random.default_rng(0)
     widths = []

@@ -54,6 +54,13 @@ def test_noise_takes_the_default_away_in_one_selection_of_twenty() -> None:
     assert 0 < np.mean(moved) <= 0.06  # without the correction it is more than 0.1
 
 
+def test_a_perfect_score_takes_the_place_of_one_that_says_nothing() -> None:
+    candidates = {"default": np.zeros(100), "other": SIDES.astype(float)}
+    assert choose(SIDES, candidates).chosen == "other"
+    few = np.repeat([0, 1], 3)  # of six images it may be chance
+    assert choose(few, {"default": np.zeros(6), "other": few.astype(float)}).chosen == "default"
+
+
 def test_two_patients_are_too_few_to_be_ahead() -> None:
     is_unlabeled, patients = np.repeat([0, 1], 10), np.repeat([0, 1, 2, 3], 5)
     candidates = {"default": np.zeros(20), "other": np.repeat([0, 1, 0], [10, 7, 3])}

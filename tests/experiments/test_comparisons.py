@@ -61,6 +61,30 @@ def test_pairs_are_tested_on_the_mean_over_seeds(records: list[dict[str, Any]]) 
     assert pairs["family"].value_counts().to_dict() == {"scores of AE-U": 15, "methods": 6}
 
 
+def test_a_pair_is_tested_on_the_seeds_that_both_have(records: list[dict[str, Any]]) -> None:
+    scores = pooled_scores(records)
+    pairs = comparisons(scores, resampled(scores))
+    row = pairs[(pairs["first"] == "Normal vs unlabeled") & (pairs["second"] == "DDAD (AE-U) R_dual")].iloc[0]
+    exact = delong_test(LABELS, records[4]["scores"]["image"], records[0]["scores"]["r_dual"])
+    assert row["seeds"] == 1
+    assert row["auc_p"] == pytest.approx(exact.p_value)
+    assert row["auc_difference"] == round(100 * exact.difference, 2)
+    alone = pooled_scores([records[0], records[4]])  # as if there were no other seed
+    same = comparisons(alone, resampled(alone))
+    other = same[(same["first"] == row["first"]) & (same["second"] == row["second"])].iloc[0]
+    assert (row["auc_low"], row["ap_p"]) == (other["auc_low"], other["ap_p"])
+
+
+def test_without_a_seed_in_common_nothing_is_tested(records: list[dict[str, Any]]) -> None:
+    records[4] = record("normal-vs-unlabeled", 7, {"image": 2.9})
+    scores = pooled_scores(records)
+    pairs = comparisons(scores, resampled(scores))
+    own = pairs[pairs["first"] == "Normal vs unlabeled"]
+    assert set(own["seeds"]) == {0}
+    assert own["auc_p"].isna().all()
+    assert not own["auc_significant"].any()
+
+
 def test_a_significant_difference_is_said_of_the_better_one(records: list[dict[str, Any]]) -> None:
     scores = pooled_scores(records)
     table = significance_table(comparisons(scores, resampled(scores)), "methods").set_index("Method")
@@ -141,7 +165,7 @@ def test_the_results_say_what_each_method_has_unlike_its_preset_and_what_was_ski
     runs = []
     for number, (method, own) in enumerate(changes.items()):
         run = record(method, 0, {"r_dual" if method == "ddad" else "image": 1.0})
-        run["recipe"] = Recipe().changed({"detector": method, **own}).model_dump(mode="json")
+        run["recipe"] = Recipe().changed({"detector": method, "holdout": 0, **own}).model_dump(mode="json")
         run |= {"counts": {}, "compute": {"device": "cpu", "precision": "fp32", "workers": 1}, "versions": {}}
         run["skipped"] = [[f"d/{place}.png", "is damaged"] for place in range(number + 3)]
         run["cells"][0] |= {"dataset": "d", "split": "data.json"}

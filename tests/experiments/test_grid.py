@@ -14,6 +14,7 @@ import pytest
 from ddad.errors import CohortError, DdadError, OutputError
 from ddad.experiments import grid as grid_module
 from ddad.experiments import run as run_module
+from ddad.experiments.comparisons import pooled_scores
 from ddad.experiments.grid import Run, UnfinishedGridError, run_grid
 from ddad.experiments.run import cells_of
 from ddad.experiments.setting import Setting
@@ -122,6 +123,49 @@ def test_progress_and_files_tell_ddad_from_the_rival_of_its_backbones_name(setti
     ]  # fmt: skip
     names = [file.name.rpartition("-")[0] for file in stored(tmp_path / "b")]
     assert names == ["benchmark é-data-fast-ae-u-seed0", "benchmark é-data-fast-ddad-ae-u-seed0"]
+
+
+def test_a_run_on_the_same_images_in_another_order_is_another(setting: Setting, tmp_path: Path) -> None:
+    run = Run(setting, tiny_recipe(**QUICK))
+    (record,) = run_grid([run], tmp_path / "b", workers=0)
+    file = Path(setting.data) / "data.json"
+    split = json.loads(file.read_text())
+    file.write_text(json.dumps(split | {"test": {label: names[::-1] for label, names in split["test"].items()}}))
+    (turned,) = run_grid([run], tmp_path / "b", workers=0)
+    assert turned["cohort"] == record["cohort"]
+    assert turned["labels"] == record["labels"]
+    assert turned["tested"] != record["tested"]
+    assert len(stored(tmp_path / "b")) == 2
+    assert pooled_scores([record, turned]).left_out == ["AE, seed 0"]
+    (stored(tmp_path / "b")[0]).unlink()
+    (stored(tmp_path / "b")[0]).write_text(json.dumps({key: turned[key] for key in turned if key != "order"}))
+    run_grid([run], tmp_path / "b", workers=0)  # one of an earlier version counts
+    assert len(stored(tmp_path / "b")) == 1
+
+
+def test_it_is_said_that_stored_runs_are_of_another_device(setting: Setting, tmp_path: Path) -> None:
+    run = Run(setting, tiny_recipe(**QUICK))
+    run_grid([run], tmp_path / "b", workers=0)
+    for device, said in (("auto", False), ("cpu", False), ("cuda", True)):
+        progress = RecordedProgress()
+        run_grid([run], tmp_path / "b", device=device, workers=0, progress=progress)
+        assert any("by another device than cuda" in message for message in progress.messages) is said
+
+
+def test_the_memory_of_a_fit_that_went_on_is_not_known(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [Run(setting, tiny_recipe(**QUICK))]
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ddad.fitting.train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_grid(runs, tmp_path / "b", workers=0)
+    (record,) = run_grid(runs, tmp_path / "b", workers=0)
+    assert record["peak_memory_mb"] is None
 
 
 def test_a_run_is_found_by_what_it_holds_and_not_by_its_name(setting: Setting, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from ddad.cohorts import Cohort
+from ddad.cohorts import Cohort, Role
 from ddad.experiments import run
 from ddad.experiments.evaluation import Evaluation
-from ddad.experiments.run import own_settings, run_once, settings_of
+from ddad.experiments.published import benchmark_named
+from ddad.experiments.run import differs_from_published, own_settings, run_once, settings_of
 from ddad.progress import SilentProgress
 from ddad.recipe import Recipe
 from support import write_images
@@ -31,13 +32,13 @@ def test_from_how_many_on_normals_are_moved_is_named_where_some_fit_may_have_as_
     for normal, named in ((50, True), (199, True), (200, False), (1000, False)):
         told = settings_of({**former, "counts": {"normal": normal, "held_out_normal": 0}})
         assert told == ({"reconstruction.move_below": 0} if named else {})
-    asked = Recipe().changed({"reconstruction.move_below": 1000})
+    asked = Recipe().changed({"holdout": 0, "reconstruction.move_below": 1000})
     assert own_settings(asked, normals=500) == {"reconstruction.move_below": 1000}
     assert own_settings(asked.changed({"detector": "ae-u"}), normals=500) == {}  # its network is not moved
 
 
 def test_another_default_of_what_a_stored_run_did_not_read_is_no_setting_of_its_own() -> None:
-    stored = Recipe().changed({"trimming.trusted": 0.5, "trimming.rounds": 3})
+    stored = Recipe().changed({"holdout": 0, "trimming.trusted": 0.5, "trimming.rounds": 3})
     record = {"recipe": stored.model_dump(mode="json")}
     assert settings_of(record) == {}
     assert settings_of({**record, "trusted": ["a.png"]}) == {"trimming.trusted": 0.5, "trimming.rounds": 3}
@@ -45,7 +46,20 @@ def test_another_default_of_what_a_stored_run_did_not_read_is_no_setting_of_its_
 
 def test_a_share_held_out_is_named() -> None:
     assert own_settings(Recipe.preset("paper").changed({"holdout": 0.2}), normals=200) == {"holdout": 0.2}
-    assert own_settings(Recipe(), normals=50) == own_settings(Recipe.preset("paper"), normals=50) == {}
+    assert own_settings(Recipe(), normals=50) == {"holdout": 0.1}  # the preset's share is not what runs have
+    assert own_settings(Recipe().changed({"holdout": 0}), normals=50) == {}
+    assert own_settings(Recipe.preset("paper").changed({"holdout": 0}), normals=50) == {}
+
+
+def test_the_papers_figures_do_not_stand_beside_a_run_that_held_images_out() -> None:
+    benchmark = benchmark_named("brain-tumor")
+    assert benchmark is not None
+    labels = [0] * benchmark.test[0] + [1] * benchmark.test[1]
+    counts = {"normal": benchmark.normal, "held_out_normal": 0, "unlabeled": benchmark.unlabeled}
+    record = {"counts": counts, "labels": labels, "anomaly_rate": None}
+    assert differs_from_published(record, benchmark, "data.json") == []
+    counts |= {"normal": benchmark.normal - 100, "held_out_normal": 100}
+    assert differs_from_published(record, benchmark, "data.json") == ["normal images: 900, in the paper 1000"]
 
 
 @pytest.mark.parametrize("groups", [None, [0, 0, 1]])
@@ -59,10 +73,11 @@ def test_a_record_has_groups_only_where_images_share_them(
         out.mkdir()
         return SimpleNamespace(card=card)
 
-    evaluation = Evaluation({}, {}, ["a", "b", "c"], [0, 0, 1], {"image": [0.1, 0.2, 0.3]}, groups)
-    monkeypatch.setattr(run, "fit", fit)
-    monkeypatch.setattr(run, "evaluate", lambda *_, **__: evaluation)
     write_images(tmp_path / "normal", 4)
     cohort = Cohort.from_folders(normal=tmp_path / "normal")
+    names = [str(path) for path in cohort.paths(Role.NORMAL)[:3]]
+    evaluation = Evaluation({}, {}, names, [0, 0, 1], {"image": [0.1, 0.2, 0.3]}, groups)
+    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(run, "evaluate", lambda *_, **__: evaluation)
     record = run_once(cohort, Recipe(), tmp_path / "model", "cpu", 1, SilentProgress())
     assert record.get("groups") == groups

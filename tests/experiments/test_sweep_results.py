@@ -86,6 +86,11 @@ def test_each_value_says_what_is_highest_and_what_cannot_be_told_from_it(
     assert rows[1] == ["60 %", "Normal vs unlabeled", "–"]
 
 
+def test_it_says_which_method_has_fewer_seeds(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
+    del records[0.6][-1]
+    assert "- seeds: 0: 2, 0.6: 2 (Normal vs unlabeled 1)\n" in written(records, tmp_path)
+
+
 def test_the_table_says_where_it_comes_from(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
     text = written(records, tmp_path)
     assert "- command: `ddad sweep`\n- recipe fast;" in text

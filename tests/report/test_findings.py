@@ -15,6 +15,7 @@ from pydicom.data import get_testdata_file
 
 from ddad import Cohort, Model, fit
 from ddad.errors import CohortError, OutputError
+from ddad.evaluation.calibration import Calibration
 from ddad.report import findings as findings_module
 from ddad.report.findings import ScoringSummary, _Table, write_findings
 from ddad.report.nifti_maps import NiftiMaps
@@ -215,6 +216,23 @@ def test_a_rate_may_be_asked_for_after_a_kill(
             scored(model, sources, tmp_path, false_discovery_rate=0.5)
     scored(model, sources, tmp_path)
     assert not (tmp_path / "out" / "discoveries.csv").exists()
+
+
+def test_scores_by_another_calibration_do_not_stand_in_one_table(
+    model: Model, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (
+        Calibration.from_scores(values, range(10), of="normals", score=model.detector.primary_score)
+        for values in (np.arange(10.0), [0, 1, 2, 3, 4, 5, 6, 7, 8.5, 9])
+    )
+    assert first.summary() == second.summary()
+    with monkeypatch.context() as patch:
+        patch.setattr(findings_module, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scored(Model(model.detector, model.card, first), sources, tmp_path)
+    with pytest.raises(OutputError, match="unfinished"):
+        scored(Model(model.detector, model.card, second), sources, tmp_path)
+    scored(Model(model.detector, model.card, first), sources, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ddad import Cohort, Model
 from ddad.detectors import FitContext
 from ddad.detectors.base import Detector
-from ddad.errors import CohortError, DivergenceError, OutputError
+from ddad.errors import CohortError, DivergenceError, OutputError, SettingError
 from ddad.selecting import Candidate, best
 from ddad.selecting.best import fit_best
 from ddad.workspace import Workspace
@@ -215,6 +215,11 @@ def test_every_candidate_is_checked_before_the_first_is_tried(
     with pytest.raises(CohortError, match="normal: 70 images"):
         fit_best(cohort, tiny_recipe(holdout=0.95), CANDIDATES, out=tmp_path / "m", workers=0)
     assert judge.tried == []
+
+
+def test_workers_are_checked_before_anything_is_read(cohort: Cohort, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="workers: -1"):
+        fit_best(cohort, tiny_recipe(), CANDIDATES, out=tmp_path / "m", workers=-1)
 
 
 def test_what_selection_needs(tmp_path: Path) -> None:

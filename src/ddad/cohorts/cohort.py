@@ -246,6 +246,11 @@ class Cohort:
         )
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
+    def order(self) -> str:
+        """Return a SHA-256 of the images of each role in the order in which they are listed, as batches follow it."""
+        rows = [[role, self.digest(path)] for path, role in zip(self.table["path"], self.table["role"], strict=True)]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
     def digests(self, *roles: Role) -> list[str]:
         """Return short digests of the images of some roles, and of the whole files of those with several, sorted."""
         paths = {str(path) for role in roles for path in self.paths(role)}

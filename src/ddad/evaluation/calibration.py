@@ -131,14 +131,24 @@ class Calibration(BaseModel):
         return float(beta.ppf(0.95, flagged, count + 1 - flagged)) if flagged else 0.0
 
     def p_value(self, score: float) -> float:
-        """Return the share of normal images, the new one included, that score as high; each group counts once."""
+        """Return the share of normal images, the new one included, that score as high; each group counts once.
+
+        Raises:
+            CalibrationError: the score is no number.
+        """
+        if math.isnan(score):
+            raise CalibrationError("p-value: the score is no number (NaN). Look at the image that has it.")
         values, weights = self._from_above
         place = int(np.searchsorted(values, score, side="left"))
         return float(self._p_value(weights[place] if place < len(values) else np.float64(0)))
 
     def flags(self, score: float) -> bool:
-        """Tell whether an image with this score is flagged."""
-        if self.threshold is not None:
+        """Tell whether an image with this score is flagged.
+
+        Raises:
+            CalibrationError: the score is no number.
+        """
+        if self.threshold is not None and not math.isnan(score):
             return score > self.threshold
         return self.p_value(score) <= self.false_alarm_rate
 
@@ -295,8 +305,10 @@ def q_values(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
     Taking all images with a q-value up to r, no more than a share r of those taken is normal, on average. This holds
     for conformal p-values of images that are independent of each other, although all are compared with the same
-    normals (Bates et al. 2023, theorem 2). A q-value belongs to its batch, not to its image alone.
+    normals (Bates et al. 2023, theorem 2); where calibration has groups of several images, or the batch several images
+    of a patient, it is not proven. A q-value belongs to its batch, not to its image alone.
     """
     given = np.asarray(p_values, dtype=float)
-    adjusted: npt.NDArray[np.float64] = false_discovery_control(given) if len(given) else given
+    # Products such as 24 / 10 / 8 must not miss a rate such as 0.3 by rounding.
+    adjusted: npt.NDArray[np.float64] = np.round(false_discovery_control(given), 9) if len(given) else given
     return adjusted

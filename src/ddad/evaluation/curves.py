@@ -60,12 +60,13 @@ def _curves(normal: npt.NDArray[np.int64], abnormal: npt.NDArray[np.int64], grid
     """Both curves of each row of counts by level, from the highest score to the lowest."""
     alarms, hits = np.cumsum(normal, axis=1), np.cumsum(abnormal, axis=1)
     false_rate, recall = alarms / alarms[:, -1:], hits / hits[:, -1:]
-    # Above the highest drawn score nothing is alarmed: the best precision reached below stands there.
+    # Above the highest drawn score nothing is alarmed: no precision, and no point of the curve.
     precision = np.where(hits + alarms > 0, hits / np.maximum(hits + alarms, 1), 0)
     roc, pr = np.empty((len(normal), len(grid))), np.empty((len(normal), len(grid)))
     for row in range(len(normal)):
         roc[row] = _interpolated(grid, false_rate[row], recall[row])
-        at = np.minimum(np.searchsorted(recall[row], np.maximum(grid, 1e-12) - 1e-12), len(precision[row]) - 1)
+        # At recall 0 stands the precision with the first abnormal image found.
+        at = np.minimum(np.searchsorted(recall[row], np.maximum(grid - 1e-12, 1e-15)), len(precision[row]) - 1)
         pr[row] = precision[row][at]
     return roc, pr
 

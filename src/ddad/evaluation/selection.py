@@ -88,10 +88,14 @@ def choose(
 
 
 def _p_value(ahead: PairedTest, is_unlabeled: npt.ArrayLike, groups: npt.ArrayLike | None) -> float:
-    """Return the one-sided p-value of a lead, by the groups of the side that has fewer; NaN where none can be had."""
-    if ahead.standard_error == 0:
-        return ahead.p_value
+    """Return the one-sided p-value of a lead, by the groups of the side that has fewer.
+
+    A lead that does not vary, as that of a perfect score over a constant one, has no standard error: then it is that of
+    a sign test, in which each of these groups speaks for it.
+    """
     sides = np.asarray(is_unlabeled).astype(bool)
     members = group_numbers(groups, len(sides))
     fewest = min(len(np.unique(members[side])) for side in (sides, ~sides))
+    if ahead.standard_error == 0:
+        return 0.5**fewest if ahead.difference > 0 else 1.0
     return float(stats.t.sf(ahead.difference / ahead.standard_error, fewest - 1))

@@ -171,10 +171,10 @@ def _significance(scores: Scores, pairs: pd.DataFrame, where_more_is: str = "") 
     clustered = "" if scores.groups is None else " with the variance of Obuchowski (1997)"
     parts = [
         "## Which differences are significant\n\n"
-        f"AUC on the same {len(scores.labels)} test images, each method by the mean over its seeds: paired test of "
-        f"DeLong et al. (1988){clustered}, 5 %,\nwith Holm's correction over the pairs of a table. The fits are taken "
-        "as they are: the tests ask about other test\n"
-        f"images, the ± above about other seeds.{where_more_is}\n"
+        f"AUC on the same {len(scores.labels)} test images, each pair by the means over the seeds that both have:\n"
+        f"paired test of DeLong et al. (1988){clustered}, 5 %, with Holm's correction over the pairs of a table. The\n"
+        f"fits are taken as they are: the tests ask about other test images, the ± above about other seeds."
+        f"{where_more_is}\n"
     ]
     parts += [
         f"{family[0].upper()}{family[1:]}:\n\n{to_markdown(significance_table(pairs, family))}"

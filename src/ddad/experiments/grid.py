@@ -23,13 +23,14 @@ from ddad.experiments.published import Benchmark, method_title
 from ddad.experiments.run import own_settings, read_run, run_cells, run_once
 from ddad.experiments.setting import Setting
 from ddad.files import write_atomically
-from ddad.machine import processor_cores
+from ddad.machine import checked_workers, processor_cores
+from ddad.networks.factory import refining_memory, training_memory
 from ddad.planning import check_plan, settings_read
 from ddad.progress import Progress, Task, listener
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 from ddad.training.jobs import Job, run_jobs
-from ddad.wording import percent
+from ddad.wording import counted, percent
 from ddad.workspace import locked
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -84,6 +85,7 @@ def run_grid(
     """
     if jobs < 1:
         raise SettingError(f"--jobs {jobs}: give 1 or more.")
+    workers = None if workers is None else checked_workers(workers)
     progress = listener(progress)
     images = {setting: _Images(setting) for setting in dict.fromkeys(run.setting for run in runs)}
     for run in runs:
@@ -93,8 +95,13 @@ def run_grid(
         folder.mkdir(parents=True, exist_ok=True)
     planned = [_Planned(run.recipe, images[run.setting], folder) for run in runs]
     store = _Store(folder)
-    for one in planned:
-        store.find(one)  # a damaged one is named before hours of work
+    there = [store.find(one) for one in planned]  # a damaged one is named before hours of work
+    elsewhere = [record for record in there if record and device not in ("auto", record["compute"]["device"])]
+    if elsewhere:
+        progress.message(
+            f"{counted(len(elsewhere), 'run')} stored here by another device than {device}: taken as they are. For new "
+            "ones, give another --out"
+        )
 
     def finished() -> None:
         records = [store.find(one) for one in planned]
@@ -105,7 +112,7 @@ def run_grid(
         if jobs == 1:
             _one_after_another(planned, store, device, workers, progress, finished)
         else:
-            workers = workers or max(1, processor_cores() // jobs)
+            workers = max(1, processor_cores() // jobs) if workers is None else workers
             _side_by_side(planned, store, device, workers, jobs, progress, finished)
     except DdadError as error:
         raise UnfinishedGridError(str(error), [store.find(one) for one in planned]) from error
@@ -144,6 +151,7 @@ class _Images:
         self.benchmark, self.cohort = setting.open()
         labelled_test_paths(self.cohort)
         self.fingerprint = self.cohort.fingerprint()
+        self.order = self.cohort.order()
         self.name = self.benchmark.name if self.benchmark else self.cohort.name
 
 
@@ -156,6 +164,7 @@ class _Planned:
         self.identity: dict[str, Any] = {
             "recipe": self.recipe.model_dump(mode="json"),
             "cohort": images.fingerprint,
+            "order": images.order,
             "ddad": __version__,
         }
         key = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
@@ -191,7 +200,14 @@ class _Planned:
             },
             steps=1,
             output=self.file,
+            memory=max(1, workers) * self._memory_of_a_worker(),
         )
+
+    def _memory_of_a_worker(self) -> int:
+        if "reconstruction" not in DETECTORS[self.recipe.detector].sections:
+            return 0
+        images, settings = self.recipe.images, self.recipe.reconstruction
+        return max(training_memory(images, settings), refining_memory(images, settings))
 
 
 class _Store:
@@ -202,7 +218,7 @@ class _Store:
         self._read: dict[Path, dict[str, Any]] = {}
 
     def find(self, planned: _Planned) -> dict[str, Any] | None:
-        """Return the finished run of the same recipe on the same images by the same version, if there is one.
+        """Return the finished run of the same recipe on the same images, in the same order, by the same version.
 
         Recipes are compared as they are understood now, and by what the detector reads: a field that was added since,
         with a default that changes nothing, or another default of a rival, does not repeat hours of work.
@@ -218,6 +234,8 @@ class _Store:
             record = self._read[file]
             cell = record["cells"][0]
             if (record["cohort"], record["ddad"], cell["dataset"], cell["split"]) != wanted:
+                continue
+            if record.get("order", images.order) != images.order:  # those of earlier versions do not say
                 continue
             try:
                 if settings_read(images.cohort, Recipe.model_validate(record["recipe"])) == planned.recipe:

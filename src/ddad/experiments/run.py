@@ -22,6 +22,7 @@ from ddad.progress import Progress
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
 from ddad.wording import percent
+from ddad.workspace import Workspace, digest
 
 _NEEDED = ("recipe", "cohort", "cells", "scores", "labels")
 _MEASURED = ("auc", "auc_low", "auc_high", "ap", "ap_low", "ap_high")
@@ -30,16 +31,17 @@ _MEASURED = ("auc", "auc_low", "auc_high", "ap", "ap_low", "ap_high")
 def own_settings(recipe: Recipe, *, normals: int) -> dict[str, Any]:
     """Return the settings that make a run unlike others of its preset, beyond its method, backbone and seed.
 
-    That no normal image is held out is what every run does. What the fit does not read is left out: the defaults of
-    others may have been different when a run was stored.
+    That no normal image is held out is what every run does, whatever its preset says. What the fit does not read is
+    left out: the defaults of others may have been different when a run was stored.
 
     Args:
         recipe: of the run.
         normals: how many images were known to be normal.
     """
-    changes = settings_read_with(recipe, normals=normals).changes_from_preset().items()
-    named = ("detector", "reconstruction.backbone", "seed")
-    return {field: value for field, value in changes if field not in named and (field, value) != ("holdout", 0)}
+    changes = settings_read_with(recipe, normals=normals).changes_from_preset()
+    named = ("detector", "reconstruction.backbone", "seed", "holdout")
+    held_out = {"holdout": recipe.holdout} if recipe.holdout else {}
+    return {field: value for field, value in changes.items() if field not in named} | held_out
 
 
 def settings_of(record: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def run_once(
         workers: networks trained side by side.
         progress: told what is being done.
     """
-    was_there = folder.exists()
+    went_on = folder.exists() or Workspace.beside(folder).folder.exists()
     with peak_memory() as memory:
         model = fit(cohort, recipe, out=folder, overwrite=True, device=device, workers=workers, progress=progress)
         fitted = time.monotonic()
@@ -89,10 +91,11 @@ def run_once(
         "warnings": [_within(warning, cohort) for warning in warnings],
         "counts": {key: seen[key] for key in ("normal", "held_out_normal", "unlabeled")},
         "seconds": {"fit": model.card["seconds"], "evaluate": round(done - fitted, 1)},
-        # What the fit took at its most is not known where an earlier process did it.
-        "peak_memory_mb": None if was_there else round(memory.peak_bytes / 1e6),
+        # What the fit took at its most is not known where an earlier process did it, or a part of it.
+        "peak_memory_mb": None if went_on else round(memory.peak_bytes / 1e6),
         "evaluation": metrics,
         "labels": evaluation.labels,
+        "tested": digest([cohort.digest(path) for path in evaluation.paths]),
         **({"groups": evaluation.groups} if evaluation.groups else {}),
         "scores": {name: [round(s, 6) for s in values] for name, values in evaluation.scores.items()},
         **({"trusted": trusted} if trusted else {}),
@@ -196,7 +199,7 @@ def differs_from_published(record: dict[str, Any], benchmark: Benchmark, split: 
     counts, labels, rate = record["counts"], record["labels"], record["anomaly_rate"]
     compared = {
         "split": (split, "data.json"),
-        "normal images": (counts["normal"] + counts["held_out_normal"], benchmark.normal),
+        "normal images": (counts["normal"], benchmark.normal),
         "unlabeled images": (counts["unlabeled"], benchmark.unlabeled),
         "test images, normal and abnormal": ((labels.count(0), labels.count(1)), benchmark.test),
         "anomaly rate": (benchmark.anomaly_rate if rate is None else rate, benchmark.anomaly_rate),

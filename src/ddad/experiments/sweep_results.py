@@ -256,8 +256,8 @@ def _significance(rows: pd.DataFrame, tests: Mapping[float, pd.DataFrame], kind:
     table = pd.DataFrame(lines, columns=[SWEEPS[kind].title, "highest AUC", "not told from it"])
     return f"""## Which differences are significant
 
-All others are significantly lower than the highest: paired tests of DeLong et al. (1988) on the same test images, 5 %,
-each method by the mean over its seeds, with Holm's correction over the pairs of a row.
+All others that vary are significantly lower than the highest: paired tests of DeLong et al. (1988) on the same test
+images, 5 %, each pair by the means over the seeds that both have, with Holm's correction over the pairs of a row.
 
 {to_markdown(table)}"""
 
@@ -266,8 +266,14 @@ def _fingerprints(records: Sequence[dict[str, Any]]) -> str:
     return " ".join(f"`{cohort}`" for cohort in dict.fromkeys(record["cohort"] for record in records))
 
 
-def _seeds(records: Sequence[dict[str, Any]]) -> int:
-    return len({record["cells"][0]["seed"] for record in records})
+def _seeds(records: Sequence[dict[str, Any]]) -> str:
+    """Say how many seeds there are, and which methods have fewer."""
+    seeds: dict[str, set[int]] = {}
+    for cell in (record["cells"][0] for record in records):
+        seeds.setdefault(method_title(cell["method"], cell["backbone"]), set()).add(cell["seed"])
+    most = max(len(own) for own in seeds.values())
+    fewer = ", ".join(f"{title} {len(own)}" for title, own in seeds.items() if len(own) < most)
+    return f"{most} ({fewer})" if fewer else f"{most}"
 
 
 def _titles(rows: pd.DataFrame) -> list[str]:

@@ -24,7 +24,7 @@ from ddad.progress import Progress
 from ddad.report.heatmaps import picture_name, write_pictures
 from ddad.report.map_strip import MAPS, write_strip
 from ddad.training.device import Compute, DeviceName, Precision
-from ddad.workspace import Workspace, publish
+from ddad.workspace import Workspace, digest, publish
 
 if TYPE_CHECKING:
     from ddad.report.dicom_results import DicomResults
@@ -142,7 +142,7 @@ def write_findings(
         "places": {name: str(place) for name, place in places.items()},
         "keep_identifiers": keep_identifiers,
         "compute": compute.to_json(),
-        "calibration": None if model.calibration is None else model.calibration.summary(),
+        "calibration": None if model.calibration is None else digest(model.calibration.model_dump(mode="json")),
         "ddad": __version__,
     }
     with workspace.claimed(plan, overwrite=overwrite) as folder:

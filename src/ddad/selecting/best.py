@@ -19,7 +19,7 @@ from ddad.errors import CohortError, DivergenceError
 from ddad.evaluation.selection import RULE, choose
 from ddad.files import write_atomically
 from ddad.fitting import plan_of, train
-from ddad.machine import processor_cores
+from ddad.machine import checked_workers, processor_cores
 from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import Stored, known_normals
@@ -67,11 +67,12 @@ def fit_best(
     Raises:
         CohortError: there are too few normal or unlabeled images, or images known to be abnormal.
         DivergenceError: no candidate learned.
-        SettingError: a candidate is not valid, or the device is not there.
+        SettingError: a candidate or `workers` is not valid, or the device is not there.
         OutputError: `out` exists, other unfinished work lies there, or the disk is full.
     """
     recipe = recipe or Recipe()
     is_unheard, progress = progress is None, listener(progress)
+    side_by_side = processor_cores() if workers is None else checked_workers(workers)
     compute = Compute.choose(device, recipe.precision)
     recipes = distinct_recipes(candidates, recipe)
     _check(cohort, recipes)
@@ -83,7 +84,7 @@ def fit_best(
     )
 
     def make(folder: Path) -> Model:
-        context = FitContext(folder, compute, processor_cores() if workers is None else workers, progress)
+        context = FitContext(folder, compute, side_by_side, progress)
         chosen, notes = _select(cohort, recipe, recipes, budget, context)
         progress.message(f"chosen: {chosen}; now it is fitted on all images, but for the normals that a fit holds out")
         say_what_is_not_read(cohort, recipes[chosen], progress, recipes.values())
