@@ -11,7 +11,14 @@ import pytest
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from ddad.errors import ImageError
 from ddad.images import expand, normalise, read_image
@@ -299,6 +306,84 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(content[:20000])
     with pytest.raises(ImageError, match="truncated or damaged DICOM"):
         read_image(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("frames", [2, 20000, 2_000_000_000])
+def test_a_file_with_fewer_frames_than_it_claims_is_refused_once(tmp_path: Path, frames: int) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP, NumberOfFrames=frames)
+    with pytest.raises(ImageError, match=f"its header says {frames} frames, which take {2400 * frames} bytes"):
+        expand(path)
+
+
+def test_compressed_and_deflated_files_cannot_claim_more_frames_than_they_have_bytes(tmp_path: Path) -> None:
+    for syntax in (RLELossless, DeflatedExplicitVRLittleEndian):
+        data = pydicom.dcmread(write_dicom(tmp_path / "plain.dcm", RAMP))
+        if syntax == RLELossless:
+            data.compress(RLELossless)
+        data.file_meta.TransferSyntaxUID = syntax
+        data.NumberOfFrames = 1_000_000
+        data.save_as(tmp_path / "a.dcm")
+        with pytest.raises(ImageError, match="its header says 1000000 frames"):
+            expand(tmp_path / "a.dcm")
+
+
+def test_pixels_are_found_in_a_file_that_is_not_written_as_its_meta_header_says(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP)
+    content = path.read_bytes()
+    explicit, implicit = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0"
+    assert content.count(explicit) == 1
+    path.write_bytes(content.replace(explicit, implicit))
+    assert (read_image(path).pixels[..., 0] == RAMP).all()
+
+
+@pytest.mark.parametrize(
+    ("elements", "warning"),
+    [
+        ({"Rows": 15}, "holds 1200 bytes of pixels more than its header says: rows or frames are not shown"),
+        ({"HighBit": 11, "BitsStored": 8}, "8 bits are stored, and the highest is number 11"),
+        ({"PhotometricInterpretation": "RGB"}, "RGB with 1 sample a pixel"),
+    ],
+)
+def test_a_header_that_contradicts_its_pixels_is_told(tmp_path: Path, elements: dict[str, Any], warning: str) -> None:
+    pixels = np.arange(1200, dtype=np.uint16).reshape(30, 40)
+    assert read_image(write_dicom(tmp_path / "sound.dcm", pixels)).warnings == ()
+    (found,) = read_image(write_dicom(tmp_path / "a.dcm", pixels, **elements)).warnings
+    assert warning in found
+
+
+@pytest.mark.parametrize("value", ["", "1,0"])
+def test_a_slope_that_is_no_number_is_named(tmp_path: Path, value: str) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP, RescaleIntercept="0", RescaleSlope="1.5")
+    content = path.read_bytes()
+    tag = b"\x28\0\x53\x10DS"
+    at = content.index(tag) + 6
+    length = int.from_bytes(content[at : at + 2], "little")
+    written = value.encode().ljust(len(value) + len(value) % 2)
+    path.write_bytes(content[:at] + len(written).to_bytes(2, "little") + written + content[at + 2 + length :])
+    with pytest.raises(ImageError, match=f"its RescaleSlope is {value or 'empty'}, no number"):
+        read_image(path)
+
+
+def test_padding_of_signed_pixels_may_be_written_without_a_sign(tmp_path: Path) -> None:
+    stored = RAMP.copy()
+    stored[:5] = -2000
+    path = write_dicom(tmp_path / "a.dcm", stored, PixelPaddingValue=-2000)
+    signed, content = read_image(path), path.read_bytes()
+    assert content.count(b"\x28\0\x20\x01SS") == 1
+    path.write_bytes(content.replace(b"\x28\0\x20\x01SS", b"\x28\0\x20\x01US"))
+    assert pydicom.dcmread(path).PixelPaddingValue == 63536
+    unsigned = read_image(path)
+    assert signed.pixels.min() == unsigned.pixels.min() > -2000
+    assert (signed.pixels == unsigned.pixels).all()
+
+
+def test_a_file_that_was_cut_off_before_its_pixels_may_be_copied_again(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP)
+    content = path.read_bytes()
+    for end in (content.index(b"\xe0\x7f\x10\0"), content.index(b"\x28\0\x10\0")):
+        path.write_bytes(content[:end])
+        with pytest.raises(ImageError, match=r"without an image .*: copy it again from its source, or leave it out"):
+            read_image(path)
 
 
 @pytest.mark.parametrize("preamble", [True, False])

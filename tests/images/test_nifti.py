@@ -118,3 +118,45 @@ def test_damaged_and_absurd_files_are_refused(tmp_path: Path) -> None:
             read_image(tmp_path / name)
     with pytest.raises(ImageError, match="claims 32000×32000 pixels"):
         decode_file(tmp_path / "absurd.nii#1")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_file_with_fewer_slices_than_it_claims_is_refused_once(tmp_path: Path, suffix: str) -> None:
+    nibabel.save(nibabel.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "whole.nii")
+    content = bytearray((tmp_path / "whole.nii").read_bytes())
+    for slices in (VOLUME.shape[2] + 1, 32767):
+        content[46:48] = np.array(slices, "<i2").tobytes()
+        file = tmp_path / f"{slices}{suffix}"
+        file.write_bytes(gzip.compress(bytes(content)) if suffix == ".nii.gz" else bytes(content))
+        with pytest.raises(ImageError, match=f"its header says .*×{slices} voxels, .* are there"):
+            expand(file)
+
+
+def test_damage_is_noticed_that_only_the_checksum_knows_of(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "a.nii")
+    stored = bytearray(gzip.compress((tmp_path / "a.nii").read_bytes(), compresslevel=0))
+    stored[-20] ^= 255  # a voxel, which deflate does not look at
+    (tmp_path / "a.nii.gz").write_bytes(stored)
+    for look in (expand, lambda file: decode_file(f"{file}#1")):
+        with pytest.raises(ImageError, match="CRC check failed"):
+            look(tmp_path / "a.nii.gz")
+
+
+def test_a_file_that_unpacks_to_far_more_than_it_claims_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddad.images.nifti.LARGEST_BYTE_COUNT", 2**20)
+    nibabel.save(nibabel.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content + bytes(2**22)))
+    with pytest.raises(ImageError, match="holds more than its header says"):
+        expand(tmp_path / "a.nii.gz")
+
+
+def test_an_affine_that_is_no_number_is_named(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[280:284] = np.array(np.nan, "<f4").tobytes()  # srow_x
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(ImageError, match="its affine holds what is no number"):
+        decode_file(tmp_path / "a.nii#1")

@@ -123,6 +123,17 @@ def test_small_images_are_enlarged_with_a_warning() -> None:
     assert size_warning(image_of(smooth(64, 70, 1)), Preprocessing()) is None
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_window_that_holds_none_of_the_values_is_told(bits: int) -> None:
+    pixels = RNG.integers(0, 200, (64, 64)).astype(float)
+    for window in ((4995.0, 5004.0), (-50.0, -10.0)):
+        text = range_warning(image_of(pixels, window, bits), Preprocessing())
+        assert text is not None
+        assert text.startswith(f"none of its values, 0 to 199, lies within {window[0]:.7g} to {window[1]:.7g}")
+        assert range_warning(image_of(pixels, window, bits), Preprocessing(intensity="percentile")) is None
+    assert range_warning(image_of(pixels, (150.0, 400.0), 8), Preprocessing()) is None
+
+
 def test_a_sliver_of_16_bits_is_told() -> None:
     sliver = RNG.integers(0, 4000, (64, 64)).astype(float)
     sliver[0, 0] = 65535

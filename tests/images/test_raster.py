@@ -120,6 +120,18 @@ def test_16_bit_colour_tiff_keeps_all_bits(tmp_path: Path, options: dict[str, An
     assert (read_image(tmp_path / "b.tif").pixels == COLOUR16).all()
 
 
+@pytest.mark.parametrize("pixels", [GREY16 >> 8, COLOUR16 >> 8])
+def test_an_8_bit_tiff_by_a_codec_that_pillow_lacks_is_read(tmp_path: Path, pixels: np.ndarray[Any, Any]) -> None:
+    kind = "rgb" if pixels.ndim == 3 else "minisblack"
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels.astype(np.uint8), photometric=kind, compression="jpeg2000",
+        compressionargs={"reversible": True, "mct": False},
+    )  # fmt: skip
+    image = read_image(tmp_path / "a.tif")
+    assert (image.pixels.squeeze() == pixels).all()
+    assert (image.value_range, image.bits) == ((0, 255), 8)
+
+
 def rows16(samples: np.ndarray[Any, Any]) -> bytes:
     """Return 16-bit samples (H, W, ...) as rows of a PNG, each without a filter."""
     return b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)

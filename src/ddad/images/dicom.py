@@ -19,11 +19,12 @@ import logging
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.pixels.processing import apply_rescale
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
@@ -43,6 +44,7 @@ from ddad.images.functional_groups import FUNCTIONAL_GROUPS, elements_in, groups
 from ddad.images.lookup import apply_palette, table_of
 from ddad.images.medical_image import MedicalImage
 from ddad.images.orientation import plane_of
+from ddad.images.pixel_data import PixelData, check_pixel_data, contradictions, pixel_data_at
 from ddad.images.robust_range import robust_range
 
 _ELEMENTS: list[Any] = [
@@ -96,7 +98,7 @@ def count_dicom_frames(path: Path) -> int:
         ImageError: the file is damaged, or holds no image.
     """
     with decoding(path, "DICOM"):
-        return _frame_count(_header(path))
+        return _header(path).frames
 
 
 def read_dicom(path: Path, frame: Frame | None = None) -> MedicalImage:
@@ -106,18 +108,17 @@ def read_dicom(path: Path, frame: Frame | None = None) -> MedicalImage:
         ImageError: the file is damaged, truncated, absurdly large, or no image, or it has no such frame.
     """
     with decoding(path, "DICOM"):
-        header = _header(path)
-        count = _frame_count(header)
+        header, count, notes = _header(path)
         number = frame.number if frame else 1
         if not 1 <= number <= count or (frame and frame.volume != 1):
             raise ImageError(path, f"has no frame {number}: it holds {count}, counted from 1")
-        notes: tuple[str, ...] = ()
         if frame is None and count > 1:
-            notes = (f"holds {count} frames, only the first is read",)
+            notes += (f"holds {count} frames, only the first is read",)
         if header.get("BurnedInAnnotation") == "YES":
             notes += ("its header says that text is burnt into the pixels: it may name the patient, also in pictures",)
         settings = _settings_of_frame(header, number - 1)
-        stored = _decode(path, header, number - 1)
+        _check_rescale(path, settings)
+        stored = _decode(path, header, number - 1, count)
         if stored.ndim == 3 or settings.PhotometricInterpretation == "PALETTE COLOR":
             pixels, value_range = _colour(stored, settings)
             origin = "stored range"
@@ -137,34 +138,62 @@ def read_dicom(path: Path, frame: Frame | None = None) -> MedicalImage:
         )
 
 
-def _header(path: Path) -> pydicom.Dataset:
-    """Read what precedes the pixels, of what is in `_ELEMENTS`; refuse what is no image or absurd.
+class _Header(NamedTuple):
+    """What precedes the pixels, of what is in `_ELEMENTS`; how many frames there are, and what cannot be true of it."""
+
+    elements: pydicom.Dataset
+    frames: int
+    notes: tuple[str, ...]
+
+
+def _header(path: Path) -> _Header:
+    """Read what precedes the pixels; refuse what is no image or absurd.
 
     Raises:
-        ImageError: the file holds no image, or more pixels than are read.
+        ImageError: the file holds no image, more pixels than are read, or fewer than it claims.
     """
-    _check_deflated(path)
-    header: pydicom.Dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_ELEMENTS)
+    unpacked = _check_deflated(path)
+    with path.open("rb") as file:
+        header: pydicom.Dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=_ELEMENTS)
+        rows: object = header.get_item("Rows")
+        if isinstance(rows, RawDataElement):
+            # As the elements are written, not as the meta header says: pydicom finds single frames by this.
+            header.set_original_encoding(rows.is_implicit_VR, rows.is_little_endian, header.original_character_set)
+        pixels = pixel_data_at(file, header) if unpacked is None else PixelData(None, unpacked)
     if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         raise ImageError(path, "a DICOMDIR, which lists other files: the files themselves are read")
     if "Rows" not in header or "Columns" not in header:
-        kind = header.get("SOPClassUID")
-        name = f"{kind.name}, " if kind is not None and kind.name != kind else ""
-        raise ImageError(path, f"DICOM without an image ({name}no Rows and Columns): leave it out")
+        raise _no_image(path, header, "no Rows and Columns")
     samples, bits = int(header.get("SamplesPerPixel", 1)), int(header.get("BitsAllocated", 8))
     # A pixel takes at least the 4 bytes of the float that it becomes.
     check_size(path, int(header.Columns), int(header.Rows), max(samples, 1) * max(bits // 8, 4))
-    return header
+    frames = _frame_count(header)
+    check_pixel_data(path, header, frames, pixels)
+    return _Header(header, frames, contradictions(header, frames, pixels))
 
 
-def _check_deflated(path: Path) -> None:
-    """Unpack a deflated file piece by piece, to know that all of it may be unpacked at once."""
+def _no_image(path: Path, header: pydicom.Dataset, lack: str) -> ImageError:
+    """Say that a file holds no image; one that was meant to may have lost it."""
+    kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""
+    name = getattr(kind, "name", "")  # of an unknown class, its number
+    name = "" if name == kind else name
+    # Of an image's class, it may have been cut off there.
+    again = "copy it again from its source, or " if "Image Storage" in name else ""
+    return ImageError(path, f"DICOM without an image ({f'{name}, ' if name else ''}{lack}): {again}leave it out")
+
+
+def _check_deflated(path: Path) -> int | None:
+    """Unpack a deflated file piece by piece, to know that all of it may be unpacked at once.
+
+    Returns:
+        How many bytes that makes; None of a file that is not deflated.
+    """
     with path.open("rb") as file:
         if file.read(132)[128:] != b"DICM":
-            return
+            return None
     meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
+        return None
     unpacked, inflater = 0, zlib.decompressobj(-zlib.MAX_WBITS)
     with path.open("rb") as file:
         file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
@@ -174,6 +203,7 @@ def _check_deflated(path: Path) -> None:
                 piece = inflater.unconsumed_tail
                 if unpacked > LARGEST_BYTE_COUNT:
                     raise ImageError(path, f"deflated to hide more than {LARGEST_BYTE_COUNT} bytes: leave it out")
+    return unpacked
 
 
 def _frame_count(header: pydicom.Dataset) -> int:
@@ -196,16 +226,16 @@ def _settings_of_frame(header: pydicom.Dataset, index: int) -> pydicom.Dataset:
     return settings
 
 
-def _decode(path: Path, header: pydicom.Dataset, index: int) -> NDArray[Any]:
+def _decode(path: Path, header: pydicom.Dataset, index: int, frames: int) -> NDArray[Any]:
     """Return the stored pixels of a frame: (H, W), or (H, W, 3) in RGB."""
     syntax = header.file_meta.get("TransferSyntaxUID")
     says_how = syntax is not None and syntax.is_implicit_VR == header.original_encoding[0]
     if syntax is not None and syntax.is_encapsulated:
-        says_how &= check_codestream(path, index, _frame_count(header), int(header.Columns), int(header.Rows))
+        says_how &= check_codestream(path, index, frames, int(header.Columns), int(header.Rows))
     try:
         if not says_how or syntax == DeflatedExplicitVRLittleEndian:
             # Only in files that are written as they say can pydicom find a single frame by itself.
-            return _decode_whole(path, index)
+            return _decode_whole(path, header, index)
         stored: NDArray[Any] = pixel_array(path, index=index, decoding_plugin=plugin_for(syntax))
     except AttributeError as error:
         if str(error).startswith(_LACKS):
@@ -213,7 +243,10 @@ def _decode(path: Path, header: pydicom.Dataset, index: int) -> NDArray[Any]:
             raise ImageError(path, f"its header lacks {lack}: export it again from its source") from error
         if "no pixel data" not in str(error).lower() and "must contain" not in str(error).lower():
             raise
-        raise ImageError(path, "DICOM without an image (no pixel data): leave it out") from error
+        raise _no_image(path, header, "no pixel data") from error
+    except NotImplementedError as error:
+        name = syntax.name if syntax is not None else "its transfer syntax"
+        raise ImageError(path, f"{name}: no decoder here reads it, export it uncompressed") from error
     except RuntimeError as error:
         if "missing dependencies" in str(error):
             raise ImageError(path, f"{syntax.name}: no decoder here reads it, export it uncompressed") from error
@@ -223,11 +256,11 @@ def _decode(path: Path, header: pydicom.Dataset, index: int) -> NDArray[Any]:
     return stored
 
 
-def _decode_whole(path: Path, index: int) -> NDArray[Any]:
+def _decode_whole(path: Path, header: pydicom.Dataset, index: int) -> NDArray[Any]:
     """Decode a file that must be read as a whole; without a meta header, pydicom guesses how it is written."""
     data = pydicom.dcmread(path, force=True, specific_tags=[*_ELEMENTS, *_PIXEL_DATA])
     if not any(keyword in data for keyword in _PIXEL_DATA):
-        raise ImageError(path, "DICOM without an image (no pixel data): leave it out")
+        raise _no_image(path, header, "no pixel data")
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, little = data.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -326,9 +359,28 @@ def _padding(stored: NDArray[Any], settings: pydicom.Dataset) -> NDArray[np.bool
     value, limit = (settings.get(f"{kind}PixelPadding{name}") for name in ("Value", "RangeLimit"))
     if not isinstance(value, int | float):
         return None
-    low, high = sorted((value, limit if isinstance(limit, int | float) else value))
+    limit = limit if isinstance(limit, int | float) else value
+    if not kind:
+        # Files write its 16 bits with or without a sign, whatever the pixels have.
+        bits = int(settings.BitsAllocated)
+        lowest = -(2 ** (bits - 1)) if stored.dtype.kind == "i" else 0
+        value, limit = ((int(one) - lowest) % 2**bits + lowest for one in (value, limit))
+    low, high = sorted((value, limit))
     padding: NDArray[np.bool_] = (stored >= low) & (stored <= high)
     return padding if padding.any() else None
+
+
+def _check_rescale(path: Path, settings: pydicom.Dataset) -> None:
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        value = settings.get(keyword, 0)
+        try:
+            usable = np.isfinite(float(value))
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            raise ImageError(
+                path, f"its {keyword} is {'empty' if value is None else value}, no number: export it again"
+            )
 
 
 def _spacing(settings: pydicom.Dataset) -> tuple[float, float] | None:

@@ -36,6 +36,7 @@ from ddad.images.robust_range import robust_range
 from ddad.wording import counted
 
 _HEADER_LENGTH = 352
+_MOST_UNPACKED_OF_A_BYTE = 1032  # by deflate
 _one_at_a_time = threading.Lock()
 # What nibabel says of odd headers goes to the application's log if it has one, not to the terminal.
 logging.getLogger("nibabel.global").handlers[:] = [logging.NullHandler()]
@@ -161,13 +162,51 @@ def _opened(path: Path) -> Iterator[Any]:
             if dtype.kind == "c" or dtype.itemsize > 8:
                 raise ImageError(path, f"{dtype} voxels: only real numbers and RGB are images, convert it")
             if len(image.shape) < 2 or min(image.shape) < 1:
-                raise ImageError(path, f"has no voxels ({'×'.join(map(str, image.shape))}): export it again")
+                shape = "×".join(map(str, image.shape))
+                raise ImageError(path, f"its voxels, {shape}, make no image of two axes or more: export it again")
+            if not np.isfinite(image.affine).all():
+                raise ImageError(path, "its affine holds what is no number: correct its header")
             # Any two of the three sides may become a slice.
             *_, height, width = sorted(_sides(image))
             check_size(path, width, height, 8)
             if zipped and math.prod(_sides(image)) * dtype.itemsize > LARGEST_BYTE_COUNT:
                 raise ImageError(path, f"a volume unpacks to more than {LARGEST_BYTE_COUNT} bytes: unpack it to .nii")
+            _check_length(path, image, zipped)
             yield image
+
+
+def _check_length(path: Path, image: Any, zipped: bool) -> None:
+    """Refuse a file that holds fewer voxels than it claims, before they are listed slice by slice, or damaged ones.
+
+    Raises:
+        ImageError: it holds fewer voxels.
+        OSError, EOFError, zlib.error: what is packed is damaged.
+    """
+    status = path.stat()
+    needed = int(image.dataobj.offset) + math.prod(image.shape) * int(image.header.get_data_dtype().itemsize)
+    there = status.st_size
+    if zipped:
+        # Nothing is unpacked of a file that cannot hold so much; of others all is, once, for the checksum at the end.
+        most = there * _MOST_UNPACKED_OF_A_BYTE
+        there = most if needed > most else _unpacked_length(path, (status.st_mtime_ns, status.st_size), needed)
+    if needed > there:
+        raise ImageError(
+            path,
+            f"truncated or damaged NIfTI (its header says {'×'.join(map(str, image.shape))} voxels, {needed} bytes, "
+            f"and {'at most ' if zipped else ''}{there} are there): copy it again from its source",
+        )
+
+
+@lru_cache(maxsize=4096)
+def _unpacked_length(path: Path, _: tuple[int, int], needed: int) -> int:
+    """Unpack a file, of which gzip then knows whether it is damaged, and return its length."""
+    length = 0
+    with gzip.open(path) as file:
+        while piece := file.read(2**20):
+            length += len(piece)
+            if length > needed + LARGEST_BYTE_COUNT:
+                raise ImageError(path, f"holds more than its header says, {needed} bytes: export it again")
+    return length
 
 
 def _axes(image: Any) -> CanonicalAxes:

@@ -87,12 +87,20 @@ def size_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | Non
 
 
 def range_warning(image: MedicalImage, preprocessing: Preprocessing) -> str | None:
-    """Say so if the image uses but a sliver of its declared range, and the recipe does not stretch it."""
-    if preprocessing.intensity != "window" or image.bits <= 8:
+    """Say so if the image uses but a sliver of its declared range, or nothing of it, and the recipe keeps to it."""
+    if preprocessing.intensity != "window":
         return None
     low, high = image.value_range
+    least, most = float(image.pixels.min()), float(image.pixels.max())
+    if most <= low or least >= high:
+        return (
+            f"none of its values, {least:g} to {most:g}, lies within {low:.7g} to {high:.7g} ({image.range_origin}): "
+            "the network sees a single shade; try intensity=percentile"
+        )
+    if image.bits <= 8:
+        return None
     # From the darkest to the 99.9th percentile: a few hot pixels or a burnt-in text do not count.
-    used = (float(np.percentile(image.pixels, 99.9)) - float(image.pixels.min())) / max(high - low, 1e-30)
+    used = (float(np.percentile(image.pixels, 99.9)) - least) / max(high - low, 1e-30)
     if used >= _SLIVER:
         return None
     return f"uses only {percent(used, digits=2)} of its {image.bits}-bit range: try intensity=percentile"

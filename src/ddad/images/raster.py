@@ -114,8 +114,9 @@ def read_tiff(path: Path, frame: Frame | None = None) -> MedicalImage:
         notes = () if frame else _frame_notes(max(len(tiff.pages), page.imagedepth), "pages")
         if page.dtype is None:
             raise ImageError(path, f"{page.bitspersample}-bit TIFF of an unknown type: convert it to 16-bit TIFF")
-        # Pillow knows the colour spaces and codecs of 8-bit files, but reduces 16-bit colour to 8 bits.
-        if page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.bool_):
+        # Pillow knows the colour spaces of 8-bit files and most codecs, but reduces 16-bit colour to 8 bits.
+        is_known = int(page.compression) in TiffImagePlugin.COMPRESSION_INFO
+        if is_known and page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.bool_):
             return _read_tiff_with_pillow(path, number, notes, bits=page.bitspersample)
         return _read_deep_tiff(path, page, notes)
 
