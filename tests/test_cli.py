@@ -356,10 +356,12 @@ def test_nothing_that_is_read_is_overwritten(run: Run, model: Path, phantom: Pat
     tested = ("--test-normal", data / "test_normal", "--test-abnormal", data / "test_abnormal")
     commands = [
         ("score", own, phantom / "test_normal", "--out", own),
+        ("score", own, phantom / "test_normal", "--out", own / "scores"),
         ("score", own, phantom / "test_normal", "--out", tmp_path / "scores", "--dicom-results", data),
         ("evaluate", own, *tested, "--out", own),
         ("evaluate", model, *tested, "--out", data),
         ("fit", "--normal", data / "normal", "--out", data),
+        ("fit", "--normal", data / "normal", "--out", data / "normal" / "model"),
     ]
     before = contents(data)
     for command in commands:
@@ -574,6 +576,10 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
     run: Run, benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["benchmark", "brain-tumor", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY]
+    assert "because of the normal images: 10, in the paper 1000" in run(*options).out + (
+        tmp_path / "b" / "results.md"
+    ).read_text()  # two are held out
+    options += ["--set", "holdout=0"]
     cells = run(*options, "--json").json["cells"]
     assert {cell["auc_paper"] for cell in cells} == {None}  # other images than the paper's
     text = (tmp_path / "b" / "results.md").read_text()
@@ -1289,6 +1295,48 @@ def test_an_interrupted_audit_does_not_promise_to_go_on(
 
     assert done.code == 130
     assert done.err.endswith("interrupted. ddad audit starts from the beginning when run again.\n")
+
+
+def test_standard_output_that_is_full_is_no_traceback(phantom: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ddad", "inspect", phantom / "test_normal"], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1, "error: standard output: No space left on device. Send it elsewhere, or make room.\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_a_command_works_without_standard_output_and_error(
+    closed: str, model: Path, phantom: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "ddad", "score", model, phantom / "test_normal", "--out", tmp_path / "s"]
+    line = f'"$@" {closed}'
+    done = subprocess.run(["bash", "-c", line, "bash", *command], stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0
+    assert len(pd.read_csv(tmp_path / "s" / "findings.csv")) == 4
+
+
+def test_a_named_file_that_may_not_be_read_is_skipped(
+    run: Run, model: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = shutil.copy(phantom / "test_normal" / "00000.png", tmp_path / "secret.png")
+    usual = Path.open
+
+    def forbidding(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == secret:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", forbidding)  # whoever tests as root may read all
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: Path(path) != secret)
+    done = run("score", model, secret, phantom / "test_abnormal", "--out", tmp_path / "s")
+    assert done.code == 3
+    assert "secret.png: cannot be opened (Permission denied)" in done.err
 
 
 def test_json_stays_clean_whatever_happens(run: Run, model: Path, phantom: Path, tmp_path: Path) -> None:

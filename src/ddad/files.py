@@ -104,12 +104,7 @@ def output_folder(folder: str | Path, *, overwrite: bool, apart_from: Iterable[s
         OutputError: the folder holds something that may not be replaced.
     """
     resolved = real(folder)
-    for path in apart_from:
-        other = real(path)
-        if resolved.is_relative_to(other) or other.is_relative_to(resolved):
-            raise OutputError(
-                f"{folder}: is, lies in, or holds {path}, which is read or written too. Choose another place for it."
-            )
+    check_apart(folder, apart_from)
     if resolved == Path.cwd() or resolved.parent == resolved:
         raise OutputError(f"{folder}: is the current folder. Give the output a folder of its own.")
     with writing_to(folder):
@@ -127,6 +122,21 @@ def output_folder(folder: str | Path, *, overwrite: bool, apart_from: Iterable[s
                     f"{folder}: was not written by ddad, so --overwrite does not replace it. Choose another name."
                 )
     return resolved
+
+
+def check_apart(folder: str | Path, others: Iterable[str | Path]) -> None:
+    """Check that a folder to write does not lie in, or hold, an input or another output.
+
+    Raises:
+        OutputError: it does.
+    """
+    resolved = real(folder)
+    for path in others:
+        other = real(path)
+        if resolved.is_relative_to(other) or other.is_relative_to(resolved):
+            raise OutputError(
+                f"{folder}: is, lies in, or holds {path}, which is read or written too. Choose another place for it."
+            )
 
 
 @contextmanager

@@ -10,7 +10,13 @@ def counted(count: int, one: str, several: str = "") -> str:
 
 def percent(share: float, digits: int = 3) -> str:
     """Write a share in percent, with at most so many significant digits: `0.05` as `5 %`."""
-    return f"{100 * share:.{digits}g} %"
+    text = f"{100 * share:.{digits}g}"
+    return f"{100 * share:.0f} %" if "e+" in text else f"{text} %"
+
+
+def on_one_line(text: str) -> str:
+    """Write what a terminal would not show, such as a line break in a file's name, as its escape sequence."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def whole_percent(share: float) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from ddad.images import decode_file
 from ddad.report import contact_sheet
 from ddad.report.inspection import encode_png16
-from support import run_cli, write_images
+from support import contents, run_cli, write_images
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 
@@ -54,6 +54,39 @@ def test_a_line_of_json_for_every_file(
         assert sheet.width > 2 * 144
     low, high = np.percentile(values, (0.5, 99.5))
     np.testing.assert_allclose(saved, np.clip((values - low) / (high - low), 0, 1) * 65535, atol=1)
+
+
+def test_pixels_take_no_others_place_and_do_not_lie_among_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "in", 2)
+    before = contents(tmp_path / "in")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "000000_image-0-000.png").write_text("precious")
+    for place in (tmp_path / "mine", tmp_path / "in", tmp_path / "in" / "pixels", tmp_path):
+        for more in ((), ("--overwrite",)):
+            outcome = run_cli(monkeypatch, capsys, "inspect", tmp_path / "in", "--save-pixels", place, *more)
+            assert (outcome.code, outcome.out) == (1, "")
+            assert outcome.err.startswith("error: ")
+    assert (tmp_path / "mine" / "000000_image-0-000.png").read_text() == "precious"
+    assert contents(tmp_path / "in") == before
+    written = ("inspect", tmp_path / "in", "--save-pixels", tmp_path / "pixels")
+    assert run_cli(monkeypatch, capsys, *written).code == 0
+    assert run_cli(monkeypatch, capsys, *written).code == 1
+    (tmp_path / "in" / "image-0-001.png").unlink()
+    assert run_cli(monkeypatch, capsys, *written, "--overwrite").code == 0
+    assert {path.suffix for path in (tmp_path / "pixels").iterdir()} == {"", ".png"}
+    assert len(list((tmp_path / "pixels").glob("*.png"))) == 1
+
+
+def test_a_name_with_a_line_break_takes_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (image,) = write_images(tmp_path, 1)
+    image.rename(tmp_path / "new\nline.png")
+    outcome = run_cli(monkeypatch, capsys, "inspect", tmp_path)
+    (line,) = outcome.out.splitlines()
+    assert "new\\nline.png: png" in line
 
 
 def test_a_contact_sheet_replaces_an_earlier_one_alone(

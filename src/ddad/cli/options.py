@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 
@@ -19,42 +20,43 @@ _IMAGES = "Images"
 _RECIPE = "Recipe"
 DEFAULT_SPLIT = "data.json"
 
+# Inputs are not checked before the work: one file that may not be read would hold up all others.
+_input = partial(typer.Option, readable=False, rich_help_panel=_IMAGES)
+
 Normal = Annotated[
     list[Path] | None,
-    typer.Option("--normal", help="Folder of known normal images. Repeatable.", rich_help_panel=_IMAGES),
+    _input("--normal", help="Folder of known normal images. Repeatable."),
 ]
 Unlabeled = Annotated[
     list[Path] | None,
-    typer.Option("--unlabeled", help="Folder of unlabeled images. Repeatable.", rich_help_panel=_IMAGES),
+    _input("--unlabeled", help="Folder of unlabeled images. Repeatable."),
 ]
 Abnormal = Annotated[
     list[Path] | None,
-    typer.Option(
+    _input(
         "--abnormal",
         help="Folder of a few images known to be abnormal, to learn from; for a detector that takes them (ddad+). "
         "Repeatable.",
-        rich_help_panel=_IMAGES,
     ),
 ]
 TestNormal = Annotated[
     list[Path] | None,
-    typer.Option("--test-normal", help="Folder of normal test images. Repeatable.", rich_help_panel=_IMAGES),
+    _input("--test-normal", help="Folder of normal test images. Repeatable."),
 ]
 TestAbnormal = Annotated[
     list[Path] | None,
-    typer.Option("--test-abnormal", help="Folder of abnormal test images. Repeatable.", rich_help_panel=_IMAGES),
+    _input("--test-abnormal", help="Folder of abnormal test images. Repeatable."),
 ]
 TestMasks = Annotated[
     Path | None,
-    typer.Option(
+    _input(
         "--test-masks",
         help="Folder of masks, named like the abnormal test images (any suffix); non-zero is abnormal.",
-        rich_help_panel=_IMAGES,
     ),
 ]
 Manifest = Annotated[
     Path | None,
-    typer.Option("--manifest", help="CSV with columns path, role, label, group, mask.", rich_help_panel=_IMAGES),
+    _input("--manifest", help="CSV with columns path, role, label, group, mask."),
 ]
 Data = Annotated[
     Path | None,

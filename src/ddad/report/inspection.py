@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddad.cohorts import find_images
-from ddad.errors import BlankSliceError, ImageError, writing_to
-from ddad.files import write_atomically
+from ddad.errors import BlankSliceError, ImageError
+from ddad.files import output_folder, whole_folder, write_atomically
 from ddad.images import ALL, MedicalImage, Selection, find_warnings, normalise, read_image
 from ddad.recipe_sections import Preprocessing
 from ddad.report.contact_sheet import ContactSheet
 from ddad.report.heatmaps import picture_name
 from ddad.report.source_image import bands
+from ddad.wording import on_one_line
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,11 @@ class Inspected:
 
     def to_text(self) -> str:
         """Return one line for a person."""
+        return on_one_line(f"{self.path}: {self._what()}")
+
+    def _what(self) -> str:
         if self.status == "skipped":
-            return f"{self.path}: skipped, {self.reason}"
+            return f"skipped, {self.reason}"
         assert self.shape is not None
         assert self.value_range is not None
         parts = [
@@ -78,7 +82,7 @@ class Inspected:
         if self.spacing is not None:
             parts.append(f"{self.spacing[0]:g}×{self.spacing[1]:g} mm")
         parts += [self.orientation] if self.orientation else []
-        return f"{self.path}: {', '.join([*parts, *(f'warning: {text}' for text in self.warnings)])}"
+        return ", ".join([*parts, *(f"warning: {text}" for text in self.warnings)])
 
 
 def inspect_images(
@@ -87,6 +91,7 @@ def inspect_images(
     selection: Selection = ALL,
     *,
     save_pixels: Path | None = None,
+    overwrite: bool = False,
     sheet: ContactSheet | None = None,
 ) -> Iterator[Inspected]:
     """Look at every file that scoring would look at, and at those it would pass over.
@@ -95,17 +100,33 @@ def inspect_images(
         paths: files and folders.
         preprocessing: what makes pixels of an image.
         selection: which slices of files with several.
-        save_pixels: folder for images as the network sees them, at their own size, as 16-bit PNG.
+        save_pixels: folder for images as the network sees them, at their own size, as 16-bit PNG; it has its name
+            once all are looked at.
+        overwrite: whether a folder of them that `ddad` wrote earlier may be replaced.
         sheet: takes a small picture of each.
 
     Raises:
         CohortError: nothing was named, or a folder holds no image.
-        OutputError: a picture cannot be written.
+        OutputError: the folder exists and may not be replaced, lies in an input or holds one, or the disk is full.
     """
+    if save_pixels is None:
+        yield from _inspected(paths, preprocessing, selection, None, sheet)
+        return
+    output_folder(save_pixels, overwrite=overwrite, apart_from=paths)
+    with whole_folder(save_pixels, overwrite=overwrite) as folder:
+        for inspected in _inspected(paths, preprocessing, selection, folder, sheet):
+            picture = inspected.pixels
+            yield replace(inspected, pixels=None if picture is None else str(save_pixels / Path(picture).name))
+
+
+def _inspected(
+    paths: Sequence[str | Path],
+    preprocessing: Preprocessing,
+    selection: Selection,
+    pictures: Path | None,
+    sheet: ContactSheet | None,
+) -> Iterator[Inspected]:
     listing = find_images(paths, selection)
-    if save_pixels is not None:
-        with writing_to(save_pixels):
-            save_pixels.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(listing.images):
         try:
             image = read_image(path)
@@ -113,7 +134,7 @@ def inspect_images(
             kind: Literal["image", "blank"] = "blank" if isinstance(error, BlankSliceError) else "image"
             yield Inspected(str(path), "skipped", error.reason, kind)
             continue
-        file = None if save_pixels is None else save_pixels / f"{picture_name(number, str(path))}.png"
+        file = None if pictures is None else pictures / f"{picture_name(number, str(path))}.png"
         if file is not None or sheet is not None:
             pixels = normalise(image, preprocessing)
             if file is not None:

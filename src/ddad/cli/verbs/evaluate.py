@@ -36,7 +36,7 @@ def evaluate(
     from ddad.model import Model
 
     if out is not None:
-        output_folder(out, overwrite=overwrite)
+        output_folder(out, overwrite=overwrite, apart_from=[model])
     with terminal_progress() as progress:
         cohort = options.build_cohort(
             test_normal=test_normal,
@@ -49,7 +49,7 @@ def evaluate(
             volume=volume,
             progress=progress,
         )
-        spare([model, *cohort.folders()], [out])
+        spare(cohort.folders(), [out])
         fitted = Model.load(model)
         evaluation = evaluate_model(fitted, cohort, device=device, precision=precision, progress=progress)
     if out is not None:

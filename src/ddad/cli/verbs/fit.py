@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def fit(
     from ddad.errors import SettingError
     from ddad.evaluation.calibration import NOT_CALIBRATED
     from ddad.evaluation.prevalence import NOT_ESTIMATED
-    from ddad.files import spare
+    from ddad.files import check_apart, spare
     from ddad.fitting import fit as fit_model
     from ddad.model import DIGESTS
     from ddad.selecting import fit_best, read_candidates
@@ -88,6 +89,7 @@ def fit(
             progress=progress,
         )
         spare(cohort.folders(), [out])
+        check_apart(out, chain(*filter(None, (normal, unlabeled, abnormal, test_normal, test_abnormal))))
         if candidates is None:
             model = fit_model(
                 cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress

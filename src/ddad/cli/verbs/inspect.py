@@ -14,7 +14,7 @@ from ddad.wording import counted
 
 
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, or ZIP archives.")],
+    paths: Annotated[list[Path], typer.Argument(readable=False, help="Images, folders of images, or ZIP archives.")],
     save_pixels: Annotated[
         Path | None,
         typer.Option("--save-pixels", help="Folder for images as the network sees them, before resizing: 16-bit PNG."),
@@ -24,7 +24,10 @@ def inspect(
         typer.Option("--contact-sheet", help="PNG file to write: a small picture of each of the first 400 images."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that is no contact sheet of ddad.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a file that is no contact sheet of ddad, or a folder of pixels that is."
+        ),
     ] = False,
     slices: options.Slices = "all",
     volume: options.Volume = 1,
@@ -45,7 +48,9 @@ def inspect(
     skipped: list[tuple[str, str]] = []
     read = 0
     left_out: Counter[str] = Counter()
-    for inspected in inspect_images(paths, images, Selection(slices, volume), save_pixels=save_pixels, sheet=sheet):
+    for inspected in inspect_images(
+        paths, images, Selection(slices, volume), save_pixels=save_pixels, overwrite=overwrite, sheet=sheet
+    ):
         read += inspected.status == "ok"
         if inspected.status == "skipped":
             left_out[inspected.kind] += 1

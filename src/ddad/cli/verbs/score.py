@@ -14,7 +14,7 @@ from ddad.wording import counted, percent
 
 def score(
     model: Annotated[Path, typer.Argument(help="Folder of a fitted model.")],
-    paths: Annotated[list[Path], typer.Argument(help="Images, folders or ZIP archives of images.")],
+    paths: Annotated[list[Path], typer.Argument(readable=False, help="Images, folders or ZIP archives of images.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the findings.")],
     heatmaps: Annotated[
         bool, typer.Option("--heatmaps", help="Write heat maps and overlays as PNG, on one scale for all.")
@@ -56,13 +56,14 @@ def score(
     from ddad.cli.terminal import say, terminal_progress
     from ddad.errors import SettingError
     from ddad.evaluation.calibration import NOT_CALIBRATED
-    from ddad.files import spare
+    from ddad.files import check_apart
     from ddad.images import Selection
     from ddad.model import Model
     from ddad.report.findings import write_findings
 
     selection = Selection(slices, volume)
-    spare([model], [out, dicom_results, nifti_maps])
+    for place in filter(None, (out, dicom_results, nifti_maps)):
+        check_apart(place, [model])
     fitted = Model.load(model)
     if false_alarm_rate is not None:
         if fitted.calibration is None:
