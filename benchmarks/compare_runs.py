@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
-from stored_runs import command
+from stored_runs import check_for_doubles, command
 
 from ddad.evaluation import delong_test
 from ddad.experiments.comparisons import Scores, pooled_scores
@@ -34,6 +34,7 @@ def read_runs(folder: str, method: str, backbone: str | None) -> list[dict[str, 
     chosen = [run for run in records if (run["cells"][0]["method"], run["cells"][0]["backbone"]) == (method, backbone)]
     if not chosen:
         raise SystemExit(f"benchmarks/results/{folder}: no run of {method}{f' with {backbone}' if backbone else ''}.")
+    check_for_doubles(chosen, folder)
     return sorted(chosen, key=lambda run: int(run["recipe"]["seed"]))
 
 

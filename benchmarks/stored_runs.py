@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,17 @@ def file_of(out: Path, stem: str, identity: dict[str, Any]) -> Path:
 def store(file: Path, record: dict[str, Any]) -> None:
     """Write the record of a run with the command that makes it again."""
     write_atomically(file, (json.dumps({**record, "command": command()}) + "\n").encode())
+
+
+def check_for_doubles(records: Iterable[dict[str, Any]], folder: str) -> None:
+    """Stop where a folder holds two runs of a method, seed and rate, such as by other settings: means would mix them."""
+    seen = set()
+    for record in records:
+        cell = record["cells"][0]
+        key = cell["method"], cell["backbone"], cell["seed"], record.get("anomaly_rate"), record.get("unseen")
+        if key in seen:
+            raise SystemExit(f"benchmarks/results/{folder}: two runs of {key}. Keep one.")
+        seen.add(key)
 
 
 def command() -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from stored_runs import check_for_doubles
+
 from ddad.experiments.benchmark import write_results
 from ddad.experiments.published import benchmark_named
 from ddad.experiments.run import settings_of
@@ -47,6 +49,7 @@ def main() -> None:
         if not files:
             continue
         records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        check_for_doubles(records, name)
         out = RESULTS / name
         command = "` and `".join(
             f"ddad {arguments} {what} --out benchmarks/results/{name}" for what in commands(records, arguments)
