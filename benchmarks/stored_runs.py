@@ -35,7 +35,7 @@ def store(file: Path, record: dict[str, Any]) -> None:
 
 
 def check_for_doubles(records: Iterable[dict[str, Any]], folder: str) -> None:
-    """Stop where a folder holds two runs of a method, seed and rate, such as by other settings: means would mix them."""
+    """Stop where a folder has two runs of a method, seed and rate, as by other settings: means would mix them."""
     seen = set()
     for record in records:
         cell = record["cells"][0]
