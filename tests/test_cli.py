@@ -359,6 +359,7 @@ def test_nothing_that_is_read_is_overwritten(run: Run, model: Path, phantom: Pat
         ("score", own, phantom / "test_normal", "--out", own / "scores"),
         ("score", own, phantom / "test_normal", "--out", tmp_path / "scores", "--dicom-results", data),
         ("evaluate", own, *tested, "--out", own),
+        ("evaluate", model, *tested, "--out", data / "test_normal" / "evaluation"),
         ("evaluate", model, *tested, "--out", data),
         ("fit", "--normal", data / "normal", "--out", data),
         ("fit", "--normal", data / "normal", "--out", data / "normal" / "model"),
@@ -576,9 +577,10 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
     run: Run, benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["benchmark", "brain-tumor", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY]
-    assert "because of the normal images: 10, in the paper 1000" in run(*options).out + (
-        tmp_path / "b" / "results.md"
-    ).read_text()  # two are held out
+    assert (
+        "because of the normal images: 10, in the paper 1000"
+        in run(*options).out + (tmp_path / "b" / "results.md").read_text()
+    )  # two are held out
     options += ["--set", "holdout=0"]
     cells = run(*options, "--json").json["cells"]
     assert {cell["auc_paper"] for cell in cells} == {None}  # other images than the paper's

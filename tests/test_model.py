@@ -19,6 +19,7 @@ from ddad import model as model_module
 from ddad.cohorts import SkippedImage
 from ddad.detectors.base import Scored
 from ddad.errors import CohortError, ImageError, ModelError, OutputError, SettingError
+from ddad.evaluation.calibration import Calibration
 from ddad.files import sha256
 from ddad.training.device import Compute
 from support import contents, random_images, same_tensors, tiny_recipe, write_images
@@ -262,8 +263,13 @@ def test_a_score_does_not_change_with_batch_order_neighbours_or_workers(images: 
     assert {path: found[path] for path in expected} == expected
 
 
-def test_an_image_whose_score_is_no_number_is_skipped(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_an_image_whose_score_is_no_number_is_skipped(
+    is_calibrated: bool, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = fitted()
+    if is_calibrated:
+        model.calibration = Calibration.from_scores(range(40), range(40), of="normals", score=model.primary_score)
     score_block = model.detector._score_block
 
     def broken(block: Tensor, compute: Compute) -> Scored:

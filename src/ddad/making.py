@@ -60,7 +60,7 @@ def make_model(
                 progress.message(f"going on with the unfinished fit in {workspace.folder}")
             model = made(folder)
             model.save(out, overwrite=overwrite)
-    workspace.remove()
+        workspace.remove()  # while it is claimed: another process may wait to claim it
     return model
 
 

@@ -291,11 +291,12 @@ class Model:
     ) -> Finding:
         assert source_size is not None
         score, calibration = scores[self.primary_score], self.calibration
+        is_judged = calibration is not None and math.isfinite(score)  # others are skipped
         return Finding(
             path=str(image.path),
             score=score,
-            p_value=None if calibration is None else calibration.p_value(score),
-            flagged=None if calibration is None or calibration.caution() else calibration.flags(score),
+            p_value=calibration.p_value(score) if calibration and is_judged else None,
+            flagged=calibration.flags(score) if calibration and is_judged and not calibration.caution() else None,
             scores=scores,
             maps=maps,
             pixels=pixels,

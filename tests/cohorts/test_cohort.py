@@ -103,6 +103,25 @@ def test_a_file_has_one_role_and_one_row(tmp_path: Path, folders: dict[str, Path
         Cohort.from_folders(normal=[folders["normal"], folders["normal"] / "deep"])
 
 
+def test_links_to_one_file_count_once_in_a_folder(tmp_path: Path) -> None:
+    store = write_images(tmp_path / "store", "a.png", "b.png")
+    folder = tmp_path / "normal"
+    folder.mkdir()
+    for name, target in (("1.png", "a.png"), ("2.png", "b.png"), ("3.png", "a.png")):
+        (folder / name).symlink_to(store / target)
+    cohort = Cohort.from_folders(normal=folder)
+    assert [path.name for path in cohort.paths(Role.NORMAL)] == ["1.png", "2.png"]
+    assert f"{folder}: 1 file left out: links to images that are there already." in cohort.warnings
+
+
+def test_a_mask_of_an_image_that_is_named_by_a_uid(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", "a.png")
+    (images / "a.png").rename(images / "1.2.840.1")
+    masks = write_images(tmp_path / "masks", "1.2.840.1.png")
+    cohort = Cohort.from_folders(test_abnormal=images, test_masks=masks)
+    assert cohort.table["mask"].tolist() == [str(masks / "1.2.840.1.png")]
+
+
 def test_masks_must_match_and_be_unambiguous(tmp_path: Path, folders: dict[str, Path]) -> None:
     sick = folders["test_abnormal"]
     spare = write_images(tmp_path / "spare", "g.png", "other.png")

@@ -327,6 +327,14 @@ def test_compressed_and_deflated_files_cannot_claim_more_frames_than_they_have_b
             expand(tmp_path / "a.dcm")
 
 
+def test_a_length_that_reads_like_letters_is_a_length(tmp_path: Path) -> None:
+    frames = np.arange(3 * 11 * 257, dtype=np.uint16).reshape(3, 11, 257)
+    assert frames.nbytes.to_bytes(4, "little")[:2].isalpha()
+    path = write_dicom(tmp_path / "a.dcm", frames, preamble=False)
+    assert len(expand(path)) == 3
+    assert (read_image(f"{path}#3").pixels[..., 0] == frames[2]).all()
+
+
 def test_pixels_are_found_in_a_file_that_is_not_written_as_its_meta_header_says(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", RAMP)
     content = path.read_bytes()
@@ -362,6 +370,40 @@ def test_a_slope_that_is_no_number_is_named(tmp_path: Path, value: str) -> None:
     path.write_bytes(content[:at] + len(written).to_bytes(2, "little") + written + content[at + 2 + length :])
     with pytest.raises(ImageError, match=f"its RescaleSlope is {value or 'empty'}, no number"):
         read_image(path)
+
+
+def test_a_slope_that_is_not_used_may_be_anything(tmp_path: Path) -> None:
+    colour = np.zeros((30, 40, 3), np.uint8)
+    colour[5:, 5:] = 100
+    for name, stored in (("colour", colour), ("grey", RAMP)):
+        path = write_dicom(tmp_path / f"{name}.dcm", stored, RescaleIntercept=None)
+        assert (read_image(path).pixels.squeeze() == stored).all()
+
+
+def test_padding_that_8_bits_cannot_hold_is_nowhere(tmp_path: Path) -> None:
+    stored = np.full((30, 40), 48, np.uint8)  # -2000 modulo 256
+    stored[0] = np.arange(100, 140)
+    data = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", stored))
+    data.add_new("PixelPaddingValue", "SS", -2000)
+    data.save_as(tmp_path / "a.dcm")
+    assert (read_image(tmp_path / "a.dcm").pixels[..., 0] == stored).all()
+
+
+def test_a_private_transfer_syntax_is_named(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", RAMP)
+    own, private = b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0"
+    assert path.read_bytes().count(own) == 1
+    path.write_bytes(path.read_bytes().replace(own, private))
+    with pytest.raises(ImageError, match=r"transfer syntax 1\.2\.840\.113619\.5\.2 is private"):
+        read_image(path)
+
+
+def test_colours_that_are_not_subsampled_though_the_header_says_so_are_told(tmp_path: Path) -> None:
+    colour = np.zeros((30, 40, 3), np.uint8)
+    colour[5:, 5:] = 100
+    path = write_dicom(tmp_path / "a.dcm", colour, PhotometricInterpretation="YBR_FULL_422")
+    (found,) = read_image(path).warnings
+    assert "its pixels are not subsampled" in found
 
 
 def test_padding_of_signed_pixels_may_be_written_without_a_sign(tmp_path: Path) -> None:

@@ -23,8 +23,11 @@ from pydicom.encaps import encapsulate, get_frame
 
 from ddad.cohorts import find_images
 from ddad.errors import ImageError
-from ddad.images import dicom as dicom_module
+from ddad.images import deflated as deflated_module
 from ddad.images import expand, read_image
+from ddad.images.acquisition import read_acquisition
+from ddad.images.patient import read_identity
+from ddad.images.source_header import read_identifiers, read_source_header
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
@@ -112,15 +115,17 @@ def test_a_gzip_stream_that_is_damaged_early_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_deflated_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dicom_module, "LARGEST_BYTE_COUNT", 10**6)
+    monkeypatch.setattr(deflated_module, "LARGEST_BYTE_COUNT", 10**6)
     content = (BUNDLED / "image_dfl.dcm").read_bytes()
     meta = pydicom.filereader.read_file_meta_info(BUNDLED / "image_dfl.dcm")
     start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     bomb = deflate.compress(bytes(3 * 10**6)) + deflate.flush()
     (tmp_path / "a.dcm").write_bytes(content[:start] + bomb)
-    with pytest.raises(ImageError, match="deflated to hide more than 1000000 bytes"):
-        read_image(tmp_path / "a.dcm")
+    for read in (read_image, read_identity, read_acquisition, read_source_header):
+        with pytest.raises(ImageError, match="deflated to hide more than 1000000 bytes"):
+            read(tmp_path / "a.dcm")
+    assert set(read_identifiers(tmp_path / "a.dcm").values()) == {""}
 
 
 READ_ALL = """

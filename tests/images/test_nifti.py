@@ -138,8 +138,26 @@ def test_damage_is_noticed_that_only_the_checksum_knows_of(tmp_path: Path) -> No
     stored[-20] ^= 255  # a voxel, which deflate does not look at
     (tmp_path / "a.nii.gz").write_bytes(stored)
     for look in (expand, lambda file: decode_file(f"{file}#1")):
-        with pytest.raises(ImageError, match="CRC check failed"):
+        with pytest.raises(ImageError, match="incorrect data check"):
             look(tmp_path / "a.nii.gz")
+
+
+def test_what_lies_behind_the_end_of_what_is_packed_is_not_looked_at(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(VOLUME, np.eye(4)), tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    packed = {
+        "rubbish": gzip.compress(content) + b"rubbish",
+        "zeros": gzip.compress(content) + bytes(512),
+        "members": gzip.compress(content[:400]) + gzip.compress(content[400:]),
+    }
+    for name, stored in packed.items():
+        file = tmp_path / f"{name}.nii.gz"
+        file.write_bytes(stored)
+        assert len(expand(file)) == VOLUME.shape[2]
+        assert (decode_file(f"{file}#2").pixels == decode_file(tmp_path / "a.nii#2").pixels).all()
+    (tmp_path / "cut.nii.gz").write_bytes(packed["members"][:-20])
+    with pytest.raises(ImageError, match="truncated or damaged NIfTI"):
+        expand(tmp_path / "cut.nii.gz")
 
 
 def test_a_file_that_unpacks_to_far_more_than_it_claims_is_refused(

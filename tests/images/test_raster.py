@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from ddad.errors import ImageError
 from ddad.images import MedicalImage, decode_file, read_image
@@ -325,12 +327,45 @@ def test_absurd_and_empty_dimensions_are_refused_before_decoding(tmp_path: Path)
         read_image(tmp_path / "bomb.tif")
 
 
-def test_pillows_own_limit_and_damaged_metadata_do_not_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(GREY8).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\0\0 not a directory")
-    Image.fromarray(GREY8).save(tmp_path / "a.png")
-    Image.fromarray(GREY8).save(tmp_path / "a.tif")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for name in ("a.jpg", "a.png", "a.tif"):
-            assert read_image(tmp_path / name).pixels.shape == (30, 40, 1)
+READ_STRICTLY = """
+import sys
+from PIL import Image
+Image.MAX_IMAGE_PIXELS = 1
+from ddad.images import read_image
+for name in sys.argv[1:]:
+    assert read_image(name).pixels.shape == (30, 40, 1)
+assert Image.MAX_IMAGE_PIXELS == 1
+"""
+
+
+def test_pillows_own_limit_and_damaged_metadata_do_not_warn(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("a.jpg", "a.png", "a.tif")]
+    Image.fromarray(GREY8).save(names[0], exif=b"Exif\0\0II*\0\xff\xff\0\0 not a directory")
+    for name in names[1:]:
+        Image.fromarray(GREY8).save(name)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", READ_STRICTLY, *names], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_reading_an_image_leaves_the_filters_of_warnings_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of all threads: what a thread that reads ignored, nobody else would hear."""
+    images = {name: tmp_path / name for name in ("a.jpg", "a.png", "a.tif")}
+    before = list(warnings.filters)
+    seen = []
+    for plugin in (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, TiffImagePlugin.TiffImageFile):
+        usual = plugin.__init__
+
+        def looking(*arguments: Any, _usual: Any = usual, **options: Any) -> None:
+            seen.append(list(warnings.filters) == before)
+            _usual(*arguments, **options)
+
+        monkeypatch.setattr(plugin, "__init__", looking)
+    for path in images.values():
+        Image.fromarray(GREY8).save(path)
+        read_image(path)
+    assert len(seen) >= 3
+    assert all(seen)

@@ -79,6 +79,15 @@ def test_pixels_take_no_others_place_and_do_not_lie_among_images(
     assert len(list((tmp_path / "pixels").glob("*.png"))) == 1
 
 
+def test_a_contact_sheet_does_not_lie_among_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "in", 2)
+    outcome = run_cli(monkeypatch, capsys, "inspect", tmp_path / "in", "--contact-sheet", tmp_path / "in" / "sheet.png")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert len(list((tmp_path / "in").iterdir())) == 2
+
+
 def test_a_name_with_a_line_break_takes_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ _GO_ON = ("benchmark", "fit", "prepare", "score", "sweep")
 
 _OF_THE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says of a path that a user named, not of `ddad`."""
-_OF_A_STREAM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_OF_A_STREAM = (errno.ENOSPC, errno.EDQUOT)
 """What it says of standard output where that cannot be written; files say so by an `OutputError`."""
 
 

@@ -42,6 +42,7 @@ def read_folders(
     rows: list[Row] = []
     skipped = masks_of.skipped if masks_of else []
     notes: list[str] = []
+    named: dict[tuple[Path, Role, int | None], Path] = {}
     first: Path | None = None
     for argument, folders, role, label in plan:
         for folder in _several(folders):
@@ -52,9 +53,15 @@ def read_folders(
                 count = len(found.passed_over)
                 files = "file" if count == 1 else "files"
                 notes.append(f"{folder}: {count} {files} left out, hidden or no image.")
+            links = 0
             for path in found.images:
+                if named.setdefault((path.resolve(), role, label), path) != path:
+                    links += 1
+                    continue
                 mask = masks_of.find(path, folder) if masks_of and label == 1 else None
                 rows.append(Row(path, role, argument, label, mask=mask))
+            if links:
+                notes.append(f"{folder}: {counted(links, 'file')} left out: links to images that are there already.")
     if first is None:
         raise CohortError("No folder was named: give at least one of normal, unlabeled, test_normal, test_abnormal.")
     if masks_of:
@@ -69,11 +76,11 @@ def _several(folders: Folders) -> list[Path]:
     return [Path(folder) for folder in several]
 
 
-def _place(path: Path, folder: Path) -> Path:
-    """Where an image lies within its folder, without the suffix of its file but with its frame."""
+def _place(path: Path, folder: Path, *, whole: bool = False) -> Path:
+    """Where an image lies within its folder, without the suffix of its file unless `whole`, but with its frame."""
     address = Address.parse(path)
     file = Path(address.container).relative_to(folder)
-    stem = file.name.removesuffix(".gz").rpartition(".")[0] or file.name
+    stem = file.name if whole else file.name.removesuffix(".gz").rpartition(".")[0] or file.name
     frame = "" if address.frame is None else f"#{address.frame.number}"
     return file.with_name(f"{stem}{frame}")
 
@@ -95,7 +102,14 @@ class _Masks:
                 self._by_stem[place.name].append(path)
 
     def find(self, image: Path, folder: Path) -> Path | None:
-        found = self._by_place.get(_place(image, folder)) or self._by_stem.get(_place(image, folder).name, [])
+        # Many DICOM files are named by a UID, without a suffix: what follows its last point is none.
+        whole, place = _place(image, folder, whole=True), _place(image, folder)
+        found = (
+            self._by_place.get(whole)
+            or self._by_place.get(place)
+            or self._by_stem.get(whole.name)
+            or self._by_stem.get(place.name, [])
+        )
         if len(found) > 1 or (found and found[0] in self._used):
             names = listed([str(path) for path in found])
             raise CohortError(

@@ -69,8 +69,8 @@ def related(
     copies = near_copies_of(held, images)
     can_be_told = bool(copies.mean() <= _TOO_LARGE)
     if not can_be_told:
-        identical = {image.tobytes() for image in held}
-        copies = np.array([image.tobytes() in identical for image in images], bool)
+        identical = {_content(image) for image in held}
+        copies = np.array([_content(image) in identical for image in images], bool)
     names = np.asarray(groups, dtype=str)
     return np.isin(names, [*held_groups, *names[copies]]), can_be_told
 
@@ -96,9 +96,13 @@ def joined_with_copies(images: NDArray[np.float32], groups: Sequence[str]) -> tu
     joined = _named(groups, joined_groups(groups, near_copy_groups(images)))
     if _largest(joined) <= largest:
         return joined, True
-    contents = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    contents = [_content(image) for image in images]
     identical = _named(groups, joined_groups(groups, np.unique(contents, return_inverse=True)[1]))
     return (identical if _largest(identical) <= largest else list(groups)), False
+
+
+def _content(image: NDArray[np.float32]) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def _largest(groups: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 
 from ddad.images.decoding import decoding
+from ddad.images.deflated import check_deflated
 from ddad.images.reader import on_disk
 
 _ELEMENTS = ["Manufacturer", "ManufacturerModelName", "AcquisitionDate", "ContentDate", "StudyDate"]
@@ -40,6 +41,7 @@ def read_acquisition(path: str | Path) -> Acquisition:
         if file_format != "dicom":
             return Acquisition()
         with decoding(file, "DICOM"):
+            check_deflated(file)
             header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(_ELEMENTS))
             maker, model = (str(header.get(name) or "").strip() for name in _ELEMENTS[:2])
             days = [_day(str(header.get(name) or "")) for name in _ELEMENTS[2:]]

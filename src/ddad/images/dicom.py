@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +38,8 @@ from ddad.errors import ImageError
 from ddad.images.address import Frame
 from ddad.images.codecs import plugin_for
 from ddad.images.codestream import check_codestream
-from ddad.images.decoding import LARGEST_BYTE_COUNT, check_size, decoding
+from ddad.images.decoding import check_size, decoding
+from ddad.images.deflated import check_deflated
 from ddad.images.functional_groups import FUNCTIONAL_GROUPS, elements_in, groups_of_frame
 from ddad.images.lookup import apply_palette, table_of
 from ddad.images.medical_image import MedicalImage
@@ -117,12 +117,12 @@ def read_dicom(path: Path, frame: Frame | None = None) -> MedicalImage:
         if header.get("BurnedInAnnotation") == "YES":
             notes += ("its header says that text is burnt into the pixels: it may name the patient, also in pictures",)
         settings = _settings_of_frame(header, number - 1)
-        _check_rescale(path, settings)
         stored = _decode(path, header, number - 1, count)
         if stored.ndim == 3 or settings.PhotometricInterpretation == "PALETTE COLOR":
             pixels, value_range = _colour(stored, settings)
             origin = "stored range"
         else:
+            _check_rescale(path, settings)
             pixels, value_range, origin, more = _grey(stored, settings)
             notes += more
         return MedicalImage(
@@ -152,7 +152,7 @@ def _header(path: Path) -> _Header:
     Raises:
         ImageError: the file holds no image, more pixels than are read, or fewer than it claims.
     """
-    unpacked = _check_deflated(path)
+    unpacked = check_deflated(path)
     with path.open("rb") as file:
         header: pydicom.Dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=_ELEMENTS)
         rows: object = header.get_item("Rows")
@@ -167,6 +167,9 @@ def _header(path: Path) -> _Header:
     samples, bits = int(header.get("SamplesPerPixel", 1)), int(header.get("BitsAllocated", 8))
     # A pixel takes at least the 4 bytes of the float that it becomes.
     check_size(path, int(header.Columns), int(header.Rows), max(samples, 1) * max(bits // 8, 4))
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax and syntax.is_private:
+        raise ImageError(path, f"its transfer syntax {syntax} is private: not read here, export it uncompressed")
     frames = _frame_count(header)
     check_pixel_data(path, header, frames, pixels)
     return _Header(header, frames, contradictions(header, frames, pixels))
@@ -180,30 +183,6 @@ def _no_image(path: Path, header: pydicom.Dataset, lack: str) -> ImageError:
     # Of an image's class, it may have been cut off there.
     again = "copy it again from its source, or " if "Image Storage" in name else ""
     return ImageError(path, f"DICOM without an image ({f'{name}, ' if name else ''}{lack}): {again}leave it out")
-
-
-def _check_deflated(path: Path) -> int | None:
-    """Unpack a deflated file piece by piece, to know that all of it may be unpacked at once.
-
-    Returns:
-        How many bytes that makes; None of a file that is not deflated.
-    """
-    with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return None
-    meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return None
-    unpacked, inflater = 0, zlib.decompressobj(-zlib.MAX_WBITS)
-    with path.open("rb") as file:
-        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
-        while piece := file.read(2**16):
-            while piece:
-                unpacked += len(inflater.decompress(piece, 2**20))
-                piece = inflater.unconsumed_tail
-                if unpacked > LARGEST_BYTE_COUNT:
-                    raise ImageError(path, f"deflated to hide more than {LARGEST_BYTE_COUNT} bytes: leave it out")
-    return unpacked
 
 
 def _frame_count(header: pydicom.Dataset) -> int:
@@ -360,19 +339,22 @@ def _padding(stored: NDArray[Any], settings: pydicom.Dataset) -> NDArray[np.bool
     if not isinstance(value, int | float):
         return None
     limit = limit if isinstance(limit, int | float) else value
-    if not kind:
+    if stored.dtype in (np.int16, np.uint16):
         # Files write its 16 bits with or without a sign, whatever the pixels have.
-        bits = int(settings.BitsAllocated)
-        lowest = -(2 ** (bits - 1)) if stored.dtype.kind == "i" else 0
-        value, limit = ((int(one) - lowest) % 2**bits + lowest for one in (value, limit))
+        lowest = int(np.iinfo(stored.dtype).min)
+        value, limit = ((int(one) - lowest) % 2**16 + lowest for one in (value, limit))
     low, high = sorted((value, limit))
     padding: NDArray[np.bool_] = (stored >= low) & (stored <= high)
     return padding if padding.any() else None
 
 
 def _check_rescale(path: Path, settings: pydicom.Dataset) -> None:
-    for keyword in ("RescaleSlope", "RescaleIntercept"):
-        value = settings.get(keyword, 0)
+    """Refuse a line of which a number is missing, where values are to be put on one."""
+    both = ("RescaleSlope", "RescaleIntercept")
+    if settings.get("ModalityLUTSequence") or not all(keyword in settings for keyword in both):
+        return
+    for keyword in both:
+        value = settings.get(keyword)
         try:
             usable = np.isfinite(float(value))
         except (TypeError, ValueError):

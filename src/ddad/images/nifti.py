@@ -36,8 +36,11 @@ from ddad.images.robust_range import robust_range
 from ddad.wording import counted
 
 _HEADER_LENGTH = 352
+_GZIP, _GZIP_MAGIC = 16 + zlib.MAX_WBITS, b"\x1f\x8b"
 _MOST_UNPACKED_OF_A_BYTE = 1032  # by deflate
-_one_at_a_time = threading.Lock()
+_LARGEST_UNPACKED = 2**35
+"""Files that claim to unpack to more are not unpacked."""
+_one_at_a_time = threading.RLock()
 # What nibabel says of odd headers goes to the application's log if it has one, not to the terminal.
 logging.getLogger("nibabel.global").handlers[:] = [logging.NullHandler()]
 
@@ -180,7 +183,7 @@ def _check_length(path: Path, image: Any, zipped: bool) -> None:
 
     Raises:
         ImageError: it holds fewer voxels.
-        OSError, EOFError, zlib.error: what is packed is damaged.
+        EOFError, zlib.error: what is packed is damaged.
     """
     status = path.stat()
     needed = int(image.dataobj.offset) + math.prod(image.shape) * int(image.header.get_data_dtype().itemsize)
@@ -188,7 +191,10 @@ def _check_length(path: Path, image: Any, zipped: bool) -> None:
     if zipped:
         # Nothing is unpacked of a file that cannot hold so much; of others all is, once, for the checksum at the end.
         most = there * _MOST_UNPACKED_OF_A_BYTE
-        there = most if needed > most else _unpacked_length(path, (status.st_mtime_ns, status.st_size), needed)
+        if needed > _LARGEST_UNPACKED:
+            raise ImageError(path, f"unpacks to {needed} bytes, more than {_LARGEST_UNPACKED}: unpack it to .nii")
+        with _one_at_a_time:
+            there = most if needed > most else _unpacked_length(path, (status.st_mtime_ns, status.st_size), needed)
     if needed > there:
         raise ImageError(
             path,
@@ -199,13 +205,21 @@ def _check_length(path: Path, image: Any, zipped: bool) -> None:
 
 @lru_cache(maxsize=4096)
 def _unpacked_length(path: Path, _: tuple[int, int], needed: int) -> int:
-    """Unpack a file, of which gzip then knows whether it is damaged, and return its length."""
-    length = 0
-    with gzip.open(path) as file:
-        while piece := file.read(2**20):
-            length += len(piece)
+    """Unpack a file, whose checksum then tells whether it is damaged, and return its length.
+
+    What lies behind the end of what is packed is not looked at, as by gunzip.
+    """
+    length, inflater = 0, zlib.decompressobj(_GZIP)
+    with path.open("rb") as file:
+        while packed := inflater.unconsumed_tail or inflater.unused_data or file.read(2**16):
+            if inflater.eof and not packed.startswith(_GZIP_MAGIC):
+                return length
+            inflater = zlib.decompressobj(_GZIP) if inflater.eof else inflater
+            length += len(inflater.decompress(packed, 2**20))
             if length > needed + LARGEST_BYTE_COUNT:
                 raise ImageError(path, f"holds more than its header says, {needed} bytes: export it again")
+    if not inflater.eof:
+        raise EOFError("the file ends within what is packed")
     return length
 
 

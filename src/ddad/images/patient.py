@@ -9,6 +9,7 @@ from pathlib import Path
 import pydicom
 
 from ddad.images.decoding import decoding
+from ddad.images.deflated import check_deflated
 from ddad.images.reader import on_disk
 
 _PATIENT = ["PatientID", "IssuerOfPatientID"]
@@ -37,6 +38,7 @@ def read_identity(path: str | Path) -> Identity:
         if file_format != "dicom":
             return Identity()
         with decoding(file, "DICOM"):
+            check_deflated(file)
             tags = [*_PATIENT, "StudyInstanceUID"]
             header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(tags))
             identifier, issuer, study = (str(header.get(tag) or "").strip() for tag in tags)

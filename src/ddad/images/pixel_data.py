@@ -34,7 +34,7 @@ def pixel_data_at(file: BinaryIO, header: pydicom.Dataset) -> PixelData | None:
     start = file.read(12)
     if len(start) < 12:
         return None
-    explicit = start[4:6].isalpha()
+    explicit = header.original_encoding[0] is False
     order: Literal["little", "big"] = "big" if header.original_encoding[1] is False else "little"
     length = int.from_bytes(start[8:12] if explicit else start[4:8], order)
     at = file.tell() - (0 if explicit else 4)
@@ -66,8 +66,11 @@ def contradictions(header: pydicom.Dataset, frames: int, pixels: PixelData | Non
     syntax = header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
     row = _native_bytes(header, frames) // (int(header.Rows) * frames)
     if not syntax.is_encapsulated and pixels is not None and pixels.length is not None:
-        beyond = min(pixels.length, pixels.left) - _native_bytes(header, frames)
-        if beyond >= max(row, 2):
+        needed = _native_bytes(header, frames)
+        beyond = min(pixels.length, pixels.left) - needed
+        if _is_subsampled(header) and beyond == needed // 2:
+            notes.append("its header says YBR_FULL_422, and its pixels are not subsampled: the colours are wrong")
+        elif beyond >= max(row, 2):
             notes.append(f"holds {beyond} bytes of pixels more than its header says: rows or frames are not shown")
     stored, highest = header.get("BitsStored"), header.get("HighBit")
     if stored and highest is not None and int(highest) != int(stored) - 1:
@@ -78,9 +81,13 @@ def contradictions(header: pydicom.Dataset, frames: int, pixels: PixelData | Non
     return tuple(notes)
 
 
+def _is_subsampled(header: pydicom.Dataset) -> bool:
+    return str(header.get("PhotometricInterpretation", "")).strip() == "YBR_FULL_422"
+
+
 def _native_bytes(header: pydicom.Dataset, frames: int) -> int:
     """Return how many bytes uncompressed frames take together."""
     bits = int(header.get("BitsAllocated", 8)) * int(header.get("SamplesPerPixel", 1))
     # Two pixels share their colour differences.
-    bits = bits * 2 // 3 if str(header.get("PhotometricInterpretation", "")).strip() == "YBR_FULL_422" else bits
+    bits = bits * 2 // 3 if _is_subsampled(header) else bits
     return -(-int(header.Rows) * int(header.Columns) * bits * frames // 8)

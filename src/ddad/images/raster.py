@@ -19,6 +19,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,7 +37,10 @@ from ddad.images.medical_image import MedicalImage
 _ORIENTATION_TAG = 274
 _PNG_SIGNATURE_BYTES = 8
 _TRANSPARENT = "has transparent pixels, which were set on black"
-_quiet = threading.Lock()
+_one_at_a_time = threading.Lock()
+# What Pillow warns of metadata is not for the terminal. Once: to silence it while an image is read, in a thread, would
+# silence all threads, ours among them.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # What tifffile says of bad files goes to the application's log if it has one, not to the terminal.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
@@ -51,12 +55,12 @@ def read_png(path: Path) -> MedicalImage:
         width, height, depth = _png_header(file)
         check_size(path, width, height)
         _check_pixel_chunks(file)
-        with _quietly():
+        with _without_pillows_limit():
             image = PngImagePlugin.PngImageFile(file)
         notes = _frame_notes(getattr(image, "n_frames", 1), "frames")
         # Pillow decodes the pixels to find the orientation: where that fails, it must not be taken for a missing one.
         image.load()
-        with _quietly():
+        with _without_pillows_limit():
             orientation = _exif_orientation(image)
         if depth == 16 and image.mode in ("RGB", "RGBA", "LA"):
             return _read_deep_png(path, notes, orientation)
@@ -79,7 +83,7 @@ def read_jpeg(path: Path) -> MedicalImage:
         ImageError: the file is damaged, truncated, or absurdly large.
     """
     with decoding(path, "JPEG"), path.open("rb") as file:
-        with _quietly():
+        with _without_pillows_limit():
             image = JpegImagePlugin.JpegImageFile(file)
             orientation = _exif_orientation(image)
         check_size(path, *image.size)
@@ -93,8 +97,8 @@ def count_tiff_pages(path: Path) -> int:
     Raises:
         ImageError: the file is damaged.
     """
-    with decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        return _stack_length(tiff)
+    with decoding(path, "TIFF"):
+        return _stack_length(path)
 
 
 def read_tiff(path: Path, frame: Frame | None = None) -> MedicalImage:
@@ -106,7 +110,7 @@ def read_tiff(path: Path, frame: Frame | None = None) -> MedicalImage:
         ImageError: the file is damaged, truncated, absurdly large, or neither grey nor RGB, or has no such page.
     """
     with decoding(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        number, count = frame.number if frame else 1, _stack_length(tiff)
+        number, count = frame.number if frame else 1, _stack_length(path)
         if not 1 <= number <= count or (frame and frame.volume != 1):
             raise ImageError(path, f"has no page {number}: it holds {count} of one size and type, counted from 1")
         page: Any = tiff.pages[number - 1]
@@ -123,7 +127,7 @@ def read_tiff(path: Path, frame: Frame | None = None) -> MedicalImage:
 
 def _read_tiff_with_pillow(path: Path, number: int, notes: tuple[str, ...], bits: int) -> MedicalImage:
     with path.open("rb") as file:
-        with _quietly():
+        with _without_pillows_limit():
             image = TiffImagePlugin.TiffImageFile(file)
             image.seek(number - 1)
             # Pillow applies the orientation of TIFF files by itself, and its limit not before this.
@@ -131,13 +135,19 @@ def _read_tiff_with_pillow(path: Path, number: int, notes: tuple[str, ...], bits
         return _from_pillow(image, path, "tiff", notes, bits=bits)
 
 
-def _stack_length(tiff: tifffile.TiffFile) -> int:
+def _stack_length(path: Path) -> int:
     """Count the pages of a stack; pyramids and thumbnails make no stack."""
-    first = tiff.pages.first
-    alike = (
-        (page.shape, page.dtype) == (first.shape, first.dtype) for page in map(tiff.pages.get, range(len(tiff.pages)))
-    )
-    return len(tiff.pages) if all(alike) else 1
+    status = path.stat()
+    return _pages_alike(path, (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=4096)  # each page of a stack asks
+def _pages_alike(path: Path, _: tuple[int, int]) -> int:
+    with tifffile.TiffFile(path) as tiff:
+        first = tiff.pages.first
+        pages = map(tiff.pages.get, range(len(tiff.pages)))
+        alike = ((page.shape, page.dtype) == (first.shape, first.dtype) for page in pages)
+        return len(tiff.pages) if all(alike) else 1
 
 
 def _read_deep_tiff(path: Path, page: Any, notes: tuple[str, ...]) -> MedicalImage:
@@ -312,13 +322,12 @@ def _frame_notes(count: int, name: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Swallow Pillow's warnings about metadata and lift its limit: ours is checked before.
+def _without_pillows_limit() -> Iterator[None]:
+    """Lift Pillow's limit on pixels: ours is checked before.
 
-    Both are global, hence the lock; only what is quick, and TIFF, is done under it.
+    It is global, hence the lock; only what is quick, and TIFF, is done under it.
     """
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _one_at_a_time:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             yield

@@ -20,6 +20,7 @@ from ddad.errors import ImageError
 from ddad.images.address import Address
 from ddad.images.archive import unpacked
 from ddad.images.decoding import decoding
+from ddad.images.deflated import check_deflated
 from ddad.images.dicom import is_dicom
 from ddad.images.functional_groups import FUNCTIONAL_GROUPS, elements_in, groups_of_frame
 from ddad.images.reader import on_disk
@@ -131,6 +132,7 @@ def read_identifiers(path: str | Path) -> dict[str, str]:
         with on_disk(path) as (file, file_format), decoding(file, "DICOM"):
             header: Any = {}
             if file_format == "dicom":
+                check_deflated(file)
                 header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=keywords)
             return {column: str(header.get(keyword) or "") for column, keyword in IDENTIFIERS.items()}
     except ImageError:
@@ -142,6 +144,7 @@ def _read(address: Address, file: Path) -> SourceHeader | None:
         with file.open("rb") as opened:
             if not is_dicom(opened.read(256)):
                 return None
+        check_deflated(file)
         data: Any = pydicom.dcmread(file, force=True, stop_before_pixels=True)
     missing = [keyword for keyword in _NEEDED if not data.get(keyword)]
     if missing:

@@ -36,7 +36,8 @@ def evaluate(
     from ddad.model import Model
 
     if out is not None:
-        output_folder(out, overwrite=overwrite, apart_from=[model])
+        folders = [*(test_normal or []), *(test_abnormal or []), *([test_masks] if test_masks else [])]
+        output_folder(out, overwrite=overwrite, apart_from=[model, *folders])
     with terminal_progress() as progress:
         cohort = options.build_cohort(
             test_normal=test_normal,

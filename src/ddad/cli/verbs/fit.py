@@ -73,6 +73,7 @@ def fit(
         seed=seed,
         precision=precision,
     )
+    check_apart(out, chain(*filter(None, (normal, unlabeled, abnormal, test_normal, test_abnormal))))
     with terminal_progress() as progress:
         cohort = options.build_cohort(
             normal=normal,
@@ -89,7 +90,6 @@ def fit(
             progress=progress,
         )
         spare(cohort.folders(), [out])
-        check_apart(out, chain(*filter(None, (normal, unlabeled, abnormal, test_normal, test_abnormal))))
         if candidates is None:
             model = fit_model(
                 cohort, chosen, out=out, overwrite=overwrite, device=device, workers=workers, progress=progress

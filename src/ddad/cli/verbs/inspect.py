@@ -37,6 +37,7 @@ def inspect(
 ) -> None:
     """Say what would be read of images: format, size, depth, window, orientation, problems."""
     from ddad.cli.terminal import say
+    from ddad.files import check_apart
     from ddad.images import Selection
     from ddad.report.contact_sheet import ContactSheet, check_sheet
     from ddad.report.inspection import inspect_images
@@ -44,6 +45,7 @@ def inspect(
     images = options.build_recipe(recipe, settings).images
     if contact_sheet is not None:
         check_sheet(contact_sheet, overwrite=overwrite)
+        check_apart(contact_sheet, paths)  # it would be an image the next time
     sheet = ContactSheet() if contact_sheet is not None else None
     skipped: list[tuple[str, str]] = []
     read = 0
