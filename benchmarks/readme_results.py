@@ -113,9 +113,10 @@ def cells_in(file: Path) -> list[dict[Hashable, Any]]:
 
 def leaders(methods: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     """Say which method has the highest AUC, and which ones the paired tests cannot tell from it."""
-    names = (methods["Method"] + " " + methods["Score"]).str.strip()
-    best = names.loc[methods["AUC"].str.extract(r"([\d.]+)")[0].astype(float).idxmax()]
     tests = comparisons[comparisons["family"] == "methods"]
+    names = (methods["Method"] + " " + methods["Score"]).str.strip()
+    tested = names.isin({*tests["first"], *tests["second"]})
+    best = names.loc[methods["AUC"][tested].str.extract(r"([\d.]+)")[0].astype(float).idxmax()]
     ties = not_told_apart(best, tests)
     also = (
         f"Not told from it by paired tests (DeLong, Holm): {', '.join(ties)}."

@@ -21,7 +21,7 @@ DATA = "../shared/datasets"
 FOLDERS = {  # what measured each
     "brain-tumor": f"benchmark brain-tumor --data {DATA}/brain_tumor",
     "brain-tumor-leakfree": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
-    "brain-tumor-leakfree-places": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
+    "brain-tumor-leakfree-image": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
     "brain-tumor-gpu": f"benchmark brain-tumor --data {DATA}/brain_tumor --device cuda",
     "brain-tumor-paper-gpu": f"benchmark brain-tumor --data {DATA}/brain_tumor --device cuda --recipe paper",
     "chest-xray": f"benchmark custom --data {DATA}/chest_xray",

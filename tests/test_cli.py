@@ -700,6 +700,12 @@ def test_a_benchmark_fits_on_all_normals_unless_told_otherwise(run: Run, benchma
         assert done.code == 0, done.err
         newest = max((tmp_path / "b" / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         assert json.loads(newest.read_text())["counts"]["held_out_normal"] == held
+    for name, written, held in (("silent", settings, 0), ("says", settings | {"holdout": 0.2}, 2)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"preset_name": "fast", **written}))
+        done = run(*options[:-1], tmp_path / name, "--recipe", tmp_path / f"{name}.json")
+        assert done.code == 0, done.err
+        (stored,) = (tmp_path / name / "runs").glob("*.json")
+        assert json.loads(stored.read_text())["counts"]["held_out_normal"] == held
 
 
 def test_fields_lists_every_field_that_can_be_set(run: Run) -> None:

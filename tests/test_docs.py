@@ -110,9 +110,9 @@ def test_the_python_page_runs(
     page = ROOT / "docs/how-to/python.md"
     blocks = [content for language, content in FENCED.findall(page.read_text(encoding="utf-8")) if language == "python"]
     monkeypatch.chdir(tmp_path)
-    for seed, folder in enumerate(["fitted", "normals", "incoming", "test/normal", "test/abnormal"]):
+    for seed, folder in enumerate(["normals", "new-normals", "incoming", "test/normal", "test/abnormal"]):
         write_images(Path(folder), 12, seed=seed)
-    fit(Cohort.from_folders(normal="fitted"), tiny_recipe(), out="chest.ddad", workers=0)
+    fit(Cohort.from_folders(normal="normals"), tiny_recipe(), out="chest.ddad", workers=0)
 
     exec("\n".join(blocks), {"__name__": "page"})
 

@@ -588,6 +588,12 @@ def test_a_setting_that_is_not_read_is_said_to_have_no_effect(cohort: Cohort, tm
     assert "reconstruction.members has no effect: a fit of ae on these images does not read it" in own
     assert not any("ndm_epochs" in text for text in own)
     progress = RecordedProgress()
+    others = ("igd", "ganomaly", "f_anogan", "cutpaste", "segmentation", "classification")
+    many = tiny_recipe(**{f"{other}__{field}": 7 for other in others for field in ("batch_size", "least_steps")})
+    say_what_is_not_read(cohort, many, progress)
+    (line,) = progress.messages
+    assert line.endswith("and 2 more settings have no effect: a fit of ddad on these images does not read them")
+    progress = RecordedProgress()
     given = tiny_recipe(igd__epochs=3, ganomaly__epochs=4)
     say_what_is_not_read(cohort, given, progress, [given.changed({"detector": "igd"})])
     assert [message.partition(" ")[0] for message in progress.messages] == ["ganomaly.epochs"]

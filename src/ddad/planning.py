@@ -10,8 +10,10 @@ from ddad.errors import CohortError, SettingError
 from ddad.normals import require_images
 from ddad.progress import Progress
 from ddad.recipe import Recipe
+from ddad.wording import counted
 
 _MOVEMENT = "reconstruction.move_below"
+_SAID_ONE_BY_ONE = 10
 _LEAST_LEFT = 0.5  # of the normals that are not held out, a detector trains its networks on this share or more
 
 
@@ -56,9 +58,14 @@ def check_plan(cohort: Cohort, recipe: Recipe) -> None:
 def say_what_is_not_read(cohort: Cohort, recipe: Recipe, progress: Progress, others: Iterable[Recipe] = ()) -> None:
     """Name every setting of a recipe that a fit on this cohort passes over, and so do fits by other recipes, if any."""
     read = {field for one in (recipe, *others) for field in settings_read(cohort, one).changes_from_preset()}
-    for setting in recipe.changes_from_preset():
-        if setting not in read:
-            progress.message(f"{setting} has no effect: a fit of {recipe.detector} on these images does not read it")
+    unread = [setting for setting in recipe.changes_from_preset() if setting not in read]
+    why = f"a fit of {recipe.detector} on these images does not read"
+    if len(unread) > _SAID_ONE_BY_ONE:  # those of a whole recipe that several detectors share
+        first, more = ", ".join(unread[:_SAID_ONE_BY_ONE]), len(unread) - _SAID_ONE_BY_ONE
+        progress.message(f"{first} and {counted(more, 'more setting')} have no effect: {why} them")
+        return
+    for setting in unread:
+        progress.message(f"{setting} has no effect: {why} it")
 
 
 def _check_detector(cohort: Cohort, recipe: Recipe) -> None:

@@ -98,8 +98,12 @@ class Recipe(Section):
         raise SettingError(f"recipe: there is no preset {name!r}. Use 'fast', 'paper', or a YAML or JSON file.")
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Self:
+    def from_file(cls, path: str | Path, preset_changes: dict[str, Any] | None = None) -> Self:
         """Read a YAML or JSON file; fields that it leaves out keep the values of its `preset_name`.
+
+        Args:
+            path: of the file.
+            preset_changes: other values for fields of the preset.
 
         Raises:
             SettingError: the file is missing or malformed, or a field is unknown or out of range.
@@ -114,7 +118,7 @@ class Recipe(Section):
             raise SettingError(f"{path}: cannot be read as a recipe ({error}).") from error
         if not isinstance(content, dict):
             raise SettingError(f"{path}: a recipe is a mapping of fields to values, see docs/reference/recipe.md.")
-        base = cls.preset(str(content.pop("preset_name", "fast")))
+        base = cls.preset(str(content.pop("preset_name", "fast"))).changed(preset_changes or {})
         try:
             return base.changed(content, source=str(path))
         except RecursionError:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ddad.cohorts import Cohort, Role
@@ -81,3 +82,17 @@ def test_a_record_has_groups_only_where_images_share_them(
     monkeypatch.setattr(run, "evaluate", lambda *_, **__: evaluation)
     record = run_once(cohort, Recipe(), tmp_path / "model", "cpu", 1, SilentProgress())
     assert record.get("groups") == groups
+
+
+def test_scores_are_stored_as_far_as_float32_tells_them_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"normal": 4, "held_out_normal": 0, "unlabeled": 0, "skipped": [], "blank": [], "warnings": []}
+    card = {"ddad": "0", "versions": {}, "compute": {}, "cohort": counts, "seconds": 1.0}
+    write_images(tmp_path / "normal", 4)
+    cohort = Cohort.from_folders(normal=tmp_path / "normal")
+    one = np.float32(0.16266501)
+    close = [float(one), float(np.nextafter(one, np.float32(1))), 3e-9]
+    names = [str(path) for path in cohort.paths(Role.NORMAL)[:3]]
+    monkeypatch.setattr(run, "fit", lambda *_, **__: SimpleNamespace(card=card))
+    monkeypatch.setattr(run, "evaluate", lambda *_, **__: Evaluation({}, {}, names, [0, 0, 1], {"image": close}))
+    record = run_once(cohort, Recipe(), tmp_path / "model", "cpu", 1, SilentProgress())
+    assert np.float32(record["scores"]["image"]).tolist() == np.float32(close).tolist()

@@ -86,6 +86,15 @@ def test_each_value_says_what_is_highest_and_what_cannot_be_told_from_it(
     assert rows[1] == ["60 %", "Normal vs unlabeled", "–"]
 
 
+def test_what_was_not_tested_is_not_called_the_highest(
+    records: dict[float, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    for one in records[0.6][2:]:  # the highest: its cells say so, but every stored score is the same
+        one["scores"]["image"] = [0.5] * len(LABELS)
+    rows = rows_of(written(records, tmp_path), "## Which differences")
+    assert rows[1][:2] == ["60 %", "R_dual"]
+
+
 def test_it_says_which_method_has_fewer_seeds(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
     del records[0.6][-1]
     assert "- seeds: 0: 2, 0.6: 2 (Normal vs unlabeled 1)\n" in written(records, tmp_path)

@@ -119,6 +119,8 @@ def test_the_three_objects_are_valid_and_refer_to_their_source(tmp_path: Path, k
     for word in ("Anomaly score", "1.25", "0.01", "Flagged as unusual", "Yes", MODEL.fingerprint, "model chest"):
         assert word in words
     score_map = hd.pm.ParametricMap.from_dataset(pydicom.dcmread(tmp_path / "out" / f"{stem}_map.dcm"))
+    (shared,) = score_map.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert ("SpacingBetweenSlices" in shared) == ("SpacingBetweenSlices" in original)
     same_place = score_map.FrameOfReferenceUID == original.get("FrameOfReferenceUID")
     assert same_place == (kind == "CT")
     overlay = read_image(tmp_path / "out" / f"{stem}_overlay.dcm")

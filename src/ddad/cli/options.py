@@ -245,7 +245,8 @@ def build_recipe(
     from ddad.recipe import Recipe
 
     is_file = Path(name).suffix.lower() in {".yaml", ".yml", ".json"}
-    recipe = Recipe.from_file(name) if is_file else Recipe.preset(name).changed(preset_changes or {})
+    changed = preset_changes or {}
+    recipe = Recipe.from_file(name, changed) if is_file else Recipe.preset(name).changed(changed)
     changes: dict[str, Any] = {}
     for setting in settings or []:
         field, equals, value = setting.partition("=")

@@ -97,7 +97,8 @@ def run_once(
         "labels": evaluation.labels,
         "tested": digest([cohort.digest(path) for path in evaluation.paths]),
         **({"groups": evaluation.groups} if evaluation.groups else {}),
-        "scores": {name: [round(s, 6) for s in values] for name, values in evaluation.scores.items()},
+        # All that float32 tells apart: scores may lie as close together as they like.
+        "scores": {name: [float(f"{s:.9g}") for s in values] for name, values in evaluation.scores.items()},
         **({"trusted": trusted} if trusted else {}),
     }
 

@@ -246,7 +246,9 @@ def _significance(rows: pd.DataFrame, tests: Mapping[float, pd.DataFrame], kind:
     lines = []
     for value, pairs in sorted(tests.items()):
         if not pairs.empty:
-            there = rows[rows["value"] == value]
+            # What was not tested, as runs that score every image alike, beats nobody.
+            tested = {*pairs["first"], *pairs["second"]}
+            there = rows[(rows["value"] == value) & rows["title"].isin(tested)]
             best = there.nlargest(1, "auc")["title"].item()
             ties = not_told_apart(best, pairs)
             also = ", ".join(name for title, name in names.items() if title in ties) or "–"

@@ -163,6 +163,10 @@ class DicomResults:
         )
         if not seen.all():
             made.FloatPixelPaddingValue = float(_UNSEEN)
+        if not source.data.get("SpacingBetweenSlices"):
+            # Of a single slice highdicom makes one up.
+            for measures in made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence:
+                measures.pop("SpacingBetweenSlices", None)
         made.Laterality = ""
         _name_source(made, source)
         return made
