@@ -125,6 +125,15 @@ def test_progress_and_files_tell_ddad_from_the_rival_of_its_backbones_name(setti
     assert names == ["benchmark é-data-fast-ae-u-seed0", "benchmark é-data-fast-ddad-ae-u-seed0"]
 
 
+def test_progress_names_the_settings_in_which_runs_differ(setting: Setting, tmp_path: Path) -> None:
+    progress = RecordedProgress()
+    runs = [Run(setting, tiny_recipe(**{**QUICK, "reconstruction__latent_size": size})) for size in (3, 4)]
+    run_grid(runs, tmp_path / "b", workers=0, progress=progress)
+    assert [message for message in progress.messages if message.startswith("run ")] == [
+        f"run {number} of 2: AE, seed 0, reconstruction.latent_size {size}" for number, size in ((1, 3), (2, 4))
+    ]
+
+
 def test_a_run_on_the_same_images_in_another_order_is_another(setting: Setting, tmp_path: Path) -> None:
     run = Run(setting, tiny_recipe(**QUICK))
     (record,) = run_grid([run], tmp_path / "b", workers=0)

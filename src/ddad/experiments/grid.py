@@ -94,6 +94,7 @@ def run_grid(
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
     planned = [_Planned(run.recipe, images[run.setting], folder) for run in runs]
+    _tell_apart(planned)
     store = _Store(folder)
     there = [store.find(one) for one in planned]  # a damaged one is named before hours of work
     elsewhere = [record for record in there if record and device not in ("auto", record["compute"]["device"])]
@@ -173,6 +174,8 @@ class _Planned:
         self.stem = f"{images.name}-{split}-{recipe.preset_name}-{method}-seed{recipe.seed}-{key}"
         self.file = folder / f"{self.stem}.json"
         self.model = folder / f"{self.stem}.model"
+        own = own_settings(self.recipe, normals=len(images.cohort.paths(Role.NORMAL)))
+        self.settings = [f"{field} {value}" for field, value in own.items()]
 
     @property
     def title(self) -> str:
@@ -182,8 +185,7 @@ class _Planned:
             parts.append(f"anomaly rate {percent(setting.anomaly_rate, digits=6)}")
         if setting.normals is not None:
             parts.append(f"{setting.normals} normal images")
-        own = own_settings(self.recipe, normals=len(self.images.cohort.paths(Role.NORMAL)))
-        return ", ".join([*parts, *(f"{field} {value}" for field, value in own.items())])
+        return ", ".join([*parts, *self.settings])
 
     def job(self, device: DeviceName, workers: int, jobs: int, wait: bool) -> Job:
         return Job(
@@ -208,6 +210,17 @@ class _Planned:
             return 0
         images, settings = self.recipe.images, self.recipe.reconstruction
         return max(training_memory(images, settings), refining_memory(images, settings))
+
+
+def _tell_apart(planned: Sequence[_Planned]) -> None:
+    """Leave of the settings that progress names those in which runs of a method differ."""
+    of_method: dict[tuple[str, str], list[_Planned]] = {}
+    for one in planned:
+        of_method.setdefault((one.recipe.detector, one.recipe.reconstruction.backbone), []).append(one)
+    for runs in of_method.values():
+        shared = set.intersection(*(set(one.settings) for one in runs))
+        for one in runs:
+            one.settings = [setting for setting in one.settings if setting not in shared]
 
 
 class _Store:
