@@ -103,7 +103,11 @@ def unseen_kinds() -> pd.DataFrame | None:
             table = methods_table(summary(cells_in(file))).set_index(["Unlabeled images", "Method", "Score"])
             seeds = int(table["Seeds"].max())
             columns.append(table["AUC"].rename(f"{title} ({seeds} seed{'s' if seeds > 1 else ''})"))
-    return pd.concat(columns, axis=1).reset_index() if columns else None
+    if not columns:
+        return None
+    table = pd.concat(columns, axis=1)
+    order = max((column.index for column in columns), key=len)  # that of Table 2
+    return table.reindex(order.append(table.index.difference(order))).fillna("–").reset_index()
 
 
 def cells_in(file: Path) -> list[dict[Hashable, Any]]:
@@ -114,6 +118,8 @@ def cells_in(file: Path) -> list[dict[Hashable, Any]]:
 def leaders(methods: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     """Say which method has the highest AUC, and which ones the paired tests cannot tell from it."""
     tests = comparisons[comparisons["family"] == "methods"]
+    if tests.empty:
+        return ""
     names = (methods["Method"] + " " + methods["Score"]).str.strip()
     tested = names.isin({*tests["first"], *tests["second"]})
     best = names.loc[methods["AUC"][tested].str.extract(r"([\d.]+)")[0].astype(float).idxmax()]

@@ -104,6 +104,11 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_no_table_holds_a_number_that_is_none(page: Path) -> None:
+    assert "| nan " not in page.read_text(encoding="utf-8")
+
+
 def test_the_python_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,15 +111,47 @@ def test_links_to_one_file_count_once_in_a_folder(tmp_path: Path) -> None:
         (folder / name).symlink_to(store / target)
     cohort = Cohort.from_folders(normal=folder)
     assert [path.name for path in cohort.paths(Role.NORMAL)] == ["1.png", "2.png"]
-    assert f"{folder}: 1 file left out: links to images that are there already." in cohort.warnings
+    assert f"{folder}: 1 image left out: other names of images that are there already." in cohort.warnings
 
 
-def test_a_mask_of_an_image_that_is_named_by_a_uid(tmp_path: Path) -> None:
-    images = write_images(tmp_path / "images", "a.png")
-    (images / "a.png").rename(images / "1.2.840.1")
-    masks = write_images(tmp_path / "masks", "1.2.840.1.png")
+def test_links_to_one_file_of_several_images_count_once(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (3, 20, 20), np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
+    (tmp_path / "normal").mkdir()
+    for name in ("1.tif", "2.tif"):
+        (tmp_path / "normal" / name).symlink_to(tmp_path / "stack.tif")
+    cohort = Cohort.from_folders(normal=tmp_path / "normal")
+    assert [path.name for path in cohort.paths(Role.NORMAL)] == ["1.tif#1", "1.tif#2", "1.tif#3"]
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "3.tif").symlink_to(tmp_path / "stack.tif")
+    with pytest.raises(CohortError, match="both normal and test"):
+        Cohort.from_folders(normal=tmp_path / "normal", test_normal=tmp_path / "test")
+
+
+def test_an_image_with_two_names_keeps_the_mask_of_either(tmp_path: Path) -> None:
+    store = write_images(tmp_path / "store", "a.png")
+    (tmp_path / "sick").mkdir()
+    for name in ("1.png", "2.png"):
+        (tmp_path / "sick" / name).symlink_to(store / "a.png")
+    masks = write_images(tmp_path / "masks", "2.png")
+    cohort = Cohort.from_folders(test_abnormal=tmp_path / "sick", test_masks=masks)
+    assert cohort.table[["path", "mask"]].to_numpy().tolist() == [
+        [str(tmp_path / "sick" / "1.png"), str(masks / "2.png")]
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["", ".png"])
+def test_masks_of_images_that_are_named_by_uids(tmp_path: Path, suffix: str) -> None:
+    images = write_images(tmp_path / "images", "a.png", "b.png", "c.png")
+    masks = write_images(tmp_path / "masks", "a.png", "b.png")
+    for old, new in (("a.png", "1.2.840.1"), ("b.png", "1.2.840.2"), ("c.png", "1.2.840")):
+        (images / old).rename(images / new)
+        if old != "c.png":
+            (masks / old).rename(masks / f"{new}{suffix}")
     cohort = Cohort.from_folders(test_abnormal=images, test_masks=masks)
-    assert cohort.table["mask"].tolist() == [str(masks / "1.2.840.1.png")]
+    found = {Path(path).name: mask for path, mask in zip(cohort.table["path"], cohort.table["mask"], strict=True)}
+    assert pd.isna(found.pop("1.2.840"))
+    assert found == {name: str(masks / f"{name}{suffix}") for name in ("1.2.840.1", "1.2.840.2")}
 
 
 def test_masks_must_match_and_be_unambiguous(tmp_path: Path, folders: dict[str, Path]) -> None:

@@ -13,6 +13,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     RLELossless,
@@ -378,6 +379,19 @@ def test_a_slope_that_is_not_used_may_be_anything(tmp_path: Path) -> None:
     for name, stored in (("colour", colour), ("grey", RAMP)):
         path = write_dicom(tmp_path / f"{name}.dcm", stored, RescaleIntercept=None)
         assert (read_image(path).pixels.squeeze() == stored).all()
+
+
+def test_padding_of_a_big_endian_file_is_found(tmp_path: Path) -> None:
+    stored = np.full((30, 40), 500, np.uint16)
+    stored[:16], stored[20:] = 63536, 700
+    data = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", stored))
+    data.add_new("PixelPaddingValue", "SS", -2000)
+    data.PixelData = stored.astype(">u2").tobytes()
+    data.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    pydicom.dcmwrite(tmp_path / "b.dcm", data, implicit_vr=False, little_endian=False)
+    pixels = read_image(tmp_path / "b.dcm").pixels[..., 0]
+    assert (pixels[:16] == 500).all()  # the darkest of what is shown
+    assert (pixels[16:] == stored[16:]).all()
 
 
 def test_padding_that_8_bits_cannot_hold_is_nowhere(tmp_path: Path) -> None:

@@ -121,11 +121,20 @@ def test_a_deflated_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkey
     start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     bomb = deflate.compress(bytes(3 * 10**6)) + deflate.flush()
-    (tmp_path / "a.dcm").write_bytes(content[:start] + bomb)
-    for read in (read_image, read_identity, read_acquisition, read_source_header):
-        with pytest.raises(ImageError, match="deflated to hide more than 1000000 bytes"):
-            read(tmp_path / "a.dcm")
-    assert set(read_identifiers(tmp_path / "a.dcm").values()) == {""}
+    for head in (content[:start], content[132:start]):  # the second without a preamble
+        (tmp_path / "a.dcm").write_bytes(head + bomb)
+        for read in (read_image, read_identity, read_acquisition, read_source_header):
+            with pytest.raises(ImageError, match="deflated to hide more than 1000000 bytes"):
+                read(tmp_path / "a.dcm")
+        assert set(read_identifiers(tmp_path / "a.dcm").values()) == {""}
+
+
+def test_a_deflated_file_without_the_length_of_its_meta_group_is_read(tmp_path: Path) -> None:
+    content = (BUNDLED / "image_dfl.dcm").read_bytes()
+    assert content[132:138] == b"\2\0\0\0UL"
+    (tmp_path / "a.dcm").write_bytes(content[:132] + content[144:])
+    whole = read_image(BUNDLED / "image_dfl.dcm").pixels
+    assert (read_image(tmp_path / "a.dcm").pixels == whole).all()
 
 
 READ_ALL = """

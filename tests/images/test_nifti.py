@@ -160,6 +160,18 @@ def test_what_lies_behind_the_end_of_what_is_packed_is_not_looked_at(tmp_path: P
         expand(tmp_path / "cut.nii.gz")
 
 
+def test_a_member_may_begin_across_two_reads(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).integers(0, 256, (64, 64, 40), np.uint8)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    packed = (gzip.compress(content[:length], compresslevel=0) for length in range(65400, 65536))
+    first = next(member for member in packed if len(member) == 2**16 - 1)
+    unpacked = gzip.decompress(first)
+    (tmp_path / "a.nii.gz").write_bytes(first + gzip.compress(content[len(unpacked) :]))
+    assert len(expand(tmp_path / "a.nii.gz")) == 40
+    assert (decode_file(tmp_path / "a.nii.gz#40").pixels == decode_file(tmp_path / "a.nii#40").pixels).all()
+
+
 def test_a_file_that_unpacks_to_far_more_than_it_claims_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,9 @@ from ddad.report.heatmaps import picture_name
 MODEL = ModelIdentity("chest", "ddad", "ab" * 32, "r_dual", (0.0, 1.0))
 
 
-def write_source(path: Path, rows: int, columns: int, *, frames: int = 1, kind: str = "CT") -> Path:
+def write_source(
+    path: Path, rows: int, columns: int, *, frames: int = 1, kind: str = "CT", between: float | None = 5
+) -> Path:
     """Write a CT (with its place) or a radiograph or ultrasound (without one) of odd size."""
     data = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
     data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -36,6 +38,9 @@ def write_source(path: Path, rows: int, columns: int, *, frames: int = 1, kind: 
         data.SOPClassUID = ComputedRadiographyImageStorage if kind == "CR" else "1.2.840.10008.5.1.4.1.1.3.1"
         data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
         data.Modality = kind
+    data.SpacingBetweenSlices = between
+    if between is None:
+        del data.SpacingBetweenSlices
     if frames > 1:
         data.NumberOfFrames = frames
     data.Rows, data.Columns = rows, columns
@@ -92,6 +97,15 @@ def test_the_map_lies_where_the_lesion_is(tmp_path: Path, kind: str, rows: int, 
     np.testing.assert_array_equal(back, np.where(stored == np.float32(-1e30), 0, stored))
 
 
+@pytest.mark.parametrize("between", [None, 5.0])
+def test_a_map_has_the_spacing_between_slices_of_its_source(tmp_path: Path, between: float | None) -> None:
+    source = write_source(tmp_path / "a.dcm", 37, 53, between=between)
+    assert DicomResults(tmp_path / "out", MODEL).write(finding_of(str(source), 37, 53), 0) is None
+    made = pydicom.dcmread(tmp_path / "out" / "000000_a_map.dcm")
+    (shared,) = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert shared.get("SpacingBetweenSlices") == between
+
+
 @pytest.mark.parametrize(("kind", "frames"), [("CT", 1), ("CR", 1), ("US", 3)])
 def test_the_three_objects_are_valid_and_refer_to_their_source(tmp_path: Path, kind: str, frames: int) -> None:
     source = write_source(tmp_path / "a.dcm", 37, 53, kind=kind, frames=frames)
@@ -119,8 +133,6 @@ def test_the_three_objects_are_valid_and_refer_to_their_source(tmp_path: Path, k
     for word in ("Anomaly score", "1.25", "0.01", "Flagged as unusual", "Yes", MODEL.fingerprint, "model chest"):
         assert word in words
     score_map = hd.pm.ParametricMap.from_dataset(pydicom.dcmread(tmp_path / "out" / f"{stem}_map.dcm"))
-    (shared,) = score_map.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
-    assert ("SpacingBetweenSlices" in shared) == ("SpacingBetweenSlices" in original)
     same_place = score_map.FrameOfReferenceUID == original.get("FrameOfReferenceUID")
     assert same_place == (kind == "CT")
     overlay = read_image(tmp_path / "out" / f"{stem}_overlay.dcm")

@@ -319,10 +319,10 @@ class Cohort:
                 )
 
     def _check_paths(self) -> None:
-        seen: dict[Path, int] = {}
+        seen: dict[str, int] = {}
         roles = self.table["role"]
         for index, path in enumerate(self.table["path"]):
-            first = seen.setdefault(Path(path).resolve(), index)
+            first = seen.setdefault(Address.real(path), index)
             if first == index:
                 continue
             if roles.iloc[first] != roles.iloc[index]:

@@ -42,7 +42,7 @@ def read_folders(
     rows: list[Row] = []
     skipped = masks_of.skipped if masks_of else []
     notes: list[str] = []
-    named: dict[tuple[Path, Role, int | None], Path] = {}
+    named: dict[tuple[str, Role, int | None], int] = {}
     first: Path | None = None
     for argument, folders, role, label in plan:
         for folder in _several(folders):
@@ -55,13 +55,16 @@ def read_folders(
                 notes.append(f"{folder}: {count} {files} left out, hidden or no image.")
             links = 0
             for path in found.images:
-                if named.setdefault((path.resolve(), role, label), path) != path:
-                    links += 1
-                    continue
                 mask = masks_of.find(path, folder) if masks_of and label == 1 else None
+                first_named = named.setdefault((Address.real(path), role, label), len(rows))
+                if first_named < len(rows) and rows[first_named].path != path:
+                    links += 1
+                    rows[first_named] = rows[first_named]._replace(mask=rows[first_named].mask or mask)
+                    continue
                 rows.append(Row(path, role, argument, label, mask=mask))
             if links:
-                notes.append(f"{folder}: {counted(links, 'file')} left out: links to images that are there already.")
+                what = counted(links, "image")
+                notes.append(f"{folder}: {what} left out: other names of images that are there already.")
     if first is None:
         raise CohortError("No folder was named: give at least one of normal, unlabeled, test_normal, test_abnormal.")
     if masks_of:
@@ -76,11 +79,13 @@ def _several(folders: Folders) -> list[Path]:
     return [Path(folder) for folder in several]
 
 
-def _place(path: Path, folder: Path, *, whole: bool = False) -> Path:
-    """Where an image lies within its folder, without the suffix of its file unless `whole`, but with its frame."""
+def _place(path: Path, folder: Path) -> Path:
+    """Where an image lies within its folder, without the suffix of its file but with its frame."""
     address = Address.parse(path)
     file = Path(address.container).relative_to(folder)
-    stem = file.name if whole else file.name.removesuffix(".gz").rpartition(".")[0] or file.name
+    stem, _, suffix = file.name.removesuffix(".gz").rpartition(".")
+    # Many DICOM files are named by a UID: the number behind its last point is no suffix.
+    stem = file.name if not stem or suffix.isdigit() else stem
     frame = "" if address.frame is None else f"#{address.frame.number}"
     return file.with_name(f"{stem}{frame}")
 
@@ -102,14 +107,7 @@ class _Masks:
                 self._by_stem[place.name].append(path)
 
     def find(self, image: Path, folder: Path) -> Path | None:
-        # Many DICOM files are named by a UID, without a suffix: what follows its last point is none.
-        whole, place = _place(image, folder, whole=True), _place(image, folder)
-        found = (
-            self._by_place.get(whole)
-            or self._by_place.get(place)
-            or self._by_stem.get(whole.name)
-            or self._by_stem.get(place.name, [])
-        )
+        found = self._by_place.get(_place(image, folder)) or self._by_stem.get(_place(image, folder).name, [])
         if len(found) > 1 or (found and found[0] in self._used):
             names = listed([str(path) for path in found])
             raise CohortError(

@@ -70,6 +70,12 @@ class Address:
             return cls(Path(text))
         return cls(file, member or None, frame)
 
+    @classmethod
+    def real(cls, path: str | Path) -> str:
+        """Return an address with its file named as it is without links."""
+        address = cls.parse(path)
+        return f"{address.file.resolve()}{str(path).removeprefix(str(address.file))}"
+
     @property
     def container(self) -> str:
         """The address without the frame: what must not be split, because its slices look alike."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
-import pydicom
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ddad.errors import ImageError
@@ -21,15 +21,12 @@ def check_deflated(path: Path) -> int | None:
     Raises:
         ImageError: it unpacks to more than `LARGEST_BYTE_COUNT`.
     """
-    with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return None
-    meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return None
     unpacked, inflater = 0, zlib.decompressobj(-zlib.MAX_WBITS)
     with path.open("rb") as file:
-        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        # As pydicom finds its way: some files have no preamble, and some a meta group without its length.
+        read_preamble(file, force=True)
+        if _read_file_meta_info(file).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return None
         while piece := file.read(2**16):
             while piece:
                 unpacked += len(inflater.decompress(piece, 2**20))

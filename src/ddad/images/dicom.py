@@ -339,7 +339,7 @@ def _padding(stored: NDArray[Any], settings: pydicom.Dataset) -> NDArray[np.bool
     if not isinstance(value, int | float):
         return None
     limit = limit if isinstance(limit, int | float) else value
-    if stored.dtype in (np.int16, np.uint16):
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize == 2:
         # Files write its 16 bits with or without a sign, whatever the pixels have.
         lowest = int(np.iinfo(stored.dtype).min)
         value, limit = ((int(one) - lowest) % 2**16 + lowest for one in (value, limit))

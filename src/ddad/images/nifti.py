@@ -212,8 +212,10 @@ def _unpacked_length(path: Path, _: tuple[int, int], needed: int) -> int:
     length, inflater = 0, zlib.decompressobj(_GZIP)
     with path.open("rb") as file:
         while packed := inflater.unconsumed_tail or inflater.unused_data or file.read(2**16):
-            if inflater.eof and not packed.startswith(_GZIP_MAGIC):
-                return length
+            if inflater.eof:  # another member may follow
+                packed += file.read(2) if len(packed) < len(_GZIP_MAGIC) else b""
+                if not packed.startswith(_GZIP_MAGIC):
+                    return length
             inflater = zlib.decompressobj(_GZIP) if inflater.eof else inflater
             length += len(inflater.decompress(packed, 2**20))
             if length > needed + LARGEST_BYTE_COUNT:
