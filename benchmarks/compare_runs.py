@@ -1,7 +1,7 @@
 """Compare the scores of two folders of stored runs on the same test images: fp32 beside bf16, `paper` beside `fast`.
 
     python benchmarks/compare_runs.py chest-xray chest-xray-fp32 --out benchmarks/results/comparisons
-    python benchmarks/compare_runs.py chest-xray chest-xray-places --method normal-vs-unlabeled --out FOLDER
+    python benchmarks/compare_runs.py chest-xray-image chest-xray --method normal-vs-unlabeled --out FOLDER
 
 Folders are named as they are under `benchmarks/results`. What is compared is the mean AUC over the
 seeds that both have, by the test of DeLong et al. (1988).

@@ -25,7 +25,7 @@ FOLDERS = {  # what measured each
     "brain-tumor-gpu": f"benchmark brain-tumor --data {DATA}/brain_tumor --device cuda",
     "brain-tumor-paper-gpu": f"benchmark brain-tumor --data {DATA}/brain_tumor --device cuda --recipe paper",
     "chest-xray": f"benchmark custom --data {DATA}/chest_xray",
-    "chest-xray-places": f"benchmark custom --data {DATA}/chest_xray",
+    "chest-xray-image": f"benchmark custom --data {DATA}/chest_xray",
     "unseen-meningioma": f"benchmark brain-tumor --data {DATA}/brain_tumor --unseen 'meningioma=*-me*'",
     "unseen-glioma": f"benchmark brain-tumor --data {DATA}/brain_tumor --unseen 'glioma=*-gl*'",
     "unseen-meningioma-leakfree": (
