@@ -26,7 +26,7 @@ def inspect(
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Replace a file that is no contact sheet of ddad, or a folder of pixels that is."
+            "--overwrite", help="Replace a file that is no contact sheet of ddad, or a folder that --save-pixels wrote."
         ),
     ] = False,
     slices: options.Slices = "all",
