@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--seen", help="pattern of the files of the kind of anomaly that is known (open-set)")
     parser.add_argument("--unseen", help="pattern of the kind that is in no training image (open-set)")
     parser.add_argument("--study", action="append", choices=["unsupervised", "few-shot", "open-set"])
+    parser.add_argument("--case", action="append", choices=ORDER, help="default: all of a study")
     parser.add_argument("--method", action="append", help="ddad, ddad+; default: both, where they can be had")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, help="take only so many names of each list, for a quick look")
@@ -85,9 +86,8 @@ def main() -> None:
             recipe = Recipe(seed=seed, holdout=0.0).changed(changes)
             for case in cases(lists, options.seen, options.unseen, seed):
                 for method in case.methods:
-                    if (options.study and case.study not in options.study) or (
-                        options.method and method not in options.method
-                    ):
+                    asked = ((options.study, case.study), (options.case, case.name), (options.method, method))
+                    if any(chosen and own not in chosen for chosen, own in asked):
                         continue
                     run(case, recipe.changed({"detector": method}), options, progress)
     write_table(options.out)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -92,12 +93,13 @@ def try_all(cohort: Cohort, rate: float, seed: int, options: argparse.Namespace,
         groups[part] = tables[part]["group"].tolist()
     division = divide(pixels["normal"], pixels["unlabeled"], (groups["normal"], groups["unlabeled"]), seed)
     held = tables["unlabeled"]["path"].iloc[division.held_unlabeled]
+    folder = f"{options.data.resolve()}{os.sep}"  # a stored run says nothing of the machine it was made on
     facts = {
         "epochs": options.epochs,
         "set": options.set,
         "candidates": list(files),
         "unlabeled": len(pixels["unlabeled"]),
-        "held_groups": division.held_groups.tolist(),
+        "held_groups": [str(group).removeprefix(folder) for group in division.held_groups],
         "held_abnormal": sum(Path(path).name in abnormal for path in held),
     }
     for file, own, recipe in missing.values():
@@ -170,6 +172,7 @@ def write_table(folder: Path) -> None:
                 "truly best taken": f"{int(group['hit'].sum())} of {len(group)}",
                 "highest guide is truly best": f"{int(group['top'].sum())} of {len(group)}",
                 "AUC of the chosen": f"{100 * group['chosen_auc'].mean():.1f}",
+                "of the highest guide": f"{100 * group['top_auc'].mean():.1f}",
                 "of the truly best": f"{100 * group['best_auc'].mean():.1f}",
                 "of the default": f"{100 * group['default_auc'].mean():.1f}",
                 "rank correlation": f"{group['correlation'].mean():.2f}",
@@ -227,6 +230,7 @@ def summaries(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             "hit": choice.chosen == best,
             "top": choice.best == best,
             "chosen_auc": auc[choice.chosen],
+            "top_auc": auc[choice.best],
             "best_auc": auc[best],
             "default_auc": auc[found[0]["candidate"]],
             "correlation": correlation,

@@ -20,6 +20,8 @@ RESULTS = Path(__file__).resolve().parent / "results"
 DATA = "../shared/datasets"
 FOLDERS = {  # what measured each
     "brain-tumor": f"benchmark brain-tumor --data {DATA}/brain_tumor",
+    "brain-tumor-grid": f"benchmark brain-tumor --data {DATA}/brain_tumor --jobs 2",
+    "brain-tumor-image": f"benchmark brain-tumor --data {DATA}/brain_tumor",
     "brain-tumor-leakfree": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
     "brain-tumor-leakfree-image": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
     "brain-tumor-gpu": f"benchmark brain-tumor --data {DATA}/brain_tumor --device cuda",

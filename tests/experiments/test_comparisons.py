@@ -33,7 +33,8 @@ def record(method: str, seed: int, strength: dict[str, float], labels: list[int]
         }
         for score, value in strength.items()
     ]  # fmt: skip
-    return {"cohort": "c", "labels": labels, "scores": scores, "cells": cells, "peak_memory_mb": 1500}
+    measured = {"peak_memory_mb": 1500, "compute": {"device": "cpu"}}
+    return {"cohort": "c", "labels": labels, "scores": scores, "cells": cells, **measured}
 
 
 @pytest.fixture
@@ -217,6 +218,21 @@ def test_figures_that_print_the_same_are_marked_alike(records: list[dict[str, An
     rows.loc[own, "auc"] = [94.45, 94.4, 94.35, 94.31, 94.2, 94.1][: own.sum()]
     marked = {text: mark for text in scores_table(rows).iloc[:, 1] for mark in [text.strip("*<ins>/ ")]}
     assert sorted(marked) == ["**94.4**", "**<ins>94.5</ins>**", "94.1", "94.2", "94.3"]
+
+
+def test_time_and_memory_are_of_a_processor_where_one_computed_any(records: list[dict[str, Any]]) -> None:
+    by_gpu = records[0]
+    by_gpu |= {"peak_memory_mb": 9000, "compute": {"device": "cuda"}}
+    for cell in by_gpu["cells"]:
+        cell["seconds"] = 7.0
+    method, backbone = (by_gpu["cells"][0][name] for name in ("method", "backbone"))
+    rows = summary(cells_of(records))
+    own = rows[(rows["method"] == method) & (rows["backbone"].fillna("") == (backbone or ""))]
+    assert own["seeds"].tolist() == [2] * len(own)
+    assert own["seconds"].tolist() == [records[1]["cells"][0]["seconds"]] * len(own)
+    assert own["memory_mb"].tolist() == [1500] * len(own)
+    alone = summary(cells_of([by_gpu]))
+    assert alone[["seconds", "memory_mb"]].drop_duplicates().to_numpy().tolist() == [[7.0, 9000]]
 
 
 def test_records_of_earlier_versions_have_no_memory(records: list[dict[str, Any]]) -> None:

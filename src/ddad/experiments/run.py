@@ -189,7 +189,7 @@ def cells_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         cell
         | (dict.fromkeys(_MEASURED) if cell["auc"] == 50 and len(set(record["scores"][cell["score"]])) == 1 else {})
-        | {"memory_mb": record.get("peak_memory_mb")}
+        | {"memory_mb": record.get("peak_memory_mb"), "device": record["compute"]["device"]}
         for record in records
         for cell in record["cells"]
     ]

@@ -24,12 +24,14 @@ def summary(cells: Sequence[dict[str, Any]], measures: Measures | None = None) -
 
     Returns:
         Columns method, backbone, score, seeds; for `auc` and `ap` in percent the mean, `_sd` over seeds (missing
-        with one seed), `_low`, `_high`, `_paper`; and the means of seconds and memory_mb of a run.
+        with one seed), `_low`, `_high`, `_paper`; and the means of seconds and memory_mb of a run, those by a processor
+        where both it and a GPU computed some.
     """
     table = pd.DataFrame(list(cells))
     table["backbone"] = table["backbone"].astype(object).where(table["backbone"].notna(), None)
-    if "memory_mb" not in table:
-        table["memory_mb"] = None
+    for column in ("memory_mb", "device"):
+        if column not in table:
+            table[column] = None
     table[["auc", "ap"]] = table[["auc", "ap"]].apply(pd.to_numeric)  # of a constant score there are none
     rows = []
     there = zip(table["method"], table["backbone"], table["score"], strict=True)
@@ -47,8 +49,10 @@ def summary(cells: Sequence[dict[str, Any]], measures: Measures | None = None) -
             row[f"{measure}_low"] = 100 * interval.low if interval else None
             row[f"{measure}_high"] = 100 * interval.high if interval else None
             row[f"{measure}_paper"] = chosen[f"{measure}_paper"].iloc[0]
-        row["seconds"] = chosen["seconds"].mean()
-        memory = pd.to_numeric(chosen["memory_mb"])
+        by_processor = chosen["device"] == "cpu"
+        timed = chosen[by_processor] if by_processor.any() else chosen
+        row["seconds"] = timed["seconds"].mean()
+        memory = pd.to_numeric(timed["memory_mb"])
         row["memory_mb"] = None if memory.isna().all() else memory.mean()
         rows.append(row)
     return pd.DataFrame(rows)
