@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from stored_runs import fields_read, file_of, store
+from stored_runs import computed_on, fields_read, file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -81,6 +81,7 @@ def main() -> None:
 
     changes = {name: json.loads(value) for name, value in (text.split("=", 1) for text in options.set)}
     lists = {key: names[: options.limit] for key, names in read_split(options.data / options.split).items()}
+    met = False
     with terminal_progress() as progress:
         for seed in range(options.seeds):
             recipe = Recipe(seed=seed, holdout=0.0).changed(changes)
@@ -89,7 +90,10 @@ def main() -> None:
                     asked = ((options.study, case.study), (options.case, case.name), (options.method, method))
                     if any(chosen and own not in chosen for chosen, own in asked):
                         continue
+                    met = True
                     run(case, recipe.changed({"detector": method}), options, progress)
+    if not met:
+        parser.error("no study has that case and method, on these data and patterns")
     write_table(options.out)
 
 
@@ -250,6 +254,7 @@ def write_table(folder: Path) -> None:
                 "unlabeled": row.first["counts"]["unlabeled"],
                 "tested on": kind,
                 "seeds": len(row.runs),
+                "computed on": computed_on([*row.runs.values()]),
                 "AUC": mean_auc(row),
                 "loss": "" if loss is None else f"{100 * loss.difference:.1f} {reach(loss)}",
                 "allowed": "" if allowed is None else f"{allowed:g}",

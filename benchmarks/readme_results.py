@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ddad.experiments.comparisons import not_told_apart
+from ddad.experiments.comparisons import Contender, not_told_apart
 from ddad.experiments.published import METHOD_TITLES
 from ddad.experiments.run import settings_of
 from ddad.experiments.sweep_results import in_order, sweep_table
@@ -59,8 +59,8 @@ def main() -> None:
     if not parts:
         raise SystemExit("There are no results under benchmarks/results yet: run 'make table3'.")
     note = (
-        "Percent, mean ± standard deviation over seeds, `fast` recipe. Times are of two processor cores and rough: the "
-        "cores did other work too, and of fits that were interrupted only the last part was counted then; a whole run "
+        "Percent, mean ± standard deviation over seeds, `fast` recipe. Times are of runs on two processor cores and "
+        "rough: the cores did other work too, and of fits that were interrupted only the last part was counted then; a whole run "
         "alone is timed in [results/speed](benchmarks/results/speed/results.md). Intervals, single runs and the "
         "commands that make each table are in [benchmarks/results](benchmarks/results). `classification.supervision` = "
         "image: classifiers give one answer an image; the default since is one at each place."
@@ -84,12 +84,13 @@ def said_of_runs(*names: str) -> str:
         for field, value in settings_of(record).items():
             changed[f"`{field}` = {value}"].add(METHOD_TITLES[record["cells"][0]["method"]])
     said = [f"{' and '.join(sorted(methods))}: {setting}." for setting, methods in sorted(changed.items())]
-    by_gpu = sum(record["compute"]["device"] != "cpu" for record in records)
+    by_gpu = [record for record in records if record["compute"]["device"] != "cpu"]
     if by_gpu:
-        some = f"{by_gpu} of the" if by_gpu < len(records) else "all"
-        differ = (
-            ": scores that see no unlabeled image differ between it and processors" if by_gpu < len(records) else ""
-        )
+        some = f"{len(by_gpu)} of the" if len(by_gpu) < len(records) else "all"
+        cells = [cell for record in by_gpu for cell in record["cells"]]
+        blind = any(not Contender(cell["method"], cell["backbone"], cell["score"]).sees_unlabeled for cell in cells)
+        mixed = blind and len(by_gpu) < len(records)
+        differ = ": scores that see no unlabeled image differ between it and processors" if mixed else ""
         said.append(f"A GPU computed {some} {len(records)} runs{differ}.")
     return " ".join(said)
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from stored_runs import fields_read, file_of, store
+from stored_runs import computed_on, fields_read, file_of, store
 
 from ddad import Cohort, Recipe, __version__
 from ddad.cli.terminal import terminal_progress
@@ -166,8 +166,10 @@ def write_table(folder: Path) -> None:
                 "epochs": f"{epochs:g}",
                 "anomaly rate": f"{rate:.0%}",
                 "unlabeled": unlabeled,
-                "held out (abnormal)": f"{group['held'].iloc[0]} ({', '.join(map(str, group['held_abnormal']))})",
+                "held out": ", ".join(map(str, group["held"])),
+                "abnormal": ", ".join(map(str, group["held_abnormal"])),
                 "seeds": len(group),
+                "computed on": computed_on(group["records"].sum()),
                 "candidates": int(group["candidates"].iloc[0]),
                 "truly best taken": f"{int(group['hit'].sum())} of {len(group)}",
                 "highest guide is truly best": f"{int(group['top'].sum())} of {len(group)}",
@@ -223,6 +225,7 @@ def summaries(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {
             **dict(zip(keys, setting, strict=True)),
             "limit": setting[keys.index("limit")] or 0,
+            "records": found,
             "candidates": len(found),
             "held": len(held["unlabeled"]),
             "chosen": choice.chosen,

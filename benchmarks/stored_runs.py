@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,18 @@ def file_of(out: Path, stem: str, identity: dict[str, Any]) -> Path:
 def store(file: Path, record: dict[str, Any]) -> None:
     """Write the record of a run with the command that makes it again."""
     write_atomically(file, (json.dumps({**record, "command": command()}) + "\n").encode())
+
+
+def computed_on(records: Sequence[dict[str, Any]]) -> str:
+    """Say what computed the runs, with the seeds of each where it is not the same for all."""
+    seeds: dict[str, list[int]] = {}
+    for record in records:
+        compute = record.get("compute", {})
+        where = compute.get("gpu") or {"cpu": "processor"}.get(compute.get("device"), "not kept")
+        seeds.setdefault(where, []).append(record["seed"] if "seed" in record else record["recipe"]["seed"])
+    if len(seeds) == 1:
+        return next(iter(seeds))
+    return "; ".join(f"{where}: {', '.join(map(str, sorted(set(own))))}" for where, own in sorted(seeds.items()))
 
 
 def check_for_doubles(records: Iterable[dict[str, Any]], folder: str) -> None:

@@ -233,6 +233,10 @@ def test_time_and_memory_are_of_a_processor_where_one_computed_any(records: list
     assert own["memory_mb"].tolist() == [1500] * len(own)
     alone = summary(cells_of([by_gpu]))
     assert alone[["seconds", "memory_mb"]].drop_duplicates().to_numpy().tolist() == [[7.0, 9000]]
+    assert set(methods_table(alone)["Time a run"]) == {"7 s"}
+    beside = methods_table(summary(cells_of([by_gpu, *records[2:]]))).set_index("Method")["Time a run"]
+    assert set(beside.loc["DDAD (AE-U)"]) == {"7 s (GPU)"}
+    assert beside.loc["AE"] == "1 min 30 s"
 
 
 def test_records_of_earlier_versions_have_no_memory(records: list[dict[str, Any]]) -> None:

@@ -191,9 +191,7 @@ def _origin(records: Sequence[dict[str, Any]], benchmark: Benchmark | None, comm
     differs = "".join(f"- no figure of the paper stands here, because of the {reason}\n" for reason in reasons)
     counts = first["counts"]
     seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-    mixed = len({record["compute"]["device"] for record in records}) > 1
-    timed = "- time and memory: of a method's runs on the processor, where it has any\n" if mixed else ""
     return f"""- command: `{command}`
 {differs}- images: {seen}; {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
 - data fingerprint: `{first["cohort"]}`
-{skipped_files(records)}{computed_by(records)}{timed}"""
+{skipped_files(records)}{computed_by(records)}"""

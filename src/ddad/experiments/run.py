@@ -185,11 +185,11 @@ def cells_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     A score that is the same for every image measures nothing: its figures are None.
     """
-    # Records of earlier versions do not have the memory.
+    # Records of earlier versions do not have all.
     return [
         cell
         | (dict.fromkeys(_MEASURED) if cell["auc"] == 50 and len(set(record["scores"][cell["score"]])) == 1 else {})
-        | {"memory_mb": record.get("peak_memory_mb"), "device": record["compute"]["device"]}
+        | {"memory_mb": record.get("peak_memory_mb"), "device": record.get("compute", {}).get("device")}
         for record in records
         for cell in record["cells"]
     ]

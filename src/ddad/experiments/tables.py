@@ -25,7 +25,7 @@ def summary(cells: Sequence[dict[str, Any]], measures: Measures | None = None) -
     Returns:
         Columns method, backbone, score, seeds; for `auc` and `ap` in percent the mean, `_sd` over seeds (missing
         with one seed), `_low`, `_high`, `_paper`; and the means of seconds and memory_mb of a run, those by a processor
-        where both it and a GPU computed some.
+        where both it and a GPU computed some; by_gpu says that only a GPU did.
     """
     table = pd.DataFrame(list(cells))
     table["backbone"] = table["backbone"].astype(object).where(table["backbone"].notna(), None)
@@ -54,6 +54,7 @@ def summary(cells: Sequence[dict[str, Any]], measures: Measures | None = None) -
         row["seconds"] = timed["seconds"].mean()
         memory = pd.to_numeric(timed["memory_mb"])
         row["memory_mb"] = None if memory.isna().all() else memory.mean()
+        row["by_gpu"] = bool((timed["device"] == "cuda").all())
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -81,7 +82,7 @@ def methods_table(rows: pd.DataFrame) -> pd.DataFrame:
             "AP": spreads(rows, "ap"),
             "AP (paper)": rows["ap_paper"].map(_figure),
             "Seeds": rows["seeds"],
-            "Time a run": rows["seconds"].map(_duration),
+            "Time a run": rows["seconds"].map(_duration) + _where_mixed(rows["by_gpu"]),
             "Memory": rows["memory_mb"].map(_memory),
         }
     )
@@ -243,6 +244,11 @@ def _interval(interval: Interval) -> str:
 
 def _figure(value: float | None) -> str:
     return "–" if value is None or pd.isna(value) else f"{value:.1f}"
+
+
+def _where_mixed(by_gpu: pd.Series) -> pd.Series:
+    """Mark what a GPU computed, in a table in which a processor computed other methods."""
+    return by_gpu.map({True: "" if by_gpu.all() else " (GPU)", False: ""})
 
 
 def _memory(megabytes: float | None) -> str:
