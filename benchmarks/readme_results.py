@@ -62,8 +62,9 @@ def main() -> None:
         "Percent, mean ± standard deviation over seeds, `fast` recipe. Times are of runs on two processor cores and "
         "rough: the cores did other work too, and of fits that were interrupted only the last part was counted then; a "
         "whole run alone is timed in [results/speed](benchmarks/results/speed/results.md). Intervals, single runs and "
-        "the commands that make each table are in [benchmarks/results](benchmarks/results). `classification.supervision` = "
-        "image: classifiers give one answer an image; the default since is one at each place."
+        "the commands that make each table are in [benchmarks/results](benchmarks/results). "
+        "`classification.supervision` = image: classifiers give one answer an image; the default since is one at each "
+        "place."
     )
     readme = ROOT / "README.md"
     begin, end = "<!-- results:begin -->", "<!-- results:end -->"
