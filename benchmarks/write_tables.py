@@ -21,6 +21,7 @@ DATA = "../shared/datasets"
 FOLDERS = {  # what measured each
     "brain-tumor": f"benchmark brain-tumor --data {DATA}/brain_tumor",
     "brain-tumor-grid": f"benchmark brain-tumor --data {DATA}/brain_tumor --jobs 2",
+    "brain-tumor-memae-250": f"benchmark brain-tumor --data {DATA}/brain_tumor",
     "brain-tumor-image": f"benchmark brain-tumor --data {DATA}/brain_tumor",
     "brain-tumor-leakfree": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
     "brain-tumor-leakfree-image": f"benchmark brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json",
