@@ -554,6 +554,18 @@ def test_abnormal_images_go_to_a_detector_that_takes_them(tmp_path: Path) -> Non
     assert not same_tensors(fit(without, recipe, workers=0).detector.state_dict(), model.detector.state_dict())
 
 
+def test_abnormal_images_that_few_others_leave_unused_are_told(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("normal", "unlabeled", "abnormal")}
+    for number, (folder, count) in enumerate(zip(folders.values(), (11, 8, 3), strict=True)):
+        write_images(folder, count, seed=5 + number)
+    recipe = tiny_ddad_plus(classification__epochs=1, fusion__folds=2)
+    seen = fit(Cohort.from_folders(**folders), recipe, workers=0).card["cohort"]
+    assert (seen["normal"], seen["unlabeled"], seen["abnormal"]) == (9, 8, 0)
+    assert any(
+        text.startswith("the 3 known abnormal images were not learned from: too few") for text in seen["warnings"]
+    )
+
+
 def test_normals_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
     (one,) = write_images(tmp_path / "n", 1)
     for number in range(9):

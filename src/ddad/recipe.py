@@ -202,7 +202,9 @@ class Recipe(Section):
             leaves.setdefault(field.rsplit(".", 1)[-1], []).append(field)
         if within := [field for field in names if field.startswith(f"{name}.")]:
             return f"That is a section, with {', '.join(within)}."
-        near = leaves.get(name) or difflib.get_close_matches(name, names, 1)
+        # As alike as the nearest: of two fields, one alone would mislead.
+        near = leaves.get(name) or difflib.get_close_matches(name, names, 2, 0.9)
+        near = near or difflib.get_close_matches(name, names, 1)
         if not near:
             alike = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1)
             near = [field for leaf in alike for field in leaves[leaf]]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ddad.cohorts.held_out import groups_with_copies
 from ddad.cohorts.near_copies import small_images
@@ -107,5 +108,6 @@ def estimate_share(
     names = [name for side in patients for name in side]
     groups = groups_with_copies(small_images([normal, unlabeled]), names)
     own_seed = derived_seed(seed, "prevalence")
-    found = estimate_prevalence(normal, unlabeled, groups, seed=own_seed, advance=advance)
+    with threadpool_limits(1):  # on so few numbers, threads wait for one another far longer than they compute
+        found = estimate_prevalence(normal, unlabeled, groups, seed=own_seed, advance=advance)
     return None if found is None else found.to_json()

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from test_copies import picture, save
 from ddad.audit import DATE, audit_cohort
 from ddad.audit.look import DATE_GIVEN
 from ddad.cohorts import Cohort, SkippedImage
-from ddad.report.audit_page import write_audit_page
+from ddad.report.audit_page import _spread, write_audit_page
 from support import RecordedProgress, run_cli, write_images, write_slice
 
 COUNTS = {"train.0": 16, "train.unlabeled.0": 10, "train.unlabeled.1": 12, "test.0": 12, "test.1": 12}
@@ -136,6 +137,44 @@ def test_images_that_lose_their_label_are_named(folder, monkeypatch, capsys) -> 
     assert set(torn) <= {name for names in written["train"]["unlabeled"].values() for name in names}
 
 
+def test_example_pairs_begin_with_exact_ones_and_fall_evenly() -> None:
+    correlation = np.array([1.0, 1.0000001, *np.linspace(0.999, 0.99, 50), 0.7, 0.6])
+    pairs = SimpleNamespace(correlation=correlation, exact=np.arange(len(correlation)) == 0)
+    chosen = _spread(SimpleNamespace(pairs=pairs), np.arange(len(correlation)))
+    assert chosen[0] == 0
+    assert chosen == sorted(chosen)
+    assert len(set(chosen)) == 6
+    assert {52, 53} <= set(chosen)  # where copies end
+    assert _spread(SimpleNamespace(pairs=pairs), np.array([3, 1])) == [1, 3]
+
+
+def test_contradicted_images_of_folders_do_not_make_the_pile_look_labelled(tmp_path: Path, monkeypatch, capsys) -> None:
+    for part, numbers in (
+        ("normal", range(6)),
+        ("unlabeled", range(6, 12)),
+        ("test", range(12, 18)),
+        ("ill", (0, 18, 19)),
+    ):
+        for number in numbers:
+            save(picture(number), tmp_path / part / f"{number}.png")
+    options = (
+        "--normal",
+        tmp_path / "normal",
+        "--unlabeled",
+        tmp_path / "unlabeled",
+        "--test-normal",
+        tmp_path / "test",
+    )
+    file = tmp_path / "fresh.json"
+
+    run_cli(monkeypatch, capsys, "audit", *options, "--test-abnormal", tmp_path / "ill", "--write-split", file)
+
+    unlabeled = json.loads(file.read_text())["train"]["unlabeled"]
+    assert unlabeled["1"] == []
+    names = sorted(Path(name).parent.name + "/" + Path(name).name for name in unlabeled["0"])
+    assert names == sorted([*(f"unlabeled/{number}.png" for number in range(6, 12)), "normal/0.png", "ill/0.png"])
+
+
 def test_unlabeled_images_without_a_known_label_stay_unlabeled(folder, monkeypatch, capsys) -> None:
     for number in range(6):
         save(picture(500 + number), folder / f"n/{number}.png")
@@ -235,6 +274,11 @@ def test_patients_in_training_and_test_are_found_and_dealt_to_one_side(tmp_path:
     assert outcome.code == 4
     assert outcome.json["groups"]["patients_in_training_and_test"] == 1
     assert outcome.json["groups"]["copies_in_training_and_test"] == 0
+    ((train, test),) = outcome.json["groups"]["patients_examples"]
+    assert (Path(train).name, Path(test).name) == ("0.dcm", "2.dcm")
+    assert "patients have images" not in page.read_text()
+    assert "Groups (patients) have images in training and in the test" in page.read_text()
+    assert "Test images have copies in training" not in page.read_text()
     assert outcome.json["found"]["copies"]
     assert "<div><dd>1</dd><dt>group (patient) in both training and test</dt></div>" in page.read_text()
     written = json.loads(file.read_text())

@@ -153,7 +153,7 @@ def test_the_file_comes_back_and_may_be_edited(tmp_path: Path) -> None:
         ({"false_alarm_rate": 2}, "false_alarm_rate = 2: Input should be less than 1"),
         ({"threshold": True}, "threshold = True: is no number"),
         ({"groups": []}, r"groups = \[\]: "),
-        ({"groups": [[1.0], []]}, r"groups = \[\[1.0\], \[\]\]: a group without a score"),
+        ({"groups": [[1.0], []]}, r"groups = \[\[1.0\], \[\]\]: group 1, counted from 0, has no score"),
         ({"groups": [["high"]]}, r"groups\.0\.0 = 'high': "),
         ({"format": "other"}, "not a calibration"),
         ({"format_version": 2}, "format_version = 2"),

@@ -38,6 +38,13 @@ def test_what_all_candidates_share_cannot_be_changed_as_a_section_either(tmp_pat
         distinct_recipes(read_candidates(str(file)), Recipe())
 
 
+def test_candidates_that_change_nothing_are_no_choice(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("- name: x\n- {name: 5, set: {reconstruction.members: 3}}\n")
+    with pytest.raises(SettingError, match="x, 5: no candidate changes the recipe as given"):
+        distinct_recipes(read_candidates(str(file)), Recipe())
+
+
 def test_a_file_of_candidates(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("- name: five\n  set: {reconstruction.members: 5}\n- name: short\n  epochs: 0.5\n")

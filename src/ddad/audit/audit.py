@@ -45,7 +45,9 @@ class Audit:
         conflicts: indices into `pairs`: one image known to be normal, the other abnormal.
         torn_groups: how many groups of copies lie in both training and test.
         torn_patients: how many groups of the cohort, such as patients, do.
+        torn_examples: of the first of these, a training and a test image each.
         mixed_groups: how many groups of the cohort, such as patients, are in both the normal and the unlabeled images.
+        mixed_examples: of the first of these, a normal and an unlabeled image each.
         shortcuts: trivial features and how well they separate.
         memorisation: what remembering the training normals is worth.
         notes: what was noted while the cohort was read; and whether its images are too alike to tell copies.
@@ -62,7 +64,9 @@ class Audit:
     conflicts: Indices
     torn_groups: int
     torn_patients: int
+    torn_examples: list[tuple[str, str]]
     mixed_groups: int
+    mixed_examples: list[tuple[str, str]]
     shortcuts: list[Shortcut]
     memorisation: Memorisation | None
     notes: tuple[str, ...]
@@ -70,7 +74,12 @@ class Audit:
     @property
     def leaks(self) -> bool:
         """Whether a test image has a copy or its patient in training, or copies have contradicting labels."""
-        return bool(self.torn_patients or len(self.conflicts)) or any(
+        return bool(self.torn_patients or len(self.conflicts)) or self.tests_have_copies
+
+    @property
+    def tests_have_copies(self) -> bool:
+        """Whether a test image has a copy in training."""
+        return any(
             count.near and count.first.startswith("test") and not count.second.startswith("test")
             for count in self.copies
         )
@@ -96,7 +105,9 @@ class Audit:
             "groups": {
                 "copies_in_training_and_test": self.torn_groups,
                 "patients_in_training_and_test": self.torn_patients,
+                "patients_examples": self.torn_examples,
                 "normal_and_unlabeled": self.mixed_groups,
+                "normal_and_unlabeled_examples": self.mixed_examples,
             },
             "shortcuts": [shortcut.to_json() for shortcut in self.shortcuts],
             "memorisation": None if self.memorisation is None else self.memorisation.to_json(),
@@ -137,9 +148,11 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
     copied = images_with_copy(pairs, tested, names == "normal")
     shortcuts = find_shortcuts(looks, parts, groups, progress)
     memorisation = measure_memorisation(looks, parts, groups, copied)
+    paths = table["path"].astype(str).tolist()
+    torn, mixed = (~tested, tested), (names == "normal", names == "unlabeled")
     return Audit(
         name=cohort.name,
-        paths=table["path"].astype(str).tolist(),
+        paths=paths,
         parts=parts,
         features=pd.DataFrame([look.features for look in looks]),
         groups=groups,
@@ -148,8 +161,10 @@ def audit_cohort(cohort: Cohort, *, workers: int | None = None, progress: Progre
         copies=count_copies(pairs, parts, PARTS),
         conflicts=conflicts,
         torn_groups=_shared(copy_groups, ~tested, tested),
-        torn_patients=_shared(own_groups, ~tested, tested),
-        mixed_groups=_shared(own_groups, names == "normal", names == "unlabeled"),
+        torn_patients=_shared(own_groups, *torn),
+        torn_examples=_examples(paths, own_groups, *torn),
+        mixed_groups=_shared(own_groups, *mixed),
+        mixed_examples=_examples(paths, own_groups, *mixed),
         shortcuts=shortcuts,
         memorisation=memorisation,
         notes=(*cohort.notes, *_alike(looks, copy_groups)),
@@ -179,6 +194,15 @@ def _alike(looks: Sequence[Look], copy_groups: Indices) -> list[str]:
 
 def _shared(groups: Indices, one: np.typing.NDArray[np.bool_], other: np.typing.NDArray[np.bool_]) -> int:
     return len(np.intersect1d(groups[one], groups[other]))
+
+
+def _examples(
+    paths: Sequence[str], groups: Indices, one: np.typing.NDArray[np.bool_], other: np.typing.NDArray[np.bool_]
+) -> list[tuple[str, str]]:
+    """Name an image of either side for the first groups that both share."""
+    shared = np.intersect1d(groups[one], groups[other])[:_EXAMPLES]
+    first = [[int(np.flatnonzero((groups == group) & side)[0]) for side in (one, other)] for group in shared]
+    return [(paths[here], paths[there]) for here, there in first]
 
 
 def _look(cohort: Cohort, workers: int, progress: Progress) -> tuple[list[Look], list[int], list[SkippedImage]]:

@@ -173,11 +173,8 @@ def _place(
         open_ = [key for key in LISTS if key.endswith(label) and before[key]]
         best = max(open_, key=lambda key: before[key] - counts[key])
         return dict.fromkeys(group, best)
-    known = "?" not in labels
-    return {
-        index: f"train.unlabeled.{key[-1]}" if known else _UNKNOWN if key == _UNKNOWN else "train.unlabeled.0"
-        for index, key in homes.items()
-    }
+    known = not before[_UNKNOWN]  # a pile of which some have a label would look like one of a known anomaly rate
+    return {index: f"train.unlabeled.{key[-1]}" if known else _UNKNOWN for index, key in homes.items()}
 
 
 def _name(path: str, images: Path | None) -> str:

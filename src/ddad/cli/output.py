@@ -89,6 +89,9 @@ def print_audit(audit: Audit) -> None:
         f"Copies with contradicting labels: {len(audit.conflicts)}. "
         f"Groups (patients) in both normal and unlabeled: {audit.mixed_groups}."
     )
+    for where, pairs in (("training and test", audit.torn_examples), ("normal and unlabeled", audit.mixed_examples)):
+        for pair in pairs[:3]:
+            console.print(f"  one group (patient) in {where}: {pair[0]} and {pair[1]}", soft_wrap=True)
     for comparison in dict.fromkeys(shortcut.comparison for shortcut in audit.shortcuts):
         table = Table("feature", title=f"Shortcuts: {comparison}", title_justify="left")
         table.add_column("AUC", justify="right")

@@ -85,6 +85,8 @@ class Detector(ABC):
     """Whether its score without unlabeled images is the spread of an ensemble, which one network has not."""
     sections: ClassVar[tuple[str, ...]]
     """Sections of the recipe that it reads, beside `images`."""
+    abnormal_unused: str = ""
+    """Why the fit left the known abnormal images unused; empty if it learned from them, or had none."""
     unread: ClassVar[tuple[str, ...]] = ()
     """Fields of these sections, dotted, that it does not read all the same, whatever the backbone."""
 

@@ -92,11 +92,13 @@ class DDADPlus(Detector):
         sources = [normal, unlabeled] if context.abnormal is None else [normal, unlabeled, context.abnormal]
         division = Division.of(sources, self.recipe, context.groups)
         if not division.is_large_enough:
-            unused = "" if context.abnormal is None else ", and the known abnormal images are not used"
-            context.progress.message(
+            reason = (
                 "too few images, patients and near copies counted once, to train classifiers on some and judge them "
-                f"on others: in the score R_dual and R_intra weigh alike{unused}"
+                "on others: in the score R_dual and R_intra weigh alike"
             )
+            context.progress.message(reason)
+            if context.abnormal is not None:
+                self.abnormal_unused = reason
             return self._fit_ddad_alone(normal, unlabeled, context)
         curves = self._fit_classifiers(division, "classifier", context)
         logits = self._first_logits(division, context)

@@ -70,8 +70,9 @@ class Calibration(BaseModel):
     @field_validator("groups")
     @classmethod
     def _not_empty(cls, groups: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
-        if not all(groups):
-            raise ValueError("a group without a score")
+        empty = next((place for place, group in enumerate(groups) if not group), None)
+        if empty is not None:
+            raise ValueError(f"group {empty}, counted from 0, has no score")
         return groups
 
     @classmethod

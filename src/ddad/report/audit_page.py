@@ -106,9 +106,12 @@ def _examples(audit: Audit, progress: Progress) -> tuple[list[tuple[str, int, li
 
 
 def _spread(audit: Audit, places: np.typing.NDArray[np.intp]) -> list[int]:
-    """Choose pairs from the most alike to the least."""
-    order = places[np.argsort(-audit.pairs.correlation[places], kind="stable")]
-    chosen = np.unique(np.linspace(0, len(order) - 1, min(_PAIRS, len(order))).round().astype(int))
+    """Choose pairs from the most alike, exact ones first, to the least, in even steps of the correlation."""
+    order = places[np.lexsort((-audit.pairs.correlation[places], ~audit.pairs.exact[places]))]
+    falling = np.minimum.accumulate(audit.pairs.correlation[order])
+    steps = np.searchsorted(-falling, -np.linspace(falling[0], falling[-1], _PAIRS))
+    ranks = np.linspace(0, len(order) - 1, _PAIRS).round().astype(int)  # where steps meet in one pair
+    chosen = sorted(list(dict.fromkeys([0, len(order) - 1, *steps.tolist(), *ranks.tolist()]))[:_PAIRS])
     return [int(index) for index in order[chosen]]
 
 

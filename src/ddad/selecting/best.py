@@ -23,7 +23,7 @@ from ddad.machine import checked_workers, processor_cores
 from ddad.making import make_model, warn_of_fit
 from ddad.model import Model
 from ddad.normals import Stored, known_normals
-from ddad.planning import check_plan, say_what_is_not_read
+from ddad.planning import check_plan, say_what_is_not_read, sections_read
 from ddad.progress import Progress, listener
 from ddad.recipe import Recipe
 from ddad.selecting.candidates import CANDIDATES, Candidate, distinct_recipes
@@ -229,5 +229,11 @@ def _check(cohort: Cohort, recipes: dict[str, Recipe]) -> None:
 
 
 def _changes(given: Recipe, chosen: Recipe) -> dict[str, Any]:
+    """Return the fields that a candidate changes, without those of sections that it does not read."""
     before = {name: value for name, value, _ in given.describe()}
-    return {name: json.loads(value) for name, value, _ in chosen.describe() if value != before[name]}
+    unread = {*dict(chosen.model_dump())} - sections_read(chosen, has_normals=True)
+    return {
+        name: json.loads(value)
+        for name, value, _ in chosen.describe()
+        if value != before[name] and not ("." in name and name.partition(".")[0] in unread)
+    }

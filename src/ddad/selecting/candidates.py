@@ -104,18 +104,24 @@ def distinct_recipes(candidates: Sequence[Candidate], given: Recipe) -> dict[str
     """Return the recipes to try by name; one that an earlier candidate has already is left out.
 
     Raises:
-        SettingError: a candidate's recipe is not valid.
+        SettingError: a candidate's recipe is not valid, or all have the same.
     """
     recipes: dict[str, Recipe] = {}
     for candidate in candidates:
         recipe = candidate.recipe(given)
         if recipe not in recipes.values():
             recipes[candidate.name] = recipe
+    if len(recipes) == 1 < len(candidates):
+        raise SettingError(
+            f"selection: {', '.join(one.name for one in candidates[1:])}: no candidate changes the recipe as given, so "
+            "there is nothing to choose from. Let one set a field to another value, or give epochs other than 1."
+        )
     return recipes
 
 
 def _candidate(entry: Any, where: str) -> Candidate:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str | int | float) or isinstance(name, bool):
         raise SettingError(f"{where}: has no name. Write it as - name: ..., then set: or epochs:.")
     unknown = sorted(set(entry) - _KEYS)
     if unknown:
@@ -125,4 +131,4 @@ def _candidate(entry: Any, where: str) -> Candidate:
         raise SettingError(f"{where}: set is no mapping of recipe fields to values, such as detector: ddad+.")
     if isinstance(epochs, bool) or not isinstance(epochs, int | float):
         raise SettingError(f"{where}: epochs is {epochs!r}; it is a factor above 0, such as 0.5.")
-    return Candidate(entry["name"], changes, float(epochs))
+    return Candidate(str(name), changes, float(epochs))

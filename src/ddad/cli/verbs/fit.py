@@ -119,8 +119,13 @@ def fit(
             say(NOT_ESTIMATED)
         elif "prevalence" in card:
             share, low, high = (whole_percent(found[part]) for part in ("estimate", "low", "high"))
+            of = (
+                f"About {share} ({low} to {high})"
+                if found["low"]
+                else f"At most {high}, perhaps none (estimate {share}),"
+            )
             say(
-                f"About {share} ({low} to {high}) of the unlabeled images "
+                f"{of} of the unlabeled images "
                 "are unlike the normal ones in brightness or texture; finer findings are not counted."
             )
         elif seen["unlabeled"]:
