@@ -610,6 +610,24 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
 
 
 @pytest.mark.usefixtures("in_this_process")
+def test_backbones_that_no_method_is_given_are_told(run: Run, benchmark: Path, tmp_path: Path) -> None:
+    options = ["benchmark", "custom", "--data", benchmark, "--methods", "ae", "--seeds", 1, *TINY]
+    told = "--backbones memae has no effect: it is for the method ddad, which is not among --methods."
+    assert flat(told) in flat(run(*options, "--backbones", "memae", "--out", tmp_path / "b").err)
+    assert "has no effect" not in run(*options, "--out", tmp_path / "b").err
+
+
+@pytest.mark.parametrize("verb", [("benchmark", "custom"), ("sweep", "members")])
+def test_results_are_not_written_among_the_images(run: Run, benchmark: Path, verb: tuple[str, str]) -> None:
+    there = set(benchmark.rglob("*"))
+    for out in (benchmark, benchmark / "images" / "b"):
+        refused = run(*verb, "--data", benchmark, "--out", out, *TINY)
+        assert refused.code == 1
+        assert "is the benchmark folder" in refused.err
+    assert set(benchmark.rglob("*")) == there
+
+
+@pytest.mark.usefixtures("in_this_process")
 def test_rivals_stand_in_the_same_table(run: Run, benchmark: Path, tmp_path: Path) -> None:
     options = ["benchmark", "custom", "--data", benchmark, "--seeds", 1, "--out", tmp_path / "b", *TINY]
     options += [part for name, value in TINY_RIVALS.items() for part in ("--set", f"{name}={value}")]

@@ -139,6 +139,17 @@ def check_apart(folder: str | Path, others: Iterable[str | Path]) -> None:
             )
 
 
+def check_results_apart(out: str | Path, data: str | Path) -> None:
+    """Check that results are not written among the files of a benchmark folder; a folder of their own in it will do.
+
+    Raises:
+        OutputError: they would be.
+    """
+    written, read = real(out), real(data)
+    if written == read or written.is_relative_to(read / "images"):
+        raise OutputError(f"{out}: is the benchmark folder {data}, or lies among its images. Choose another --out.")
+
+
 @contextmanager
 def folder_for(folder: Path) -> Iterator[None]:
     """Make a folder, if it is not there, for files that the block writes; a block that fails leaves no empty one.

@@ -194,6 +194,8 @@ def test_too_many_images_are_told_and_leave_nothing(
 ) -> None:
     cohort = Cohort.from_manifest(phantom / "manifest.csv")
     assert images_to_draw(cohort, 5) == {1: 4, 0: 1}
+    assert images_to_draw(cohort, 2) == {1: 1, 0: 1}
+    assert images_to_draw(cohort, 1) == {1: 1, 0: 0}
     (tmp_path / "there").mkdir()
     for out in ("there", "new/figures"):
         done = run_cli(

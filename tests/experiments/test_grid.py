@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,38 @@ def test_a_damaged_run_is_named_before_anything_is_done(setting: Setting, tmp_pa
     file.write_text(content)
     with pytest.raises(OutputError, match=rf"{file.name}: .*the run is done again"):
         run_grid([Run(setting, tiny_recipe(**QUICK, seed=seed)) for seed in (1, 0)], tmp_path / "b", workers=0)
+    assert stored(tmp_path / "b") == [file]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record["scores"].update(image=[None] * 8), "scores.image are not all numbers"),
+        (lambda record: record["scores"]["image"].pop(), "7 scores.image of 8 images"),
+        (lambda record: record.update(labels=[2] * 8), "labels are not 0 and 1"),
+    ],
+    ids=["null", "short", "labels"],
+)
+def test_a_run_whose_parts_do_not_belong_together_is_damaged(
+    setting: Setting, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    run_grid([Run(setting, tiny_recipe(**QUICK))], tmp_path / "b", workers=0)
+    (file,) = stored(tmp_path / "b")
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
+    with pytest.raises(OutputError, match=rf"{file.name}: damaged \({message}\)\. Remove it"):
+        run_grid([Run(setting, tiny_recipe(**QUICK))], tmp_path / "b", workers=0)
+
+
+def test_a_run_of_another_version_is_replaced_under_its_name(setting: Setting, tmp_path: Path) -> None:
+    run = Run(setting, tiny_recipe(**QUICK))
+    (record,) = run_grid([run], tmp_path / "b", workers=0)
+    (file,) = stored(tmp_path / "b")
+    file.write_text(json.dumps(record | {"ddad": "0.0.9"}))
+    (again,) = run_grid([run], tmp_path / "b", workers=0)
+    assert again["ddad"] == record["ddad"]
+    assert again["scores"] == record["scores"]
     assert stored(tmp_path / "b") == [file]
 
 

@@ -65,6 +65,13 @@ def test_brain_tumor_folders_become_a_benchmark_with_table_1s_counts(brain: Path
     out = tmp_path / "out"
     prepared = prepare(DOWNLOADS["brain-tumor"][1](brain), brain, out, small("brain-tumor"))
     assert not prepared.authors_split
+    wanted = small("brain-tumor").unlabeled
+    few = [f"train.unlabeled: 8, where Brain Tumor has {wanted} in Table 1. See whether the download is whole."]
+    assert prepared.warnings == (few if wanted > 8 else [])
+    more = prepare(
+        DOWNLOADS["brain-tumor"][1](brain), brain, tmp_path / "more", replace(small("brain-tumor"), unlabeled=9)
+    )
+    assert more.warnings == [few[0].replace(f"has {wanted}", "has 9")]
     assert prepared.counts == {
         "train.0": 4, "train.unlabeled.0": 3, "train.unlabeled.1": 5, "test.0": 2, "test.1": 2
     }  # fmt: skip

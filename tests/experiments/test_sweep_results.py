@@ -116,6 +116,18 @@ def test_the_table_says_where_it_comes_from(records: dict[float, list[dict[str, 
     assert lines[-1] == "- 1 of the runs computed on cuda in bf16 on NVIDIA H100; versions: ddad 0.1.0"
 
 
+def test_warnings_of_the_runs_stand_in_the_table(records: dict[float, list[dict[str, Any]]], tmp_path: Path) -> None:
+    assert "- warning" not in written(records, tmp_path)
+    runs = [run for found in records.values() for run in found]
+    for run in runs:
+        run["warnings"] = ["3 test images are not new to the model."]
+    runs[0]["warnings"] = [*runs[0]["warnings"], *(f"{number}" for number in range(6))]
+    text = written(records, tmp_path)
+    assert "\n- warning: 3 test images are not new to the model.\n" in text
+    assert "\n- warning of 1 of the runs: 0\n" in text
+    assert "\n- and 2 more warnings, in `runs/`\n" in text
+
+
 def test_curves_are_named_from_the_first_run_on_as_in_the_finished_table(tmp_path: Path) -> None:
     first = [record("ddad", 0, {"r_dual": 1.0, "rec": 0.1})]
     for backbones, names in (

@@ -115,7 +115,10 @@ def test_where_nothing_can_be_flagged_the_summary_says_so(tmp_path: Path) -> Non
     page = write_report(folder).read_text()
 
     assert "none can be" in page
-    assert "Nothing can be flagged: too few. Not a calibrated threshold: the line first stands above 95 % of" in page
+    assert (
+        "Nothing can be flagged: too few. Not a calibrated threshold: the line first stands at the 95 % quantile of"
+        in page
+    )
     assert "not calibrated" not in page
 
 
@@ -457,7 +460,7 @@ def test_a_model_has_a_page_of_its_card_its_curves_and_its_held_out_normals(tmp_
     calibration, _, _ = recalibrate(tmp_path / "m.ddad", few, device="cpu")
     assert calibration.flagged_above is None
     page = write_report(tmp_path / "m.ddad", overwrite=True).read_text()
-    assert "the line first stands above 95 % of 5 normals given to ddad calibrate" in page
+    assert "the line first stands at the 95 % quantile of 5 normals given to ddad calibrate" in page
     (tmp_path / "m.ddad" / "recipe.json").write_text("{}")
     with pytest.raises(ModelError, match=r"recipe\.json: was altered"):
         write_report(tmp_path / "m.ddad")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
@@ -212,6 +213,15 @@ def each_of(name: str, option: list[str] | None) -> list[str]:
             )
         found += parts
     return found
+
+
+def unread_backbones(backbones: list[str] | None, detectors: Iterable[str]) -> list[str]:
+    """Say that backbones have no effect, where none of the detectors is DDAD, which alone is given them."""
+    if not backbones or "ddad" in detectors:
+        return []
+    return [
+        f"--backbones {','.join(backbones)} has no effect: it is for the method ddad, which is not among --methods."
+    ]
 
 
 def build_recipe(

@@ -13,7 +13,7 @@ import pandas as pd
 from ddad.detectors import DETECTORS
 from ddad.errors import SettingError
 from ddad.experiments.comparisons import LEAST, Scores, comparisons, pooled_scores, resampled
-from ddad.experiments.origin import computed_by, skipped_files, so_far
+from ddad.experiments.origin import computed_by, noted, skipped_files, so_far
 from ddad.experiments.published import METHOD_TITLES, Benchmark
 from ddad.experiments.run import cells_of, differs_from_published, settings_of
 from ddad.experiments.tables import (
@@ -194,4 +194,4 @@ def _origin(records: Sequence[dict[str, Any]], benchmark: Benchmark | None, comm
     return f"""- command: `{command}`
 {differs}- images: {seen}; {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
 - data fingerprint: `{first["cohort"]}`
-{skipped_files(records)}{computed_by(records)}"""
+{skipped_files(records)}{noted(records)}{computed_by(records)}"""

@@ -73,7 +73,10 @@ def vindr(folder: Path) -> list[Source]:
         CohortError: the table or an image is missing, a finding has no name, or a side of a box is no number.
     """
     sides = ("x_min", "y_min", "x_max", "y_max")
-    name = "train.csv" if (folder / "train.csv").is_file() else "annotations/annotations_train.csv"
+    names = ("train.csv", "annotations/annotations_train.csv")
+    name = next((one for one in names if (folder / one).is_file()), None)
+    if name is None:
+        raise CohortError(f"{folder}: has neither {names[0]}, as from Kaggle, nor {names[1]}, as from PhysioNet.")
     table = _table(folder, name, ("image_id", "class_name", *sides))
     unnamed = table[table["class_name"].isna()]
     if len(unnamed):

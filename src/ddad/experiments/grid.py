@@ -228,7 +228,7 @@ class _Store:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: dict[Path, dict[str, Any]] = {}
+        self._read: dict[tuple[Path, int], dict[str, Any]] = {}
 
     def find(self, planned: _Planned) -> dict[str, Any] | None:
         """Return the finished run of the same recipe on the same images, in the same order, by the same version.
@@ -242,9 +242,10 @@ class _Store:
         images = planned.images
         wanted = (images.fingerprint, __version__, images.name, images.setting.split)
         for file in sorted(self._folder.glob(f"*-seed{planned.recipe.seed}-*.json")):
-            if file not in self._read:
-                self._read[file] = read_run(file)
-            record = self._read[file]
+            version = (file, file.stat().st_mtime_ns)  # one of another version is replaced under its name
+            if version not in self._read:
+                self._read[version] = read_run(file)
+            record = self._read[version]
             cell = record["cells"][0]
             if (record["cohort"], record["ddad"], cell["dataset"], cell["split"]) != wanted:
                 continue

@@ -9,6 +9,8 @@ from typing import Any
 from ddad.cohorts.rows import listed
 from ddad.wording import counted
 
+_WARNINGS = 5
+
 
 def so_far(done: int, planned: int | None, brief: bool) -> str:
     """Say in a paragraph how many of the planned runs a table holds; nothing if it holds all."""
@@ -22,6 +24,17 @@ def skipped_files(records: Sequence[dict[str, Any]]) -> str:
     """Name in a line of Markdown the first files that the runs could not use; nothing without any."""
     files = list(dict.fromkeys(path for record in records for path, _ in record.get("skipped", ())))
     return f"- skipped: {counted(len(files), 'file')} that cannot be used: {listed(files)}\n" if files else ""
+
+
+def noted(records: Sequence[dict[str, Any]]) -> str:
+    """Say in lines of Markdown the first warnings of the runs, with how many of them have each; nothing without any."""
+    found = Counter(warning for record in records for warning in dict.fromkeys(record.get("warnings", ())))
+    lines = [
+        f"- warning{f' of {count} of the runs' if count < len(records) else ''}: {warning}\n"
+        for warning, count in found.most_common(_WARNINGS)
+    ]
+    more = len(found) - len(lines)
+    return "".join(lines) + (f"- and {counted(more, 'more warning')}, in `runs/`\n" if more else "")
 
 
 def computed_by(records: Sequence[dict[str, Any]]) -> str:

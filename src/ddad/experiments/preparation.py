@@ -127,6 +127,8 @@ def prepare(
         prepared.counts = {key: len(names) for key, names in lists.items()}
         if prepared.authors_split:
             prepared.warnings = _unlike_table_1(authors, prepared.counts, benchmark)
+        else:
+            prepared.warnings = _few_unlabeled(prepared.counts, benchmark)
         write_atomically(workspace / "data.json", (json.dumps(split, indent=1) + "\n").encode())
         if not any((workspace / "masks").iterdir()):
             (workspace / "masks").rmdir()
@@ -217,6 +219,17 @@ def _authors_split(file: Path, named: dict[str, Source]) -> dict[str, Any]:
     for names in lists.values():
         names[:] = [by_stem[Path(name).stem] for name in names]
     return split
+
+
+def _few_unlabeled(counts: dict[str, int], benchmark: Benchmark) -> list[str]:
+    """Say that a drawn split leaves fewer unlabeled images than the paper takes, as of an unfinished download."""
+    unlabeled = counts["train.unlabeled.0"] + counts["train.unlabeled.1"]
+    if unlabeled >= benchmark.unlabeled:
+        return []
+    return [
+        f"train.unlabeled: {unlabeled}, where {benchmark.title} has {benchmark.unlabeled} in Table 1. See whether the "
+        "download is whole."
+    ]
 
 
 def _unlike_table_1(file: Path, counts: dict[str, int], benchmark: Benchmark) -> list[str]:

@@ -21,7 +21,7 @@ from ddad.planning import settings_read_with
 from ddad.progress import Progress
 from ddad.recipe import Recipe
 from ddad.training.device import DeviceName
-from ddad.wording import percent
+from ddad.wording import counted, percent
 from ddad.workspace import Workspace, digest
 
 _NEEDED = ("recipe", "cohort", "cells", "scores", "labels")
@@ -144,7 +144,24 @@ def read_run(file: Path) -> dict[str, Any]:
         raise OutputError(f"{file}: damaged ({error}). Remove it, and the run is done again.") from error
     if not isinstance(record, dict) or not all(record.get(key) for key in _NEEDED):
         raise OutputError(f"{file}: is no stored run. Remove it, and the run is done again.")
+    if (wrong := _contradiction(record)) is not None:
+        raise OutputError(f"{file}: damaged ({wrong}). Remove it, and the run is done again.")
     return record
+
+
+def _contradiction(record: dict[str, Any]) -> str | None:
+    """Say what keeps scores and labels of a stored run from belonging together; None if nothing does."""
+    labels, scores, cells = (record[key] for key in ("labels", "scores", "cells"))
+    if not (isinstance(labels, list) and all(label in (0, 1) for label in labels)):
+        return "labels are not 0 and 1"
+    if not (isinstance(scores, dict) and isinstance(cells, list) and all(isinstance(cell, dict) for cell in cells)):
+        return "scores and cells are not lists by name"
+    for name, values in scores.items():
+        if not (isinstance(values, list) and all(type(value) in (int, float) for value in values)):
+            return f"scores.{name} are not all numbers"
+        if len(values) != len(labels):
+            return f"{len(values)} scores.{name} of {counted(len(labels), 'image')}"
+    return None
 
 
 def told_apart(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

@@ -46,15 +46,18 @@ class Shown:
 
 
 def images_to_draw(cohort: Cohort, count: int) -> dict[int, int]:
-    """Say how many test images of each label are drawn, abnormal ones first: three of them for each normal one.
+    """Say how many test images of each label are drawn, abnormal ones first.
+
+    There are three for each normal one, and one normal one at least where there are any and two images are drawn.
 
     Raises:
         CohortError: there are not so many test images.
     """
     there = {label: len(cohort.paths(Role.TEST, label)) for label in (1, 0)}
-    wanted = _shares(count)
+    wanted = _shares(count, there[0])
     if any(wanted[label] > there[label] for label in wanted):
-        most = max((n for n in range(1, count) if all(_shares(n)[label] <= there[label] for label in there)), default=0)
+        fits = (n for n in range(1, count) if all(_shares(n, there[0])[label] <= there[label] for label in there))
+        most = max(fits, default=0)
         raise CohortError(
             f"--images {count}: takes {wanted[1]} abnormal and {wanted[0]} normal test images, and there are "
             f"{there[1]} and {there[0]}. {f'Give {most} or fewer.' if most else 'Give abnormal test images.'}"
@@ -62,8 +65,9 @@ def images_to_draw(cohort: Cohort, count: int) -> dict[int, int]:
     return wanted
 
 
-def _shares(count: int) -> dict[int, int]:
-    return {1: count - count // 4, 0: count // 4}
+def _shares(count: int, normal_there: int) -> dict[int, int]:
+    normal = max(count // 4, min(1, count - 1, normal_there))
+    return {1: count - normal, 0: normal}
 
 
 def write_score_maps(

@@ -20,7 +20,7 @@ from ddad.experiments.comparisons import (
     pooled_scores,
     resampled,
 )
-from ddad.experiments.origin import computed_by, skipped_files, so_far
+from ddad.experiments.origin import computed_by, noted, skipped_files, so_far
 from ddad.experiments.published import method_title
 from ddad.experiments.run import cells_of
 from ddad.experiments.sweep import SWEEPS, Kind
@@ -84,7 +84,7 @@ brackets the 95 % bootstrap interval of that mean over test images.
 - seeds: {", ".join(f"{value:g}: {_seeds(found)}" for value, found in by_value.items())}
 - unlabeled images: {", ".join(f"{value:g}: {found[0]['counts']['unlabeled']}" for value, found in by_value.items())}
 - data fingerprints: {", ".join(f"{value:g}: {_fingerprints(found)}" for value, found in by_value.items())}
-{skipped_files(records)}{computed_by(records)}"""
+{skipped_files(records)}{noted(records)}{computed_by(records)}"""
     write_atomically(out / "sweep.csv", pd.DataFrame(cells).to_csv(index=False).encode())
     write_atomically(out / "sweep.md", text.encode())
     if not brief:
@@ -156,7 +156,7 @@ def draw_sweep(rows: pd.DataFrame, kind: Kind) -> Figure:
         rows: from `in_order`.
         kind: what was varied.
     """
-    panels = _panels(rows)
+    panels = _panels(rows.dropna(subset="auc"))  # a score that is constant has none
     columns = min(_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     legend = -(-max(shown["curve"].nunique() for shown in panels.values()) // 2)

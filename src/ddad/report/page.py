@@ -196,7 +196,8 @@ def _threshold(results: Results, name: str, run: ScoredRun) -> tuple[float | Non
         scores, of = run.scores[name], run.title  # a model's page draws such normals themselves
     if scores:
         none = f"{calibration['promise']} " if name == calibration.get("score") else ""
-        note = f"{none}Not a calibrated threshold: the line first stands above 95 % of {len(scores)} {of}, as a guide."
+        where = f"the line first stands at the 95 % quantile of {len(scores)} {of}, as a guide."
+        note = f"{none}Not a calibrated threshold: {where}"
         return float(np.quantile(scores, _REFERENCE_QUANTILE)), note, False
     return None, "There is no threshold: no image is flagged by this score, and no held-out normals are known.", False
 

@@ -52,6 +52,7 @@ def benchmark(
     from ddad.experiments.published import benchmark_named
     from ddad.experiments.run import cells_of
     from ddad.experiments.setting import Setting
+    from ddad.files import check_results_apart
 
     base = options.build_recipe(
         recipe,
@@ -69,6 +70,8 @@ def benchmark(
         options.each_of("--backbones", backbones) or ["ae-u"],
         seeds,
     )
+    check_results_apart(out, data)
+    warn(options.unread_backbones(backbones, (each.detector for each in recipes)))
     setting = Setting(dataset, str(data), split, anomaly_rate, unseen=unseen)
     known, command = benchmark_named(dataset), shlex.join(["ddad", *sys.argv[1:]])
 

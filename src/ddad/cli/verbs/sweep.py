@@ -61,6 +61,7 @@ def sweep(
     from ddad.experiments.setting import Setting
     from ddad.experiments.sweep import sweep_runs
     from ddad.experiments.sweep_results import write_sweep
+    from ddad.files import check_results_apart
 
     varied = {"anomaly-rate": anomaly_rate, "members": members}.get(kind)
     if varied is not None:
@@ -85,6 +86,8 @@ def sweep(
         seeds=seeds,
     )
     folder = out or Path(f"sweep-{kind}")
+    check_results_apart(folder, data)
+    warn(options.unread_backbones(backbones, (run.recipe.detector for _, run in planned)))
     swept = [value for value, _ in planned]
     command = shlex.join(["ddad", *sys.argv[1:]])
 
