@@ -586,7 +586,9 @@ def test_a_known_benchmark_stands_beside_the_papers_figures(
     assert {cell["auc_paper"] for cell in cells} == {None}  # other images than the paper's
     text = (tmp_path / "b" / "results.md").read_text()
     assert "because of the normal images: 12, in the paper 1000" in text
-    assert "reconstruction.members 2" in text.splitlines()[0]
+    assert text.splitlines()[0] == "# brain-tumor, data.json, recipe fast, 8 settings changed"
+    (changed,) = [line for line in text.splitlines() if line.startswith("- unlike the recipe: ")]
+    assert "reconstruction.members 2," in changed
     # Of 4 + 4 unlabeled images, 3 + 4 make the published rate of 60 %.
     counts = {"normal": 12, "unlabeled": 7, "test": (4, 4), "anomaly_rate": 4 / 7}
     monkeypatch.setitem(BENCHMARKS, "brain-tumor", replace(BENCHMARKS["brain-tumor"], **counts))

@@ -27,6 +27,7 @@ from ddad.experiments.tables import (
 from ddad.files import write_atomically
 from ddad.recipe import Recipe
 
+_IN_TITLE = 3
 _ALL_PAIRS = " `comparisons.csv` has every pair, with average precision and bootstrap tests."
 
 
@@ -146,16 +147,24 @@ def _tables(rows: pd.DataFrame) -> list[str]:
 
 
 def _title(records: Sequence[dict[str, Any]]) -> str:
-    """Name the images and the recipe, with what any of the methods has unlike its preset: each reads its own part."""
+    """Name the images and the recipe, with the settings that are unlike its preset if they are few."""
+    changed = _changed(records)
+    if len(changed) > _IN_TITLE:
+        changed = [f"{len(changed)} settings changed"]
+    record = records[0]
+    cell = record["cells"][0]
+    unseen = f", unseen {record['unseen']}" if record.get("unseen") else ""
+    recipe = ", ".join([record["recipe"]["preset_name"], *changed])
+    return f"{cell['dataset']}, {cell['split']}{unseen}, recipe {recipe}"
+
+
+def _changed(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what any of the methods has unlike its preset: each reads its own part."""
     shown: dict[str, dict[str, None]] = defaultdict(dict)
     for each in records:
         for name, value in settings_of(each).items():
             shown[name][str(value)] = None
-    changed = "".join(f", {name} {' or '.join(values)}" for name, values in shown.items())
-    record = records[0]
-    cell = record["cells"][0]
-    unseen = f", unseen {record['unseen']}" if record.get("unseen") else ""
-    return f"{cell['dataset']}, {cell['split']}{unseen}, recipe {record['recipe']['preset_name']}{changed}"
+    return [f"{name} {' or '.join(values)}" for name, values in shown.items()]
 
 
 def _significance(scores: Scores, pairs: pd.DataFrame, where_more_is: str = "") -> str:
@@ -191,7 +200,9 @@ def _origin(records: Sequence[dict[str, Any]], benchmark: Benchmark | None, comm
     differs = "".join(f"- no figure of the paper stands here, because of the {reason}\n" for reason in reasons)
     counts = first["counts"]
     seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    changed = _changed(records)
+    settings = f"- unlike the recipe: {', '.join(changed)}\n" if len(changed) > _IN_TITLE else ""
     return f"""- command: `{command}`
-{differs}- images: {seen}; {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
+{settings}{differs}- images: {seen}; {first["labels"].count(0)} normal and {first["labels"].count(1)} abnormal tested
 - data fingerprint: `{first["cohort"]}`
 {skipped_files(records)}{noted(records)}{computed_by(records)}"""
