@@ -41,6 +41,7 @@ FOLDERS = {  # what measured each
     "anomaly-rate-brain-tumor-leakfree": (
         f"sweep anomaly-rate --dataset brain-tumor --data {DATA}/brain_tumor --split data.leakfree.json"
     ),
+    "anomaly-rate-chest-xray-image": f"sweep anomaly-rate --data {DATA}/chest_xray",
     "anomaly-rate-chest-xray": f"sweep anomaly-rate --data {DATA}/chest_xray",
 }
 
