@@ -256,7 +256,10 @@ def _with_groups(context: FitContext, normals: Normals) -> FitContext:
 def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals) -> dict[str, Any]:
     """Return what the model card says of the recipe, the images and the versions."""
     beside = {str(role): len(stored.groups) for role, stored in normals.beside.items()}
-    unused = beside.get(Role.ABNORMAL, 0) if detector.abnormal_unused else 0
+    unused = []
+    if detector.abnormal_unused:
+        count, beside[str(Role.ABNORMAL)] = beside[Role.ABNORMAL], 0
+        unused = [f"the {count} known abnormal images were not learned from: {detector.abnormal_unused}."]
     return {
         "ddad": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -272,7 +275,6 @@ def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals)
             "held_out_normal": len(normals.held_out),
             **{str(role): 0 for role in (Role.UNLABELED, Role.ABNORMAL)},
             **beside,
-            **({str(Role.ABNORMAL): 0} if unused else {}),
             "left_out": {str(role): stored.left_out for role, stored in normals.beside.items()},
             **described(images.skipped),
             "warnings": [
@@ -280,11 +282,7 @@ def _card(cohort: Cohort, detector: Detector, images: _Images, normals: Normals)
                 *images.colour_notes(),
                 *(_doubts_of_trust(detector) if _PILE in images.pixels else []),
                 *normals.warnings,
-                *(
-                    [f"the {unused} known abnormal images were not learned from: {detector.abnormal_unused}."]
-                    if unused
-                    else []
-                ),
+                *unused,
                 *(f"{warning.path}: {warning.text}" for warning in images.warnings),
             ],
         },
